@@ -1,0 +1,5 @@
+"""The command line: one file a group of commands; each imports what it needs when it runs."""
+
+from calot.cli.main import main
+
+__all__ = ["main"]

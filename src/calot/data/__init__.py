@@ -1,0 +1,1 @@
+"""Data: folders of frames to batches."""

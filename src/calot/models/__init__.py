@@ -1,0 +1,1 @@
+"""The backbone, what adapts it, and what reads it."""

@@ -1,0 +1,1 @@
+"""Figures, tables and pages from run folders; never imports torch."""

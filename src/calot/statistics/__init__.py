@@ -1,0 +1,1 @@
+"""Everything computed from a table of predictions; never imports torch."""
