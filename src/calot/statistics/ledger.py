@@ -1,0 +1,140 @@
+"""An append-only record, `ledger.jsonl` in the results root: one JSON line an event, never rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from calot.errors import CalotError
+
+NAME = "ledger.jsonl"
+TEST_OPENED = "test_opened"
+PREDICTED = "predicted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line: what happened, when (UTC), and its facts."""
+
+    event: str
+    time: str
+    facts: dict[str, Any]
+
+
+def record(results: Path, *, event: str, **facts: Any) -> Entry:
+    """Append one line, in a single write to a file opened for appending, flushed to disk, under a lock between
+    processes.
+
+    `facts` are JSON values. Raises CalotError where the last line is unfinished: nothing is ever glued to a broken
+    line.
+    """
+    entry = Entry(event=event, time=datetime.now(UTC).isoformat(timespec="microseconds"), facts=facts)
+    try:
+        line = json.dumps({"event": entry.event, "time": entry.time, **facts}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CalotError(f"ledger event {event!r}: {error}; facts are JSON values without NaN") from error
+    path = Path(results) / NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        _refuse_unfinished(path)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        try:
+            data = line.encode() + b"\n"
+            if os.write(handle, data) != len(data):
+                raise CalotError(f"{path}: the disk took only part of a line; free space and mend the last line")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    return entry
+
+
+def read(results: Path) -> tuple[Entry, ...]:
+    """Every entry, oldest first; a line that is no entry is a CalotError naming the line."""
+    path = Path(results) / NAME
+    if not path.exists():
+        return ()
+    entries = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        entries.append(_parse(line, where=f"{path}, line {number}"))
+    _refuse_unfinished(path)
+    return tuple(entries)
+
+
+def test_openings(results: Path, *, manifest_hash: str) -> int:
+    """How often the test frames of this manifest were opened for scoring."""
+    return sum(
+        entry.event == TEST_OPENED and entry.facts.get("manifest_hash") == manifest_hash for entry in read(results)
+    )
+
+
+def equal_predictions(results: Path, *, digest: str, fingerprint: str) -> tuple[Entry, ...]:
+    """Recorded predictions with this digest under another fingerprint: such a result is INVALID."""
+    return tuple(
+        entry
+        for entry in read(results)
+        if entry.event == PREDICTED
+        and entry.facts.get("digest") == digest
+        and entry.facts.get("fingerprint") != fingerprint
+    )
+
+
+def _parse(line: bytes, *, where: str) -> Entry:
+    try:
+        fields = json.loads(line)
+        event, time = fields.pop("event"), fields.pop("time")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CalotError(
+            f"{where}: not an entry ({line[:60]!r}); "
+            "restore the ledger from a copy, or move it "
+            f"away and say so in the report"
+        ) from error
+    return Entry(event=str(event), time=str(time), facts=fields)
+
+
+def _refuse_unfinished(path: Path) -> None:
+    """A file that does not end in a line break was cut off in the middle of a line."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) != b"\n":
+            stream.seek(0)
+            number = stream.read().count(b"\n") + 1
+            raise CalotError(f"{path}, line {number}: unfinished (no line break at its end); mend or remove that line")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """An exclusive lock on a file beside the ledger; the system frees it when a process dies, so none is ever stale."""
+    with open(path.with_suffix(".lock"), "a+b") as stream:
+        if sys.platform == "win32":
+            import msvcrt
+            import time
+
+            stream.seek(0)
+            while True:  # LK_LOCK gives up after ten seconds, a long append elsewhere must not fail this one
+                try:
+                    msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+            try:
+                yield
+            finally:
+                stream.seek(0)
+                msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                fcntl.flock(stream.fileno(), fcntl.LOCK_UN)
