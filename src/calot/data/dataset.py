@@ -1,0 +1,117 @@
+"""From clips to batches: a torch data set that is asked for one whole batch at a time, and the loader around it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from calot.data.clips import ClipTable
+from calot.data.store import FrameStore
+from calot.data.transforms import Augment
+from calot.errors import CalotError
+from calot.types import Batch
+
+
+@dataclass(frozen=True)
+class EpochIndices:
+    """One batch asked for: which clips, in which epoch, and the first one's place in the epoch's order."""
+
+    epoch: int
+    indices: tuple[int, ...]
+    start: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ClipDataset(Dataset[Batch]):
+    """Clips read from the store and augmented.
+
+    Each draw comes from (seed, epoch, place in the order, clip, component): neither the number of workers, nor the
+    batch size, nor another component changes it, and a clip drawn twice in an epoch is augmented twice.
+    """
+
+    table: ClipTable
+    store: FrameStore
+    augment: tuple[Augment, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.table) and int(self.table.frames.max()) >= len(self.store):
+            raise CalotError(
+                f"ClipDataset: clips ask for row {int(self.table.frames.max())}, the store {self.store.path} has "
+                f"{len(self.store)} frames. Open the store of split {self.table.split}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, request: EpochIndices) -> Batch:
+        index = np.asarray(request.indices, dtype=np.int64)
+        batch = Batch(
+            video=torch.from_numpy(self.store.read(self.table.frames[index])),
+            labels=torch.from_numpy(self.table.labels[index]),
+            soft=torch.from_numpy(self.table.soft[index]),
+            index=torch.from_numpy(index),
+        )
+        for component in self.augment:
+            name = zlib.crc32(type(component).__name__.encode())
+            draws = enumerate(request.indices, start=request.start)
+            rngs = [np.random.default_rng([self.seed, request.epoch, place, i, name]) for place, i in draws]
+            batch = component(batch, rngs=rngs)
+        return batch
+
+
+@dataclass(frozen=True)
+class _Requests(Sequence[EpochIndices]):
+    """An epoch's order, cut into batches; the last one is as long as what is left."""
+
+    order: NDArray[np.int64] = field(repr=False)
+    epoch: int
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, place: int) -> EpochIndices:  # type: ignore[override]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        start = place * self.batch_size
+        indices = tuple(self.order[start : start + self.batch_size].tolist())
+        return EpochIndices(epoch=self.epoch, indices=indices, start=start)
+
+
+def batches(
+    dataset: ClipDataset,
+    *,
+    order: NDArray[np.int64],
+    epoch: int,
+    batch_size: int,
+    workers: int = 0,
+    pin: bool = False,
+    start_method: str | None = None,
+) -> Iterator[Batch]:
+    """Yield an epoch's batches in order, the last partial one included: the same for any number of workers.
+
+    `start_method` is how workers start (`spawn`, `fork`); None is the platform's own.
+    """
+    if batch_size < 1:
+        raise CalotError(f"batch_size={batch_size} must be at least 1.")
+    yield from DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_Requests(order=order, epoch=epoch, batch_size=batch_size),
+        num_workers=workers,
+        pin_memory=pin and torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+        multiprocessing_context=start_method if workers else None,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    """Workers copy and flip; more threads than one each would only take the cores from one another."""
+    torch.set_num_threads(1)

@@ -1,0 +1,91 @@
+"""How a frame becomes a square: antialiased bilinear for images, as V-JEPA 2's processor does, nearest for masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from calot.errors import CalotError
+
+Array = NDArray[np.uint8]
+_SMOOTH = Image.Resampling.BILINEAR
+_NEAREST = Image.Resampling.NEAREST
+
+
+class Geometry(Protocol):
+    """`uint8 h w 3 -> uint8 size size 3`, and the same view of a mask (`h w`), whose classes never blend."""
+
+    def __call__(self, image: Array, *, size: int) -> Array: ...
+
+    def resize_mask(self, mask: Array, *, size: int) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Squash:
+    """The whole frame, its aspect ratio given up (the documented way)."""
+
+    def __call__(self, image: Array, *, size: int) -> Array:
+        return self._resize(image, size=size, resample=_SMOOTH)
+
+    def resize_mask(self, mask: Array, *, size: int) -> Array:
+        return self._resize(mask, size=size, resample=_NEAREST)
+
+    def _resize(self, image: Array, *, size: int, resample: Image.Resampling) -> Array:
+        return np.asarray(Image.fromarray(image).resize((size, size), resample))
+
+
+@dataclass(frozen=True)
+class CentreCrop:
+    """The middle `crop x crop` pixels: on a 480 x 854 frame, 480 keeps the height and drops the sides."""
+
+    crop: int = 480
+
+    def __call__(self, image: Array, *, size: int) -> Array:
+        return self._resize(image, size=size, resample=_SMOOTH)
+
+    def resize_mask(self, mask: Array, *, size: int) -> Array:
+        return self._resize(mask, size=size, resample=_NEAREST)
+
+    def _resize(self, image: Array, *, size: int, resample: Image.Resampling) -> Array:
+        middle = Image.fromarray(_middle(image, side=self.crop, field="CentreCrop.crop"))
+        return np.asarray(middle.resize((size, size), resample))
+
+
+@dataclass(frozen=True)
+class ShortSideCrop:
+    """Short side to `size * short_side_ratio` (rounded down), then the middle: V-JEPA 2's official 292 -> 256."""
+
+    short_side_ratio: float = 256 / 224
+
+    def __post_init__(self) -> None:
+        if self.short_side_ratio < 1:
+            raise CalotError(
+                f"ShortSideCrop.short_side_ratio={self.short_side_ratio} is below 1: the crop would not fit."
+            )
+
+    def __call__(self, image: Array, *, size: int) -> Array:
+        return self._resize(image, size=size, resample=_SMOOTH)
+
+    def resize_mask(self, mask: Array, *, size: int) -> Array:
+        return self._resize(mask, size=size, resample=_NEAREST)
+
+    def _resize(self, image: Array, *, size: int, resample: Image.Resampling) -> Array:
+        height, width = image.shape[:2]
+        short = int(size * self.short_side_ratio)
+        scaled = (short * width // min(height, width), short * height // min(height, width))
+        resized = np.asarray(Image.fromarray(image).resize(scaled, resample))
+        return _middle(resized, side=size, field="ShortSideCrop.size")
+
+
+def _middle(image: Array, *, side: int, field: str) -> Array:
+    height, width = image.shape[:2]
+    if side < 1 or side > min(height, width):
+        raise CalotError(
+            f"{field}={side} does not fit a frame of {height} x {width}. Use at most {min(height, width)}."
+        )
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return np.ascontiguousarray(image[top : top + side, left : left + side])

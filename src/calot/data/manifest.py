@@ -1,0 +1,239 @@
+"""The manifest: one row a 1-fps frame, with its labels, its raters and where its pixels and mask are.
+
+Everything that trains or scores starts from a manifest, and every result shows its hash.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from calot.criteria import CRITERIA
+from calot.errors import CalotError
+
+SPLITS = ("train", "val", "test")
+RATERS = (1, 2, 3)
+
+#: Frame numbers count at 25 fps and the tables hold one frame a second.
+FRAME_STEP = 25
+
+SOFT = tuple(f"soft_{c}" for c in CRITERIA)
+LABELS = tuple(f"label_{c}" for c in CRITERIA)
+VOTES = tuple(f"vote{r}_{c}" for r in RATERS for c in CRITERIA)
+
+SCHEMA: dict[str, pl.DataType] = {
+    "dataset": pl.String(),
+    "split": pl.String(),
+    "video": pl.String(),
+    "frame": pl.Int64(),
+    "image": pl.String(),
+    "keyframe": pl.Boolean(),
+    "mask": pl.String(),
+    "mask_source": pl.String(),
+    **dict.fromkeys(SOFT, pl.Float32()),
+    **dict.fromkeys(LABELS, pl.Int8()),
+    **dict.fromkeys(VOTES, pl.Int8()),
+}
+
+#: What the hash covers: frames and labels. Paths and masks stay out, so that runs with and without masks compare.
+HASHED = ("dataset", "split", "video", "frame", "keyframe", *SOFT, *LABELS, *VOTES)
+
+_NULLABLE = ("mask", "mask_source", *VOTES)
+
+#: How far the mean of the raters may be from the stored value (a table may have rounded 2/3 to 0.67).
+MEAN_TOLERANCE = 0.01
+
+
+def nearest_name(name: str, *, among: Iterable[str]) -> str:
+    """Say what a misspelt name may have meant: ` Did you mean "val"? There are: train, val.`"""
+    options = [str(option) for option in among]
+    close = difflib.get_close_matches(name.lower(), [o.lower() for o in options], n=1, cutoff=0.5)
+    meant = next((f' Did you mean "{o}"?' for o in options if close and o.lower() == close[0]), "")
+    return f"{meant} There are: {', '.join(options) or 'none'}."
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """Frames of one data set, checked when made and sorted by split, video (as a number) and frame.
+
+    `source` names the file that the table came from, for messages.
+    """
+
+    table: pl.DataFrame = field(repr=False)
+    source: str = "manifest"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", _checked(self.table, source=self.source))
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        present = set(self.table["split"].unique().to_list())
+        return tuple(s for s in SPLITS if s in present)
+
+    @cached_property
+    def dataset(self) -> str:
+        return str(self.table["dataset"][0])
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of frames, labels and raters: the same for the same content wherever it lies, masks or none."""
+        digest = hashlib.sha256()
+        for name in HASHED:
+            column = self.table[name]
+            digest.update(f"{name}:{len(column)}:".encode())
+            if column.dtype == pl.String:
+                digest.update("\0".join(column.to_list()).encode())
+            elif column.dtype == pl.Float32:
+                digest.update(column.to_numpy().astype("<f4").tobytes())
+            else:
+                digest.update(column.cast(pl.Int64).fill_null(-1).to_numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def split(self, name: str) -> Manifest:
+        """Keep one split. A split that is not there is an error, never another split."""
+        if name not in self.splits:
+            known = "" if name in SPLITS else f' "{name}" is no split.'
+            raise CalotError(
+                f'{self.source}: split "{name}" has no frames.{known}{nearest_name(name, among=self.splits)}'
+            )
+        return Manifest(self.table.filter(pl.col("split") == name), source=self.source)
+
+    @property
+    def videos(self) -> list[str]:
+        return self.table["video"].to_list()
+
+    @cached_property
+    def frames(self) -> NDArray[np.int64]:
+        return self.table["frame"].to_numpy()
+
+    @cached_property
+    def keyframes(self) -> NDArray[np.bool_]:
+        return self.table["keyframe"].to_numpy()
+
+    @cached_property
+    def labels(self) -> NDArray[np.int8]:
+        """Majority of raters, `(n, k)`."""
+        return np.ascontiguousarray(self.table.select(LABELS).to_numpy().astype(np.int8))
+
+    @cached_property
+    def soft(self) -> NDArray[np.float32]:
+        """Rater mean, `(n, k)`."""
+        return np.ascontiguousarray(self.table.select(SOFT).to_numpy().astype(np.float32))
+
+    @cached_property
+    def votes(self) -> NDArray[np.int8]:
+        """Each rater's vote, `(n, rater, k)`; -1 where nobody voted (off keyframes)."""
+        votes = self.table.select(pl.col(VOTES).fill_null(-1)).to_numpy().astype(np.int8)
+        return votes.reshape(len(self), len(RATERS), len(CRITERIA))
+
+    def write(self, path: Path) -> None:
+        """Write as parquet: whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            self.table.write_parquet(part)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        if not path.is_file():
+            raise CalotError(f"{path}: no such manifest. Read the data set again to make it.")
+        try:
+            table = pl.read_parquet(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise CalotError(f"{path}: not a readable parquet file ({error}). Read the data set again.") from error
+        return cls(table, source=str(path))
+
+
+def _checked(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
+    """Bring to the schema, check every row and sort. Raises CalotError naming the first row that is wrong."""
+    table = _shaped(table, source=source)
+    if table["dataset"].n_unique() > 1:
+        raise CalotError(
+            f"{source}: data sets {sorted(set(table['dataset']))} in one manifest. Make one manifest each."
+        )
+    _refuse(table, ~pl.col("split").is_in(SPLITS), "split", source=source, why=f"is none of {SPLITS}")
+    _refuse(table, pl.col("frame") < 0, "frame", source=source, why="is negative")
+    _check_labels(table, source=source)
+    _check_votes(table, source=source)
+    _check_unique(table, source=source)
+    order = {name: place for place, name in enumerate(SPLITS)}
+    return table.sort(
+        pl.col("split").replace_strict(order, return_dtype=pl.Int8),
+        pl.col("video").cast(pl.Int64, strict=False),
+        "video",
+        "frame",
+    )
+
+
+def _shaped(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
+    for name in SCHEMA:
+        if name not in table.columns:
+            raise CalotError(f'{source}: column "{name}" is missing.{nearest_name(name, among=table.columns)}')
+    if table.is_empty():
+        raise CalotError(f"{source}: no frames. Check that the table has rows and that they belong to a listed video.")
+    try:
+        table = table.select(pl.col(name).cast(dtype, strict=True) for name, dtype in SCHEMA.items())
+    except pl.exceptions.PolarsError as error:
+        raise CalotError(f"{source}: a column holds values of another type: {error}") from error
+    for name in SCHEMA:
+        if name not in _NULLABLE:
+            _refuse(table, pl.col(name).is_null(), name, source=source, why="is empty")
+    return table
+
+
+def _refuse(table: pl.DataFrame, wrong: pl.Expr, name: str, *, source: str, why: str) -> None:
+    bad = table.filter(wrong)
+    if bad.height:
+        row = bad.row(0, named=True)
+        raise CalotError(
+            f'{source}: video {row["video"]}, frame {row["frame"]}: {name} "{row[name]}" {why}'
+            f"{f' ({bad.height} rows are)' if bad.height > 1 else ''}. Mend the table it was read from."
+        )
+
+
+def _check_labels(table: pl.DataFrame, *, source: str) -> None:
+    for soft, label in zip(SOFT, LABELS, strict=True):
+        in_range = pl.col(soft).is_between(0, 1) & pl.col(soft).is_not_nan()
+        _refuse(table, ~in_range, soft, source=source, why="is not a label between 0 and 1")
+        majority = (pl.col(soft) >= 0.5).cast(pl.Int8)
+        _refuse(table, pl.col(label) != majority, label, source=source, why=f"is not the majority of {soft}")
+
+
+def _check_votes(table: pl.DataFrame, *, source: str) -> None:
+    for criterion, soft in zip(CRITERIA, SOFT, strict=True):
+        names = [f"vote{r}_{criterion}" for r in RATERS]
+        for name in names:
+            voted = pl.col(name).is_not_null()
+            _refuse(table, pl.col("keyframe") & ~voted, name, source=source, why="is missing on a keyframe")
+            _refuse(table, ~pl.col("keyframe") & voted, name, source=source, why="is a vote off a keyframe")
+            _refuse(table, ~pl.col(name).is_in([0, 1]), name, source=source, why="is not 0 or 1")
+        mean = pl.mean_horizontal(names)
+        apart = (mean - pl.col(soft)).abs() > MEAN_TOLERANCE
+        _refuse(table, pl.col("keyframe") & apart, soft, source=source, why="is not the mean of its three raters")
+
+
+def _check_unique(table: pl.DataFrame, *, source: str) -> None:
+    placed = table.group_by("video").agg(pl.col("split").unique().sort()).filter(pl.col("split").list.len() > 1)
+    if placed.height:
+        row = placed.sort("video").row(0, named=True)
+        raise CalotError(
+            f"{source}: video {row['video']} is in two splits, {' and '.join(row['split'])}. Keep it in one of them."
+        )
+    twice = pl.struct("video", "frame").is_duplicated()
+    _refuse(table, twice, "frame", source=source, why="stands in the table more than once")
