@@ -169,14 +169,14 @@ def video_intervals(
         resampled = engine.ap(bootstrap_weights(videos, replicates=replicates, seed=seed)).mean(axis=1)
     ap = {}
     for k, name in enumerate(engine.criteria):
-        ap[name] = _interval(
+        ap[name] = interval(
             chosen,
             value=float(point[k]),
             left_out=left_out[:, k],
             drawn=None if resampled is None else resampled[:, k],
             positive_videos=engine.positive_videos[k],
         )
-    total = _interval(
+    total = interval(
         chosen,
         value=float(point.mean()),
         left_out=left_out.mean(axis=1),
@@ -201,7 +201,7 @@ def _point(tables: Sequence[Predictions]) -> Array:
     )
 
 
-def _interval(method: Method, *, value: float, left_out: Array, drawn: Array | None, positive_videos: int) -> Interval:
+def interval(method: Method, *, value: float, left_out: Array, drawn: Array | None, positive_videos: int) -> Interval:
     if positive_videos == 0:
         return Interval(value=None, low=None, high=None, reason="no positive label")
     if len(left_out) < MIN_VIDEOS:
@@ -209,8 +209,10 @@ def _interval(method: Method, *, value: float, left_out: Array, drawn: Array | N
         return Interval(value=value, low=None, high=None, reason=reason)
     if positive_videos == 1:
         return Interval(value=value, low=None, high=None, reason=ONE_VIDEO)
-    if drawn is not None:
-        return percentile(drawn, value=value) if method == "percentile" else bca(drawn, value=value, left_out=left_out)
+    if drawn is not None and method == "percentile":
+        return percentile(drawn, value=value)
+    if drawn is not None and method == "bca":
+        return bca(drawn, value=value, left_out=left_out)
     jackknife = jackknife_logit if method == "jackknife_logit" else jackknife_logit_df
     return jackknife(left_out, value=value)
 
