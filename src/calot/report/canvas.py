@@ -1,0 +1,98 @@
+"""Matplotlib drawn in the page's own colours: each figure becomes inline SVG whose strokes are CSS variables.
+
+Figures are drawn with stand-in colours; the SVG then names the page's variables (`var(--c1)`), so that one drawing is right
+in light, in dark and in print. Text stays text, in the page's font. Nothing in the SVG has an address, a date or a random id.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from calot.criteria import CRITERIA
+
+INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
+ACCENT, BAND, WARN = "#050505", "#060606", "#070707"
+CRITERION = dict(zip(CRITERIA, ("#080808", "#090909", "#0a0a0a"), strict=True))
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    PAPER: "--paper",
+    ACCENT: "--accent",
+    BAND: "--band",
+    WARN: "--warn",
+    **dict(zip(CRITERION.values(), ("--c1", "--c2", "--c3"), strict=True)),
+}
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "text.color": INK,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "axes.grid": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "figure.constrained_layout.use": True,
+    "text.parse_math": False,
+}
+#: CSS pixels to an inch of figure: SVG points are read as pixels, so text keeps its size when a panel fills its column.
+_UNITS = 72.0
+
+
+@contextmanager
+def canvas(*, width: float, height: float) -> Iterator[Figure]:
+    """A figure of `width` x `height` CSS pixels in the page's style; turn it into `svg(...)` before leaving the block."""
+    with matplotlib.rc_context(_STYLE):
+        yield Figure(figsize=(width / _UNITS, height / _UNITS))
+
+
+def svg(figure: Figure, *, name: str, describe: str) -> Markup:
+    """The figure as inline SVG. `name` must be unique on the page (it salts the ids); `describe` is read out by screen readers."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
+    text = text.replace("xlink:href", "href")
+    text = re.sub(r'<g id="[^"]*"/>|<style.*?</style>', "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    text = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    text = re.sub(r"(?<=[ \"ML])(-?\d+\.\d{2})\d+", r"\1", text)
+    size = re.search(r'<svg[^>]*viewBox="([^"]*)"', text)
+    assert size is not None
+    opening = Markup('<svg class="figure" role="img" aria-label="{}" viewBox="{}">').format(describe, size.group(1))
+    body = text[text.index(">", size.end()) + 1 :]
+    return opening + Markup(re.sub(r"\s*\n\s*", " ", body))

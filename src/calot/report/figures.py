@@ -1,0 +1,228 @@
+"""The report's figures, one panel each (the page lays panels side by side, or one below the other on a phone).
+
+Each function takes numbers that `calot.statistics` computed and returns inline SVG; none computes a statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from markupsafe import Markup
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from calot.criteria import CRITERIA, label
+from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, RULE, WARN, canvas, svg
+
+PANEL = (300.0, 214.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A point with its interval and, when it has one, the value chance gives. NaN where undefined."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    chance: float = math.nan
+    colour: str = ACCENT
+    strong: bool = False
+
+    @property
+    def defined(self) -> bool:
+        return math.isfinite(self.value)
+
+
+def learning_curves(metrics: pl.DataFrame, *, best_row: int | None) -> list[Markup]:
+    """Three panels over epochs: the loss, macro mAP with the gap between training and validation, and AP per criterion."""
+    return [
+        _loss_panel(metrics, best_row=best_row),
+        _map_panel(metrics, best_row=best_row),
+        _criteria_panel(metrics, best_row=best_row),
+    ]
+
+
+def _loss_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+    with canvas(width=PANEL[0], height=PANEL[1]) as figure:
+        axes = figure.subplots()
+        epochs = _epochs(axes, metrics, best_row=best_row)
+        for column, name, look in (
+            ("train_loss", "train, as trained on", {"color": MUTED, "linestyle": (0, (1, 2)), "linewidth": 1.4}),
+            ("train_clean_loss", "train, clean", {"color": MUTED}),
+            ("val_loss", "val", {"color": ACCENT}),
+        ):
+            if column in metrics.columns:
+                axes.plot(epochs, metrics[column].to_numpy(), label=name, **look, **_points(metrics))
+        axes.set_title("Loss")
+        _legend(axes)
+        return svg(
+            figure, name="curve-loss", describe="Loss over epochs: training as trained on, training clean, validation"
+        )
+
+
+def _map_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+    train, val = metrics["train_clean_map"].to_numpy(), metrics["val_map"].to_numpy()
+    with canvas(width=PANEL[0], height=PANEL[1]) as figure:
+        axes = figure.subplots()
+        epochs = _epochs(axes, metrics, best_row=best_row)
+        axes.fill_between(epochs, val, train, color=BAND, linewidth=0, label="gap")
+        axes.plot(epochs, train, color=MUTED, label="train, clean", **_points(metrics))
+        axes.plot(epochs, val, color=ACCENT, label="val", **_points(metrics))
+        if best_row is not None:
+            axes.plot(epochs[best_row], val[best_row], "o", color=ACCENT, markersize=6, zorder=5)
+            axes.annotate(
+                f"{val[best_row]:.3f}",
+                (epochs[best_row], val[best_row]),
+                (0, -13),
+                textcoords="offset points",
+                ha="center",
+            )
+        axes.set_title("Macro mAP")
+        axes.set_ylim(0, 1.02)
+        _legend(axes)
+        return svg(figure, name="curve-map", describe="Macro mAP over epochs on clean training clips and on validation")
+
+
+def _criteria_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+    with canvas(width=PANEL[0], height=PANEL[1]) as figure:
+        axes = figure.subplots()
+        epochs = _epochs(axes, metrics, best_row=best_row)
+        for criterion in CRITERIA:
+            values = metrics[f"val_ap_{criterion}"].to_numpy()
+            axes.plot(epochs, values, color=CRITERION[criterion], label=label(criterion), **_points(metrics))
+        axes.set_title("Validation AP per criterion")
+        axes.set_ylim(0, 1.02)
+        _legend(axes)
+        return svg(figure, name="curve-criteria", describe="Validation average precision per criterion over epochs")
+
+
+def _epochs(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.ndarray:
+    """Rows counted from 1 (a second stage goes on where the first ended); marks the best epoch and where stages change."""
+    epochs = np.arange(1, metrics.height + 1)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    axes.grid(axis="x", visible=False)
+    if metrics.height > 1:
+        axes.set_xlim(0.8, metrics.height + 0.2)
+    if "stage" in metrics.columns:
+        stages = metrics["stage"].to_list()
+        for row in range(1, len(stages)):
+            if stages[row] != stages[row - 1]:
+                axes.axvline(row + 0.5, color=MUTED, linewidth=0.8)
+    if best_row is not None:
+        axes.axvline(best_row + 1, color=ACCENT, linewidth=1, linestyle=(0, (3, 3)))
+    return epochs
+
+
+def _points(metrics: pl.DataFrame) -> dict[str, Any]:
+    """Mark the points where a line alone would hide how few there are."""
+    return {"marker": "o", "markersize": 3.2} if metrics.height <= 12 else {}
+
+
+def _legend(axes: Any) -> None:
+    axes.legend(
+        loc="best", fontsize=9, frameon=False, labelcolor=INK, handlelength=1.6, borderaxespad=0.2, labelspacing=0.3
+    )
+
+
+def intervals(rows: Sequence[Estimate], *, name: str, title: str, width: float = 640.0, zero: bool = False) -> Markup:
+    """A forest plot: point and 95 % interval a row, a tick at chance; with `zero`, differences around a zero line."""
+    with canvas(width=width, height=52.0 + 30.0 * len(rows)) as figure:
+        axes = figure.subplots()
+        for row, estimate in enumerate(rows):
+            _interval_row(axes, estimate, y=-row)
+        axes.set_yticks([-row for row in range(len(rows))], [row.name for row in rows])
+        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+            tick.set_color(INK)
+            tick.set_fontweight("bold" if row.strong else "normal")
+        axes.set_ylim(-len(rows) + 0.4, 0.6)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        if zero:
+            axes.axvline(0, color=MUTED, linewidth=1)
+            edge = max([0.05, *(abs(v) for r in rows for v in (r.low, r.high, r.value) if math.isfinite(v))])
+            axes.set_xlim(-1.1 * edge, 1.1 * edge)
+        else:
+            axes.set_xlim(0, 1)
+        axes.set_xlabel(title)
+        return svg(figure, name=name, describe=f"{title}: " + "; ".join(_spoken(row) for row in rows))
+
+
+def _interval_row(axes: Any, estimate: Estimate, *, y: float) -> None:
+    if not estimate.defined:
+        axes.text(
+            0.01, y, "undefined", va="center", color=WARN, fontstyle="italic", transform=axes.get_yaxis_transform()
+        )
+        return
+    if math.isfinite(estimate.low) and math.isfinite(estimate.high):
+        axes.plot(
+            [estimate.low, estimate.high],
+            [y, y],
+            color=estimate.colour,
+            linewidth=5 if estimate.strong else 3.5,
+            alpha=0.45,
+        )
+    axes.plot(estimate.value, y, "o", color=estimate.colour, markersize=8 if estimate.strong else 6.5)
+    if math.isfinite(estimate.chance):
+        axes.plot([estimate.chance] * 2, [y - 0.28, y + 0.28], color=INK, linewidth=1.6)
+
+
+def _spoken(row: Estimate) -> str:
+    if not row.defined:
+        return f"{row.name} undefined"
+    chance = f", chance {row.chance:.3f}" if math.isfinite(row.chance) else ""
+    return f"{row.name} {row.value:.3f} ({row.low:.3f} to {row.high:.3f}){chance}"
+
+
+def reliability(
+    criterion: str, *, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, prevalence: float
+) -> Markup:
+    """Observed share of positives against mean predicted probability, one dot a bin (area ~ frames in it)."""
+    with canvas(width=PANEL[0], height=270.0) as figure:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
+        axes.axhline(prevalence, color=RULE, linewidth=1.2)
+        axes.plot(predicted, observed, color=CRITERION[criterion], linewidth=1.4)
+        sizes = 12 + 60 * counts / max(float(counts.max(initial=1.0)), 1.0)
+        axes.scatter(predicted, observed, s=sizes, color=CRITERION[criterion], linewidths=0, zorder=3)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability", ylabel="observed share")
+        axes.set_title(label(criterion))
+        return svg(figure, name=f"reliability-{criterion}", describe=f"Reliability curve of {label(criterion)}")
+
+
+def decision(
+    criterion: str, *, thresholds: np.ndarray, model: np.ndarray, treat_all: np.ndarray, prevalence: float
+) -> Markup:
+    """Net benefit over threshold probabilities, against calling every frame positive and calling none."""
+    with canvas(width=PANEL[0], height=PANEL[1]) as figure:
+        axes = figure.subplots()
+        axes.axhline(0, color=INK, linewidth=1, label="call none")
+        axes.plot(thresholds, treat_all, color=MUTED, linewidth=1.3, linestyle=(0, (3, 2)), label="call all")
+        axes.plot(thresholds, model, color=CRITERION[criterion], label="model")
+        top = max(prevalence, float(np.nanmax(model, initial=0.0)), 0.02)
+        axes.set(xlim=(0, 1), ylim=(-0.5 * top, 1.15 * top), xlabel="threshold probability", ylabel="net benefit")
+        axes.set_title(label(criterion))
+        _legend(axes)
+        return svg(figure, name=f"decision-{criterion}", describe=f"Decision curve of {label(criterion)}")
+
+
+def rater_agreement(criterion: str, *, soft: np.ndarray, split: str) -> Markup:
+    """How many scored frames each rater mean has: 0 and 1 are unanimous, what lies between is disagreement."""
+    values, counts = np.unique(np.round(soft[np.isfinite(soft)], 2), return_counts=True)
+    with canvas(width=PANEL[0], height=170.0) as figure:
+        axes = figure.subplots()
+        bars = axes.bar(np.arange(values.size), counts / max(counts.sum(), 1), color=CRITERION[criterion], width=0.62)
+        for bar, value in zip(bars, values, strict=True):
+            bar.set_alpha(0.35 + 0.65 * float(np.clip(value, 0, 1)))
+        axes.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=9, color=MUTED, padding=2)
+        axes.set_xticks(np.arange(values.size), [f"{value:g}" for value in values])
+        axes.set(ylim=(0, 1.12), xlabel=f"rater mean, {split}")
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.grid(axis="x", visible=False)
+        axes.set_title(label(criterion))
+        return svg(figure, name=f"raters-{criterion}", describe=f"Frames per rater mean of {label(criterion)}")

@@ -1,0 +1,60 @@
+"""`write_report`: one offline HTML file for a run, or for every run below a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from calot.errors import CalotError
+from calot.report.run_folder import find_runs, read_run
+from calot.report.run_page import run_context
+from calot.report.runs_page import runs_context
+
+NAME = "report.html"
+
+
+def write_report(folder: Path, *, results: Path | None = None) -> Path:
+    """Write `report.html` into `folder`: a run, or a folder that holds runs at any depth, which are then compared.
+
+    `results` is the results root, where the ledger and the baseline's runs are looked for; by default the nearest folder above a run
+    that holds a ledger, else the run's grandparent. Raises CalotError for anything that cannot be read.
+    """
+    folder = Path(folder)
+    if (folder / "experiment.json").is_file():
+        return _write(folder, template="run.html", context=run_context(read_run(folder), results=results))
+    if not folder.is_dir():
+        raise CalotError(f"{folder} is not a folder. Give a run, or a folder that holds runs.")
+    paths = find_runs(folder)
+    if not paths:
+        raise CalotError(
+            f"{folder} holds no run: there is no experiment.json at any depth. Train one with `calot train`."
+        )
+    context = runs_context([read_run(path) for path in paths], folder=folder, results=results)
+    return _write(folder, template="runs.html", context=context)
+
+
+def render(template: str, *, context: dict[str, Any]) -> str:
+    """The page as text. Autoescape is on for every template: what a file says is never markup."""
+    environment = Environment(
+        loader=PackageLoader("calot.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    assert environment.loader is not None
+    style = Markup(environment.loader.get_source(environment, "style.css")[0])
+    return environment.get_template(template).render(style=style, **context)
+
+
+def _write(folder: Path, *, template: str, context: dict[str, Any]) -> Path:
+    """Whole or not at all: a reader never meets half a page."""
+    text = render(template, context=context)
+    path, part = folder / NAME, folder / f".{NAME}.{os.getpid()}.part"
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(part, path)
+    return path

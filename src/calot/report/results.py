@@ -1,0 +1,30 @@
+"""The results root of a run: where its ledger and its baseline's runs stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from calot.statistics import ledger
+
+_LEVELS = 4
+
+
+def find_results(path: Path) -> Path:
+    """The nearest folder above a run that holds a ledger, else the run's grandparent (`results/<experiment>/<run>`)."""
+    above = list(path.resolve().parents)
+    for folder in above[:_LEVELS]:
+        if (folder / ledger.NAME).is_file():
+            return folder
+    return above[min(1, len(above) - 1)]
+
+
+def openings_text(results: Path, *, manifest_hash: str | None) -> str:
+    """How often test was opened on this manifest, from the ledger; without one nothing is claimed."""
+    if not (results / ledger.NAME).is_file():
+        return "No ledger stands in the results root, so how often test was opened is unknown."
+    if manifest_hash is None:
+        return "How often test was opened is unknown: data.json names no manifest."
+    times = ledger.test_openings(results, manifest_hash=manifest_hash)
+    if times == 0:
+        return "Test has never been opened on this manifest."
+    return f"Test has been opened {times} time{'' if times == 1 else 's'} on this manifest."

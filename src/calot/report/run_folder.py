@@ -1,0 +1,169 @@
+"""A run's folder as a value: everything the report shows, read once (docs/run_folder.md is the contract)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from calot.criteria import CRITERIA
+from calot.errors import CalotError
+from calot.statistics.predictions import Predictions, load_predictions
+
+SPLITS = ("val", "test")
+_METRICS = ("epoch", "train_clean_map", "val_map", *(f"val_ap_{c}" for c in CRITERIA))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """One run. Without `predictions["val"]` it is unfinished, and then any file may still be missing (`{}`)."""
+
+    path: Path
+    experiment: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    receipt: Mapping[str, Any] | None
+    metrics: pl.DataFrame
+    predictions: Mapping[str, Predictions]
+    pictures: Mapping[str, Mapping[tuple[str, int], Path]]
+
+    @property
+    def finished(self) -> bool:
+        return "val" in self.predictions
+
+    @property
+    def name(self) -> str:
+        return str(self.experiment["name"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.experiment.get("seed", 0))
+
+    @property
+    def manifest_hash(self) -> str | None:
+        value = self.data.get("manifest_hash")
+        return None if value is None else str(value)
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.data.get("synthetic", False))
+
+    @cached_property
+    def backbone_is_frozen(self) -> bool:
+        """No trainable parameter lies in the backbone: those there are fit into pooling and heads."""
+        parameters = self.model.get("parameters")
+        if not parameters:
+            return False
+        groups = {name: _count(value) for name, value in parameters.get("groups", {}).items()}
+        if groups.get("backbone") == 0:
+            return True
+        return bool(parameters["trainable"] <= groups.get("pooling", 0) + groups.get("head", 0))
+
+    @property
+    def is_random_control(self) -> bool:
+        """A frozen backbone that nobody ever trained: its scores are a floor, not a result."""
+        return self.model.get("weights") == "random" and self.backbone_is_frozen
+
+    @cached_property
+    def best_row(self) -> int | None:
+        """The row of `metrics` that val macro mAP selects (the first of equals); None when no epoch has a finite one."""
+        finite = (
+            [(-value, row) for row, value in enumerate(self.metrics["val_map"]) if math.isfinite(value)]
+            if self.metrics.height
+            else []
+        )
+        return min(finite)[1] if finite else None
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run. Raises CalotError naming the file and the remedy when a file is corrupt, or missing from a finished run."""
+    if not (path / "experiment.json").is_file():
+        raise CalotError(f"{path} is not a run: it has no experiment.json. Give a folder that `calot train` wrote.")
+    predictions = {
+        split: load_predictions(path / "predictions" / f"{split}.parquet")
+        for split in SPLITS
+        if (path / "predictions" / f"{split}.parquet").is_file()
+    }
+    required = "val" in predictions
+    experiment = _read_json(path / "experiment.json", required=True)
+    if "name" not in experiment:
+        raise CalotError(f"{path / 'experiment.json'} has no field `name`: it was not written by `calot train`.")
+    receipt = path / "receipt.json"
+    return RunFolder(
+        path=path,
+        experiment=experiment,
+        environment=_read_json(path / "environment.json", required=required),
+        data=_read_json(path / "data.json", required=required),
+        model=_read_json(path / "model.json", required=required),
+        receipt=_read_json(receipt, required=False) if receipt.is_file() else None,
+        metrics=_read_metrics(path / "metrics.csv", required=required),
+        predictions=predictions,
+        pictures={split: _pictures(path / "figures" / "clips" / split) for split in SPLITS},
+    )
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Every folder at or below `root` that holds an `experiment.json`, sorted by path."""
+    return sorted(file.parent for file in root.rglob("experiment.json"))
+
+
+def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
+    if not path.is_file():
+        if required:
+            raise CalotError(
+                f"{path} is missing from a run that has predictions. Copy the whole run folder, or train again."
+            )
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CalotError(f"{path} is not readable JSON ({error}). Restore it from a copy, or train again.") from error
+    if not isinstance(value, dict):
+        raise CalotError(f"{path} holds a {type(value).__name__}, expected an object. Restore it, or train again.")
+    return value
+
+
+def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:
+    if not path.is_file():
+        if required:
+            raise CalotError(
+                f"{path} is missing from a run that has predictions. Copy the whole run folder, or train again."
+            )
+        return pl.DataFrame()
+    try:
+        table = pl.read_csv(path, null_values=["", "nan", "NaN"], infer_schema_length=None)
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise CalotError(f"{path} is not a readable CSV ({error}). Restore it from a copy, or train again.") from error
+    absent = [name for name in _METRICS if name not in table.columns]
+    if absent:
+        raise CalotError(f"{path} lacks the columns {absent}; it has {table.columns}. Train again with this calot.")
+    numbers = [name for name in table.columns if name != "stage"]
+    try:
+        return table.with_columns(pl.col(numbers).cast(pl.Float64)).with_columns(
+            pl.col(numbers).fill_null(float("nan"))
+        )
+    except pl.exceptions.PolarsError as error:
+        raise CalotError(f"{path} holds text where a number belongs ({error}). Restore it, or train again.") from error
+
+
+def _pictures(folder: Path) -> dict[tuple[str, int], Path]:
+    found = {}
+    for path in sorted(folder.glob("*.jpg")):
+        video, _, frame = path.stem.rpartition("_")
+        if frame.isdigit():
+            found[(video, int(frame))] = path
+    return found
+
+
+def _count(value: Any) -> int:
+    """A group's count, or its trainable part when the group gives both."""
+    return int(value["trainable"] if isinstance(value, Mapping) else value)

@@ -1,0 +1,259 @@
+"""What the page of one run shows, section by section."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from calot.criteria import CRITERIA
+from calot.report import figures, scores, tables, timelines, verdict
+from calot.report.baseline import Paired, against_baseline
+from calot.report.clips import clip_groups
+from calot.report.per_video import video_table
+from calot.report.results import find_results, openings_text
+from calot.report.run_folder import RunFolder
+from calot.report.tables import Fact, Table
+from calot.report.verdict import Reason, Verdict
+from calot.statistics.calibration import Thresholds, choose_thresholds
+from calot.statistics.summary import Summary, summarise
+
+SELECTION = "best epoch by val macro mAP: val is optimistic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitView:
+    """One scored split of a run."""
+
+    name: str
+    interval_figure: Markup
+    ap: Table
+    note: str
+    reliability: Sequence[Markup]
+    calibration: Table
+    decisions: Table
+    decision_curves: Sequence[Markup]
+    videos: Table | None
+    videos_note: str
+
+
+def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any]:
+    """The values of `run.html`."""
+    root = find_results(run.path) if results is None else results
+    thresholds = choose_thresholds(run.predictions["val"]) if run.finished else None
+    summaries = {split: summarise(table, thresholds=thresholds) for split, table in run.predictions.items()}
+    paired = against_baseline(run, results=root) if run.finished else None
+    openings = openings_text(root, manifest_hash=run.manifest_hash)
+    return {
+        **_top(run, summaries=summaries, paired=paired, openings=openings),
+        "protocol": _protocol(run, summaries=summaries, openings=openings),
+        "header": run.experiment.get("header"),
+        "splits": [_split(split, summary) for split, summary in summaries.items()],
+        "seeds": [scores.seeds_table(_seeds(s), split=split) for split, s in summaries.items() if len(s.per_seed) > 1],
+        "interval_facts": scores.interval_facts(summaries["val"].intervals) if summaries else [],
+        "threshold_rule": _threshold_rule(thresholds),
+        **_curves(run),
+        **_pictures(run),
+        **_data(run),
+        **_difference(run, paired=paired),
+        **_environment(run),
+        "footer": f"Written by calot {run.environment.get('calot', '')} from {run.path.name}. One file, no network.",
+    }
+
+
+def _top(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | None, openings: str) -> dict[str, Any]:
+    started = str(run.environment.get("started", ""))[:16].replace("T", " ")
+    return {
+        "title": f"{run.name}, seed {run.seed}: calot report",
+        "kicker": " · ".join(part for part in ("calot report", run.path.name, started) if part),
+        "heading": run.name,
+        "banners": [verdict.PHANTOM_BANNER] if run.synthetic else [],
+        "stamps": verdict.stamps(run),
+        "verdict": _verdict(run, summaries=summaries, paired=paired, openings=openings)
+        if run.finished
+        else verdict.unfinished(run),
+        "contents": _contents(run),
+    }
+
+
+def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | None, openings: str) -> Verdict:
+    val = summaries["val"]
+    reasons = verdict.caveats(run)
+    reasons.append(
+        verdict.against_chance(
+            {name: item.ap for name, item in val.criteria.items()},
+            prevalence={name: item.prevalence for name, item in val.criteria.items()},
+        )
+    )
+    if paired is not None:
+        reasons.append(paired.reason)
+    if "test" in summaries:
+        total = summaries["test"].intervals.map
+        text = f"mAP {tables.in_sentence(tables.number(total.value, reason=total.reason))}"
+        if total.low is not None:
+            text += f" ({tables.in_sentence(tables.bounds(total))}), chance {tables.number(scores.chance(summaries['test']))}"
+        reasons.append(Reason("Test.", f"{text}. {openings}"))
+        reasons.append(Reason("Val is optimistic.", "The epoch was selected by this same val mAP."))
+    else:
+        text = f"The epoch was selected by this same val mAP. {openings}"
+        reasons.append(Reason("Val is optimistic.", text))
+    return Verdict(headline=verdict.headline(run, total=val.intervals.map, chance=scores.chance(val)), reasons=reasons)
+
+
+def _contents(run: RunFolder) -> list[tuple[str, str]]:
+    scored = [
+        ("scores", "Average precision"),
+        ("curves", "Learning curves"),
+        ("calibration", "Calibration"),
+        ("thresholds", "Decisions"),
+        ("videos", "Videos"),
+        ("clips", "Clips"),
+    ]
+    found = [("verdict", "Verdict"), ("protocol", "Protocol")]
+    found += scored if run.finished else [("curves", "Learning curves")]
+    found += [("data", "Data")] if run.data.get("splits") else []
+    return [*found, ("difference", "Difference"), ("environment", "Environment"), ("repeat", "Repeat it")]
+
+
+def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -> list[Fact]:
+    data = run.data
+    causal = {True: "causal: no frame after the scored one", False: "not causal: frames after the scored one are seen"}
+    facts = [
+        Fact(name="Protocol", text=str(data.get("protocol", "not written yet"))),
+        Fact(name="Causal", text=causal.get(data.get("causal"), "not written yet")),  # type: ignore[arg-type]
+        Fact(name="Window", text=str(data.get("window", "not written yet"))),
+        Fact(name="Label rule", text=str(data.get("label_rule", "not written yet"))),
+    ]
+    for split, summary in summaries.items():
+        positives = " / ".join(f"{item.positives:,}" for item in summary.criteria.values())
+        frames = len(summary.predictions.labels) // len(summary.predictions.seeds)
+        text = f"{summary.intervals.videos} videos, {frames:,} frames, positives C1 / C2 / C3 {positives}"
+        facts.append(Fact(name=f"Scored, {split}", text=text))
+    seeds = ", ".join(str(seed) for seed in summaries["val"].predictions.seeds) if summaries else str(run.seed)
+    facts += [
+        Fact(name="Seeds", text=f"{seeds} (this run)"),
+        Fact(name="Selection", text=SELECTION),
+        Fact(name="Test openings", text=openings),
+        Fact(name="Data", text=f"{data.get('dataset', 'not written yet')}{', synthetic' if run.synthetic else ''}"),
+        Fact(name="Frame manifest, sha256", text=str(run.manifest_hash or "not written yet"), wide=True, code=True),
+    ]
+    return facts
+
+
+def _split(split: str, summary: Summary) -> SplitView:
+    videos, note = video_table(summary.predictions, thresholds=summary.thresholds)
+    return SplitView(
+        name=split,
+        interval_figure=scores.interval_figure(summary, split=split),
+        ap=scores.ap_table(summary, split=split),
+        note=" ".join(summary.predictions.notes),
+        reliability=scores.reliability_figures(summary) if split == "val" else (),
+        calibration=scores.calibration_table(summary, split=split),
+        decisions=scores.decisions_table(summary, split=split),
+        decision_curves=scores.decision_figures(summary) if split == "val" else (),
+        videos=videos,
+        videos_note=note,
+    )
+
+
+def _seeds(summary: Summary) -> dict[str, Summary]:
+    return {f"seed {part.seeds[0]}": summarise(part) for part in summary.predictions.by_seed()}
+
+
+def _threshold_rule(thresholds: Thresholds | None) -> str:
+    return "" if thresholds is None else f"Each threshold {thresholds.rule}. Split named: {thresholds.split}."
+
+
+def _curves(run: RunFolder) -> dict[str, Any]:
+    if run.metrics.is_empty():
+        return {"curves": [], "curves_caption": ""}
+    best = run.best_row
+    parts = ["“Clean” scores training clips in evaluation mode, so the shaded gap compares like with like."]
+    if best is None:
+        parts.append("No epoch is marked: val macro mAP is undefined in every one.")
+    else:
+        last, at_best = run.metrics.row(-1, named=True), run.metrics.row(best, named=True)
+        gap = at_best["train_clean_map"] - at_best["val_map"]
+        parts.append(
+            f"Dashed: the best epoch, {best + 1} of {run.metrics.height}; there the gap is {tables.signed(gap)}."
+        )
+        parts.append(
+            f"By the last epoch val mAP has moved {tables.signed(last['val_map'] - at_best['val_map'])} from its best."
+        )
+    return {"curves": figures.learning_curves(run.metrics, best_row=best), "curves_caption": " ".join(parts)}
+
+
+def _pictures(run: RunFolder) -> dict[str, Any]:
+    if not run.finished:
+        return {"timelines": [], "timelines_caption": "", "clips": [], "clips_note": ""}
+    val = run.predictions["val"].by_seed()[0]
+    caption = (
+        "Band: share of raters who call the criterion achieved. Line: predicted probability, one dot a scored frame. Dashed: 0.5. "
+        "The videos with most positive frames, then the longest one without any. A good model rises where the band does and stays "
+        "low in the last panel."
+    )
+    return {
+        "timelines": [timelines.timeline(val, video=video) for video in timelines.choose_videos(val)],
+        "timelines_caption": caption,
+        "clips": clip_groups(val, pictures=run.pictures["val"]),
+        "clips_note": "No pictures of clips in figures/clips/val: the run has not written them.",
+    }
+
+
+def _data(run: RunFolder) -> dict[str, Any]:
+    splits = run.data.get("splits") or {}
+    val = run.predictions.get("val")
+    soft = None if val is None else val.by_seed()[0].soft
+    return {
+        "split_sizes": tables.split_table(splits) if splits else None,
+        "classes": tables.class_table(splits) if splits else None,
+        "raters": []
+        if soft is None
+        else [figures.rater_agreement(name, soft=soft[:, place], split="val") for place, name in enumerate(CRITERIA)],
+        "raters_caption": "Scored val frames by rater mean. At 0 and 1 the raters agree; in between they do not, and no model can match all of them.",
+    }
+
+
+def _difference(run: RunFolder, *, paired: Paired | None) -> dict[str, Any]:
+    baseline = run.experiment.get("baseline")
+    difference = run.experiment.get("difference") or []
+    note = (
+        f"No field differs from {baseline}."
+        if baseline
+        else "This experiment names no baseline: it is where others start from."
+    )
+    return {
+        "difference": tables.difference_table(difference, baseline=str(baseline)) if baseline and difference else None,
+        "difference_note": note,
+        "paired": paired if paired is not None and paired.figure is not None else None,
+    }
+
+
+def _environment(run: RunFolder) -> dict[str, Any]:
+    facts, environment, model = [], run.environment, run.model
+    for key, name in (("calot", "calot"), ("python", "Python"), ("platform", "Platform"), ("processor", "Processor"),
+                      ("cores", "Cores"), ("threads", "Threads"), ("gpu", "GPU"), ("precision", "Precision")):  # fmt: skip
+        if key in environment:
+            facts.append(Fact(name=name, text="none" if environment[key] is None else str(environment[key])))
+    if model:
+        parameters = model.get("parameters", {})
+        facts.append(Fact(name="Backbone", text=str(model.get("backbone", "")), wide=False))
+        facts.append(Fact(name="Weights", text=str(model.get("weights", ""))))
+        trained = f"{parameters.get('trainable', 0):,} trainable of {parameters.get('total', 0):,}"
+        facts.append(Fact(name="Parameters", text=trained))
+    for key, name in (("fingerprint", "Experiment, sha256"), ("code", "Code, sha256")):
+        value = run.experiment.get(key) or environment.get(key)
+        if value:
+            facts.append(Fact(name=name, text=str(value), wide=True, code=True))
+    packages = environment.get("packages") or {}
+    resolved = run.experiment.get("experiment")
+    return {
+        "environment": facts,
+        "packages": "\n".join(f"{name}=={version}" for name, version in sorted(packages.items())),
+        "resolved": json.dumps(resolved, indent=2, ensure_ascii=False) if resolved else "",
+        "command": environment.get("command"),
+    }

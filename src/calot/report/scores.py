@@ -1,0 +1,209 @@
+"""A split's scores as tables and figures: each number is taken from `Summary`, none is computed here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from markupsafe import Markup
+
+from calot.criteria import CRITERIA, label
+from calot.report import figures
+from calot.report.canvas import ACCENT, CRITERION
+from calot.report.figures import Estimate
+from calot.report.tables import (
+    KEYS,
+    Cell,
+    Fact,
+    Row,
+    Table,
+    Undefined,
+    bounds,
+    columns,
+    count,
+    number,
+    percent,
+    plain_reason,
+)
+from calot.statistics.calibration import decision_curve
+from calot.statistics.intervals import Interval, VideoIntervals
+from calot.statistics.metrics import sigmoid
+from calot.statistics.summary import Summary
+
+
+def chance(summary: Summary) -> float:
+    """Mean prevalence over the criteria: the mAP that chance reaches."""
+    return float(summary.to_dict()["map"]["chance"])
+
+
+def estimate(
+    interval: Interval, *, name: str, chance: float | None = None, colour: str = ACCENT, strong: bool = False
+) -> Estimate:
+    """An interval as a row of a forest plot."""
+    value, low, high = (math.nan if x is None else x for x in (interval.value, interval.low, interval.high))
+    reference = math.nan if chance is None else chance
+    return Estimate(name=name, value=value, low=low, high=high, chance=reference, colour=colour, strong=strong)
+
+
+def interval_figure(summary: Summary, *, split: str) -> Markup:
+    """Macro mAP and each AP with interval and chance."""
+    rows = [estimate(summary.intervals.map, name="macro mAP", chance=chance(summary), strong=True)]
+    rows += [
+        estimate(item.ap, name=label(name), chance=item.prevalence, colour=CRITERION[name])
+        for name, item in summary.criteria.items()
+    ]
+    return figures.intervals(rows, name=f"ap-{split}", title=f"average precision, {split}")
+
+
+def ap_table(summary: Summary, *, split: str) -> Table:
+    """AP with interval, prevalence, positives and the videos that hold them; macro mAP last."""
+    rows = [
+        Row(
+            cells=(
+                label(name),
+                number(item.ap.value, reason=plain_reason(item.ap.reason)),
+                _bounds(item.ap),
+                percent(item.prevalence),
+                count(item.positives),
+                count(item.positive_videos),
+            ),
+            key=KEYS[name],
+        )
+        for name, item in summary.criteria.items()
+    ]
+    total = summary.intervals.map
+    cells: list[Cell] = ["macro mAP", number(total.value, reason=plain_reason(total.reason)), _bounds(total)]
+    rows.append(Row(cells=[*cells, percent(chance(summary)), "", ""], strong=True))
+    if total.value is None and summary.over_defined is not None:
+        names = ", ".join(label(name) for name in summary.defined)
+        rows.append(Row(cells=(f"mean over {names} only", number(summary.over_defined), "", "", "", "")))
+    names = columns(
+        "criterion", "AP", "95 % interval by video", "chance (prevalence)", "positive frames", "videos with one"
+    )
+    return Table(title=f"Average precision, {split} split", columns=names, rows=rows)
+
+
+def _bounds(interval: Interval) -> Cell:
+    """The interval; beside an undefined value the reason is not said twice."""
+    return Undefined() if interval.value is None else bounds(interval)
+
+
+def calibration_table(summary: Summary, *, split: str) -> Table:
+    """Brier score and skill against majority and rater mean, ECE, slope and intercept."""
+    rows = []
+    for name, item in summary.criteria.items():
+        fit, soft = item.calibration, item.brier_soft
+        rows.append(
+            Row(
+                cells=(
+                    label(name),
+                    number(item.brier.value),
+                    number(item.brier.skill, reason=item.brier.reason),
+                    number(soft.value if soft else None, reason="no rater means"),
+                    number(soft.skill if soft else None, reason=soft.reason if soft else ""),
+                    number(fit.ece),
+                    number(fit.slope, digits=2, reason=fit.reason),
+                    number(fit.intercept, digits=2, reason=fit.reason if fit.slope is not None else ""),
+                ),
+                key=KEYS[name],
+            )
+        )
+    names = columns(
+        "criterion", "Brier", "skill", "Brier, rater mean", "skill, rater mean", "ECE", "slope", "intercept"
+    )
+    return Table(title=f"Calibration, {split} split", columns=names, rows=rows)
+
+
+def decisions_table(summary: Summary, *, split: str) -> Table:
+    """Decisions at the thresholds frozen on val."""
+    rows = []
+    for name, item in summary.criteria.items():
+        d = item.decisions
+        if d is None:
+            cells: tuple[Cell, ...] = (
+                label(name),
+                Undefined("no positive on val to choose a threshold from"),
+                *[""] * 6,
+            )
+        else:
+            cells = (
+                label(name),
+                number(float(sigmoid(d.threshold))),
+                number(d.sensitivity, reason="no positive"),
+                number(d.specificity, reason="no negative"),
+                number(d.ppv, reason="none called"),
+                number(d.npv, reason="all called"),
+                number(d.f1, reason="no positive"),
+                number(d.balanced_accuracy, reason="one class only"),
+            )
+        rows.append(Row(cells=cells, key=KEYS[name]))
+    names = columns("criterion", "threshold", "sensitivity", "specificity", "PPV", "NPV", "F1", "balanced acc.")
+    return Table(title=f"Decisions, {split} split, at thresholds frozen on val", columns=names, rows=rows)
+
+
+def seeds_table(seeds: Mapping[str, Summary], *, split: str) -> Table:
+    """One row a run: mAP with its interval and each AP."""
+    rows = []
+    for name, summary in seeds.items():
+        total = summary.intervals.map
+        cells = [name, number(total.value, reason=plain_reason(total.reason)), _bounds(total)]
+        rows.append(Row(cells=[*cells, *(number(summary.criteria[c].ap.value) for c in CRITERIA)]))
+    names = columns("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA))
+    return Table(title=f"Runs one by one, {split} split", columns=names, rows=rows)
+
+
+def reliability_figures(summary: Summary) -> list[Markup]:
+    """One reliability curve a criterion."""
+    found = []
+    for name, item in summary.criteria.items():
+        points = item.calibration.reliability
+        found.append(
+            figures.reliability(
+                name,
+                predicted=np.array([point.forecast for point in points]),
+                observed=np.array([point.observed for point in points]),
+                counts=np.array([point.frames for point in points], dtype=np.float64),
+                prevalence=item.prevalence,
+            )
+        )
+    return found
+
+
+def decision_figures(summary: Summary) -> list[Markup]:
+    """One decision curve a criterion; a criterion without positives has none."""
+    predictions = summary.predictions
+    found = []
+    for place, name in enumerate(predictions.criteria):
+        if summary.criteria[name].positives == 0:
+            continue
+        curve = decision_curve(predictions.labels[:, place], logits=predictions.logits[:, place])
+        found.append(
+            figures.decision(
+                name,
+                thresholds=np.array([point.probability for point in curve]),
+                model=np.array([point.model for point in curve]),
+                treat_all=np.array([point.treat_all for point in curve]),
+                prevalence=summary.criteria[name].prevalence,
+            )
+        )
+    return found
+
+
+def interval_facts(table: VideoIntervals) -> list[Fact]:
+    """How the intervals were made and how often such intervals hold the truth."""
+    facts = [
+        Fact(name="Interval", text=f"95 %, method {table.method}, unit: video ({table.videos})"),
+        Fact(
+            name="What it holds",
+            text="the sampling of videos, with these checkpoints held fixed; not the spread of seeds",
+        ),
+    ]
+    measured = table.coverage
+    if measured is None:
+        return [*facts, Fact(name="Measured coverage", text="not measured for this method")]
+    text = (
+        f"mAP {100 * measured.map:.1f} %, AP {100 * measured.ap:.1f} % (± {100 * measured.standard_error:.1f}) of simulated "
+        f"sets of {measured.videos} videos held the truth; nominal 95 %"
+    )
+    return [*facts, Fact(name="Measured coverage", text=text)]

@@ -1,0 +1,163 @@
+"""Numbers as text, and the tables of the page. A value that is not defined carries its reason; it is never shown as 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from calot.criteria import CRITERIA, label
+from calot.statistics.intervals import Interval
+
+KEYS = dict(zip(CRITERIA, ("c1", "c2", "c3"), strict=True))
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """A cell without a value; the page prints `undefined: reason`."""
+
+    reason: str = ""
+
+
+Cell = str | Undefined
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    name: str
+    number: bool = True
+    wrap: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    cells: Sequence[Cell]
+    strong: bool = False
+    key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One line of a header; `wide` takes a line of its own, `code` is set in the monospaced face."""
+
+    name: str
+    text: str
+    wide: bool = False
+    code: bool = False
+
+
+def number(value: float | None, *, digits: int = 3, reason: str | None = None) -> Cell:
+    """`0.412`, or undefined with its reason for None and NaN."""
+    if value is None or not math.isfinite(value):
+        return Undefined(reason or "")
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: float | None, *, digits: int = 1, reason: str | None = None) -> Cell:
+    """`15.2 %`, or undefined."""
+    if value is None or not math.isfinite(value):
+        return Undefined(reason or "")
+    return f"{100 * value:.{digits}f} %"
+
+
+def plain_reason(reason: str | None) -> str:
+    """A statistic's reason with each criterion by its shown name."""
+    text = reason or "the predictions do not define it"
+    for name in CRITERIA:
+        text = text.replace(name, label(name))
+    return text
+
+
+def bounds(interval: Interval) -> Cell:
+    """`0.318 to 0.507`, or undefined with its reason."""
+    if interval.low is None or interval.high is None:
+        return Undefined(plain_reason(interval.reason))
+    return f"{number(interval.low)} to {number(interval.high)}"
+
+
+def in_sentence(cell: Cell) -> str:
+    """A cell inside a sentence."""
+    if isinstance(cell, Undefined):
+        return f"undefined: {cell.reason}" if cell.reason else "undefined"
+    return cell
+
+
+def count(value: Any) -> Cell:
+    """`12,372`, or undefined for None."""
+    return Undefined() if value is None else f"{int(value):,}"
+
+
+def signed(value: float | None) -> str:
+    """`+0.031` or `−0.012`."""
+    if value is None or not math.isfinite(value):
+        return "undefined"
+    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def columns(*names: str, text: Sequence[str] = ()) -> tuple[Column, ...]:
+    """Columns by name; the first and those in `text` are left-aligned words, the others numbers."""
+    return tuple(
+        Column(name=name, number=place > 0 and name not in text, wrap=name in text) for place, name in enumerate(names)
+    )
+
+
+def value_text(value: Any) -> str:
+    """A field's value as a person writes it: `FocalLoss(gamma=2.0)`, `none`, `1e-4`."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{name}={value_text(part)}" for name, part in value.items() if name != "_type")
+        return f"{value['_type']}({inner})" if "_type" in value else f"{{{inner}}}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(value_text(part) for part in value) + "]"
+    return "none" if value is None else str(value)
+
+
+def difference_table(difference: Sequence[Mapping[str, Any]], *, baseline: str) -> Table:
+    """Each declared field with the baseline's value and this run's."""
+    rows = [
+        Row(cells=(str(item.get("field", "")), value_text(item.get("baseline")), value_text(item.get("value"))))
+        for item in difference
+    ]
+    names = columns("field", baseline, "this run", text=(baseline, "this run"))
+    return Table(title=f"Declared difference from {baseline}", columns=names, rows=rows)
+
+
+def split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Sizes of each split: videos, frames, scored frames, and the frames where all or none of the criteria hold."""
+    rows = [
+        Row(cells=(split, *(count(facts.get(name)) for name in ("videos", "frames", "keyframes", "scored", "all_negative", "all_positive"))))
+        for split, facts in splits.items()
+    ]  # fmt: skip
+    names = columns("split", "videos", "frames", "keyframes", "scored", "none holds", "all three hold")
+    return Table(title="Videos and frames per split; the last two count scored frames", columns=names, rows=rows)
+
+
+def class_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Positives of each criterion and split, their share of the scored frames, and negatives to one positive."""
+    rows = []
+    for criterion in CRITERIA:
+        cells: list[Cell] = [label(criterion)]
+        for facts in splits.values():
+            positives, scored = by_criterion(facts.get("positives"), criterion), facts.get("scored")
+            cells += [count(positives), percent(positives / scored if scored and positives is not None else None)]
+            cells += [number(by_criterion(facts.get("negative_per_positive"), criterion), digits=1)]
+        rows.append(Row(cells=cells, key=KEYS[criterion]))
+    heads = [head for split in splits for head in (f"{split} positives", "share", "neg. per pos.")]
+    return Table(title="Positive frames per criterion", columns=columns("criterion", *heads), rows=rows)
+
+
+def by_criterion(values: Any, criterion: str) -> float | None:
+    """One criterion's number out of `{criterion: number}` or a list in canonical order; None where there is none."""
+    if isinstance(values, Mapping):
+        return values.get(criterion)
+    if isinstance(values, list | tuple) and len(values) == len(CRITERIA):
+        value: float | None = values[CRITERIA.index(criterion)]
+        return value
+    return None

@@ -1,0 +1,86 @@
+"""Per-video timelines: what the raters said and what the model predicted, keyframe by keyframe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from calot.criteria import CRITERIA, label
+from calot.report.canvas import CRITERION, INK, MUTED, canvas, svg
+from calot.statistics.predictions import Predictions
+
+#: Endoscapes numbers its frames at 25 a second, whatever the rate they were extracted at.
+FRAMES_PER_SECOND = 25
+_GAP_SECONDS = 30.0
+
+
+def choose_videos(predictions: Predictions, *, count: int = 5) -> list[str]:
+    """The videos with most positive frames (any criterion), most first, then the longest one that has none."""
+    positive = np.asarray(predictions.labels == 1).any(axis=1)
+    videos = np.asarray(predictions.videos)
+    tally = {
+        str(video): (int(positive[videos == video].sum()), int((videos == video).sum())) for video in np.unique(videos)
+    }
+    ranked = sorted(tally, key=lambda video: (-tally[video][0], video))
+    with_positives = [video for video in ranked if tally[video][0] > 0][:count]
+    without = sorted((video for video in ranked if tally[video][0] == 0), key=lambda video: (-tally[video][1], video))
+    return with_positives + without[:1]
+
+
+def timeline(predictions: Predictions, *, video: str) -> Markup:
+    """Three rows, one a criterion: band = share of raters who say achieved, line = predicted probability; time in mm:ss."""
+    rows = np.flatnonzero(np.asarray(predictions.videos) == video)
+    rows = rows[np.argsort(np.asarray(predictions.frames)[rows], kind="stable")]
+    seconds = np.asarray(predictions.frames, dtype=np.float64)[rows] / FRAMES_PER_SECOND
+    soft = np.asarray(predictions.soft, dtype=np.float64)[rows]
+    probability = 1.0 / (1.0 + np.exp(-np.clip(np.asarray(predictions.logits, dtype=np.float64)[rows], -60, 60)))
+    with canvas(width=420.0, height=226.0) as figure:
+        panels = figure.subplots(3, 1, sharex=True)
+        for place, (axes, criterion) in enumerate(zip(panels, CRITERIA, strict=True)):
+            _row(axes, seconds, truth=soft[:, place], probability=probability[:, place], criterion=criterion)
+        _time_axis(panels[-1], seconds)
+        return svg(
+            figure,
+            name=f"timeline-{video}",
+            describe=f"Timeline of video {video}: rater mean and predicted probability",
+        )
+
+
+def _row(axes: Any, seconds: np.ndarray, *, truth: np.ndarray, probability: np.ndarray, criterion: str) -> None:
+    """One criterion: neither band nor line crosses a gap in the scored frames."""
+    cuts = np.flatnonzero(np.diff(seconds) > _GAP_SECONDS) + 1
+    for part in np.split(np.arange(seconds.size), cuts):
+        axes.fill_between(_edges(seconds[part]), 0, np.append(truth[part], truth[part[-1]]), step="post", alpha=0.28, linewidth=0,
+                          color=CRITERION[criterion])  # fmt: skip
+        axes.plot(
+            seconds[part], probability[part], color=CRITERION[criterion], linewidth=1.5, marker="o", markersize=2.2
+        )
+    axes.axhline(0.5, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
+    axes.set_ylim(-0.04, 1.04)
+    axes.set_yticks([0, 1])
+    axes.grid(axis="x", visible=False)
+    axes.set_title(label(criterion), fontsize=9.5, fontweight="normal", color=INK, pad=3)
+
+
+def _edges(seconds: np.ndarray) -> np.ndarray:
+    """Where each frame's share of the band begins and ends: half-way to its neighbours."""
+    if seconds.size == 1:
+        return np.array([seconds[0] - 2.5, seconds[0] + 2.5])
+    middle = (seconds[1:] + seconds[:-1]) / 2
+    return np.concatenate([[2 * seconds[0] - middle[0]], middle, [2 * seconds[-1] - middle[-1]]])
+
+
+def _time_axis(axes: Any, seconds: np.ndarray) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.5, 3, 6, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
+    axes.set_xlim(seconds.min() - 3, seconds.max() + 3)
+    axes.set_xlabel("time in the video, mm:ss")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as mm:ss; minutes go past 59."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60:02d}:{whole % 60:02d}"

@@ -1,0 +1,128 @@
+"""The verdict: what a run shows and what it does not, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from calot.criteria import label
+from calot.report.run_folder import RunFolder
+from calot.report.tables import bounds, number, plain_reason
+from calot.statistics.intervals import Interval
+
+PHANTOM_BANNER = "Phantom data: these scores mean nothing clinically"
+Standing = Literal["above", "below", "level", "unknown"]
+_WORDS: dict[Standing, str] = {
+    "above": "above chance",
+    "below": "below chance",
+    "level": "not distinguishable from chance",
+    "unknown": "without an interval to hold against chance",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One line under the headline: a lead of a few words, then the sentence."""
+
+    lead: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Stamp:
+    text: str
+    warn: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    headline: Markup
+    reasons: Sequence[Reason]
+
+
+def standing(interval: Interval, *, chance: float | None) -> Standing:
+    """Where a 95 % interval lies against chance: `level` when it holds chance, `unknown` without an interval."""
+    if interval.low is None or interval.high is None or chance is None:
+        return "unknown"
+    if interval.low > chance:
+        return "above"
+    return "below" if interval.high < chance else "level"
+
+
+def stamps(run: RunFolder) -> list[Stamp]:
+    """The marks that stand above the headline; a warning one says what the reader must know before the number."""
+    found = []
+    if not run.finished:
+        found.append(Stamp("unfinished", warn=True))
+    if run.receipt is None:
+        found.append(Stamp("treatment unverified", warn=True))
+    elif run.receipt.get("passed") is False:
+        found.append(Stamp("treatment receipt failed", warn=True))
+    if run.is_random_control:
+        found.append(Stamp("control: backbone never trained", warn=True))
+    protocol = run.data.get("protocol")
+    if protocol:
+        found.append(Stamp(f"protocol: {protocol}"))
+    found.append(Stamp(f"seed {run.seed}"))
+    if run.experiment.get("scale"):
+        found.append(Stamp(f"scale {run.experiment['scale']}"))
+    return found
+
+
+def headline(run: RunFolder, *, total: Interval, chance: float) -> Markup:
+    """`Val mAP is 0.412, above chance (0.152): the 95 % interval over videos is 0.318 to 0.507.`"""
+    opening = "As a control, val" if run.is_random_control else "Val"
+    if total.value is None:
+        return Markup("{} mAP is <strong>undefined</strong>: {}.").format(opening, plain_reason(total.reason))
+    words = _WORDS[standing(total, chance=chance)]
+    start = Markup("{} mAP is <strong>{}</strong>, {} ({})").format(opening, number(total.value), words, number(chance))
+    if total.low is None:
+        return start + Markup(". There is no interval: {}.").format(plain_reason(total.reason))
+    return start + Markup(": the 95 % interval over videos is <strong>{}</strong>.").format(bounds(total))
+
+
+def unfinished(run: RunFolder) -> Verdict:
+    """What an unfinished run can say: how far it came, and how to go on."""
+    epochs = run.metrics.height
+    command = run.environment.get("command")
+    reasons = [
+        Reason("How far it came.", f"{epochs} epoch{'' if epochs == 1 else 's'} in metrics.csv; no val predictions.")
+    ]
+    if command:
+        reasons.append(Reason("To go on.", f"Run `{command} --resume`, then `calot report` again."))
+    return Verdict(headline=Markup("<strong>Unfinished</strong>: this run has no result yet."), reasons=reasons)
+
+
+def caveats(run: RunFolder) -> list[Reason]:
+    """What keeps the number from being a result: phantom data, a backbone nobody trained, no receipt."""
+    found = []
+    if run.synthetic:
+        found.append(Reason("Synthetic.", f"{PHANTOM_BANNER}. They show that the line works from end to end, no more."))
+    if run.is_random_control:
+        text = (
+            "The weights are random and frozen: the backbone has never been trained, so this is a control, not a result. "
+            "It shows what pooling and head make of untrained features."
+        )
+        found.append(Reason("Control.", text))
+    if run.receipt is None:
+        text = "There is no receipt.json: nothing here proves that the declared difference took effect in training."
+        found.append(Reason("Treatment unverified.", text))
+    return found
+
+
+def against_chance(intervals: Mapping[str, Interval], *, prevalence: Mapping[str, float]) -> Reason:
+    """Each criterion against its own prevalence, grouped by verdict."""
+    groups: dict[str, list[str]] = {}
+    for criterion, interval in intervals.items():
+        kind = "undefined" if interval.value is None else _WORDS[standing(interval, chance=prevalence.get(criterion))]
+        groups.setdefault(kind, []).append(label(criterion))
+    parts = [f"{spoken_list(names)}: {kind}" for kind, names in groups.items()]
+    return Reason("Each criterion.", "; ".join(parts) + ". Chance is the criterion's prevalence in this split.")
+
+
+def spoken_list(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
