@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +36,14 @@ class ClipRule:
         """How many frames a clip has in the end."""
         return self.pad_to or self.length
 
+    def shortened(self, factor: float) -> ClipRule:
+        """The same rule for clips `factor` times as long: 16 frames become 8, 5 padded to 16 become 3 padded to 8."""
+        length = max(1, math.floor(self.length * factor + 0.5))
+        pad_to = None if self.pad_to is None else max(length, math.floor(self.pad_to * factor + 0.5))
+        return replace(self, length=length, pad_to=pad_to)
 
-class ClipProtocol(Protocol):
+
+class Protocol(typing.Protocol):
     """Which frames count, and where the labelled frame sits in its clip."""
 
     name: ClassVar[str]
@@ -78,10 +86,10 @@ class AllFrames:
         return length // 2
 
 
-_PROTOCOLS: tuple[ClipProtocol, ...] = (Keyframes(), AllFrames())
+_PROTOCOLS: tuple[Protocol, ...] = (Keyframes(), AllFrames())
 
 
-def protocol_named(name: str) -> ClipProtocol:
+def protocol_named(name: str) -> Protocol:
     """Find a protocol by the name that results show."""
     for protocol in _PROTOCOLS:
         if protocol.name == name:
@@ -189,7 +197,7 @@ class ClipTable:
 
 
 def build_clips(
-    manifest: Manifest, *, split: str, protocol: ClipProtocol, rule: ClipRule, label_rule: LabelRule, training: bool
+    manifest: Manifest, *, split: str, protocol: Protocol, rule: ClipRule, label_rule: LabelRule, training: bool
 ) -> ClipTable:
     """Cut a split into clips. Outside training the labels are the majority of raters, whatever the label rule."""
     part = manifest.split(split)

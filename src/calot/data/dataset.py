@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from calot.data.clips import ClipTable
 from calot.data.store import FrameStore
-from calot.data.transforms import Augment
+from calot.data.transforms import Augmentation
 from calot.errors import CalotError
 from calot.types import Batch
 
@@ -37,7 +37,7 @@ class ClipDataset(Dataset[Batch]):
 
     table: ClipTable
     store: FrameStore
-    augment: tuple[Augment, ...] = ()
+    augment: tuple[Augmentation, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,14 +73,15 @@ class _Requests(Sequence[EpochIndices]):
     order: NDArray[np.int64] = field(repr=False)
     epoch: int
     batch_size: int
+    first: int = 0
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return max(0, -(-len(self.order) // self.batch_size) - self.first)
 
     def __getitem__(self, place: int) -> EpochIndices:  # type: ignore[override]
         if not 0 <= place < len(self):
             raise IndexError(place)
-        start = place * self.batch_size
+        start = (self.first + place) * self.batch_size
         indices = tuple(self.order[start : start + self.batch_size].tolist())
         return EpochIndices(epoch=self.epoch, indices=indices, start=start)
 
@@ -91,20 +92,22 @@ def batches(
     order: NDArray[np.int64],
     epoch: int,
     batch_size: int,
+    first: int = 0,
     workers: int = 0,
     pin: bool = False,
     start_method: str | None = None,
 ) -> Iterator[Batch]:
     """Yield an epoch's batches in order, the last partial one included: the same for any number of workers.
 
-    `start_method` is how workers start (`spawn`, `fork`); None is the platform's own.
+    `first` batches are passed over, as a resumed epoch needs, without changing the others. `start_method` is how
+    workers start (`spawn`, `fork`); None is the platform's own.
     """
     if batch_size < 1:
         raise CalotError(f"batch_size={batch_size} must be at least 1.")
     yield from DataLoader(
         dataset,
         batch_size=None,
-        sampler=_Requests(order=order, epoch=epoch, batch_size=batch_size),
+        sampler=_Requests(order=order, epoch=epoch, batch_size=batch_size, first=first),
         num_workers=workers,
         pin_memory=pin and torch.cuda.is_available(),
         worker_init_fn=_one_thread,

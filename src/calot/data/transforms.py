@@ -33,7 +33,7 @@ def normalise(
     return out.copy_(video).mul_(scale).add_(shift)
 
 
-class Augment(Protocol):
+class Augmentation(Protocol):
     """Changes a whole batch, with one generator a clip: whatever it draws holds for all of the clip's frames."""
 
     def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch: ...

@@ -1,0 +1,291 @@
+"""What a data set holds under a protocol: class distribution, combinations, rater agreement, lengths. Never torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from calot.criteria import CRITERIA, label
+from calot.data.clips import Protocol
+from calot.data.manifest import RATERS, Manifest
+
+PHANTOM_NOTE = "synthetic, says nothing clinical"
+
+#: 000, 100, 010, 001, 110, ... 111: none, each criterion alone, then together.
+_COMBINATIONS = sorted(product((0, 1), repeat=len(CRITERIA)), key=lambda bits: (sum(bits), [-b for b in bits]))
+
+
+@dataclass(frozen=True)
+class RaterAgreement:
+    """How far three raters agree, on keyframes; each figure is None where it is undefined (nobody ever disagreed).
+
+    `cohen_kappa` is by pair of raters; `unanimous` the share of keyframes on which all three vote alike. Leave one
+    rater out: the votes of two, averaged, as the score for the third one's vote; `average_precision` is that score's,
+    `agreement` the share of keyframes on which the third votes with the other two where these agree.
+    """
+
+    cohen_kappa: dict[str, dict[str, float | None]]
+    fleiss_kappa: dict[str, float | None]
+    unanimous: dict[str, float]
+    leave_one_rater_out: dict[str, dict[str, dict[str, float | None]]]
+    leave_one_rater_out_map: float | None
+
+
+@dataclass(frozen=True)
+class VideoLengths:
+    """Seconds (1-fps frames) a video; `largest_share` is the longest one's share of the scored frames."""
+
+    shortest: int
+    median: float
+    mean: float
+    longest: int
+    largest_share: float
+    seconds: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SplitStats:
+    """One split; shares are over the frames that the protocol scores, `chance` is the mean prevalence."""
+
+    frames: int
+    keyframes: int
+    videos: int
+    scored: int
+    positives: dict[str, float]
+    negative_per_positive: dict[str, float | None]
+    chance: float
+    all_negative: float
+    all_positive: float
+    combinations: dict[str, float]
+    rater_agreement: RaterAgreement | None
+    video_lengths: VideoLengths
+    never_positive_videos: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class DatasetStats:
+    dataset: str
+    protocol: str
+    manifest_hash: str
+    splits: dict[str, SplitStats]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contract of `calot data stats --json` and of a run's `data.json`."""
+        splits = {name: asdict(stats) for name, stats in self.splits.items()}
+        return {"protocol": self.protocol, "manifest_hash": self.manifest_hash, "splits": splits}
+
+
+def dataset_statistics(manifest: Manifest, *, protocol: Protocol) -> DatasetStats:
+    """Count every split that is there."""
+    return DatasetStats(
+        dataset=manifest.dataset,
+        protocol=protocol.name,
+        manifest_hash=manifest.hash,
+        splits={name: _split_stats(manifest.split(name), protocol=protocol) for name in manifest.splits},
+    )
+
+
+def combination_name(positive: tuple[int, ...]) -> str:
+    """`none`, or the positive criteria joined: `two_structures+cystic_plate`."""
+    return "+".join(c for c, yes in zip(CRITERIA, positive, strict=True) if yes) or "none"
+
+
+def _split_stats(manifest: Manifest, *, protocol: Protocol) -> SplitStats:
+    scored = protocol.scored(manifest)
+    labels = manifest.labels[scored]
+    n = len(labels)
+    positive = labels.sum(axis=0, dtype=np.int64)
+    share = positive / n if n else np.zeros(len(CRITERIA))
+    videos = np.asarray(manifest.videos)
+    return SplitStats(
+        frames=len(manifest),
+        keyframes=int(manifest.keyframes.sum()),
+        videos=len(np.unique(videos)),
+        scored=n,
+        positives={c: float(x) for c, x in zip(CRITERIA, share, strict=True)},
+        negative_per_positive={c: float((n - p) / p) if p else None for c, p in zip(CRITERIA, positive, strict=True)},
+        chance=float(share.mean()),
+        all_negative=_share(~labels.any(axis=1)),
+        all_positive=_share(labels.all(axis=1)),
+        combinations={combination_name(bits): _share((labels == np.array(bits)).all(axis=1)) for bits in _COMBINATIONS},
+        rater_agreement=_rater_agreement(manifest.votes[manifest.keyframes]),
+        video_lengths=_video_lengths(videos, scored=scored),
+        never_positive_videos=_never_positive(videos[scored], labels=labels),
+    )
+
+
+def _share(which: Any) -> float:
+    which = np.asarray(which)
+    return float(which.mean()) if len(which) else 0.0
+
+
+def _video_lengths(videos: NDArray[np.str_], *, scored: NDArray[np.bool_]) -> VideoLengths:
+    names, first, counts = np.unique(videos, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    of_scored = np.unique(videos[scored], return_counts=True)[1]
+    return VideoLengths(
+        shortest=int(counts.min()),
+        median=float(np.median(counts)),
+        mean=float(counts.mean()),
+        longest=int(counts.max()),
+        largest_share=float(of_scored.max() / of_scored.sum()) if len(of_scored) else 0.0,
+        seconds={str(names[i]): int(counts[i]) for i in order},
+    )
+
+
+def _never_positive(videos: NDArray[np.str_], *, labels: NDArray[np.int8]) -> dict[str, list[str]]:
+    """Videos without a positive scored frame, by criterion and, under `any`, of no criterion at all."""
+    columns = {c: labels[:, k] for k, c in enumerate(CRITERIA)} | {"any": labels.max(axis=1, initial=0)}
+    names = list(dict.fromkeys(videos.tolist()))
+    seen = {c: set(videos[column > 0].tolist()) for c, column in columns.items()}
+    return {c: [v for v in names if v not in seen[c]] for c in columns}
+
+
+def _rater_agreement(votes: NDArray[np.int8]) -> RaterAgreement | None:
+    """From votes `(keyframe, rater, criterion)`."""
+    if not len(votes):
+        return None
+    of = {c: votes[:, :, k].astype(np.float64) for k, c in enumerate(CRITERIA)}
+    left_out = {c: {str(r): _left_out(v, rater=i) for i, r in enumerate(RATERS)} for c, v in of.items()}
+    precisions = [rater["average_precision"] for raters in left_out.values() for rater in raters.values()]
+    known = [p for p in precisions if p is not None]
+    return RaterAgreement(
+        cohen_kappa={
+            c: {
+                f"{RATERS[i]}-{RATERS[j]}": cohen_kappa(v[:, i], v[:, j])
+                for i, j in combinations(range(len(RATERS)), 2)
+            }
+            for c, v in of.items()
+        },
+        fleiss_kappa={c: fleiss_kappa(v) for c, v in of.items()},
+        unanimous={c: _share(v.min(axis=1) == v.max(axis=1)) for c, v in of.items()},
+        leave_one_rater_out=left_out,
+        leave_one_rater_out_map=float(np.mean(known)) if len(known) == len(precisions) else None,
+    )
+
+
+def cohen_kappa(one: NDArray[np.float64], other: NDArray[np.float64], /) -> float | None:
+    """(observed - chance) / (1 - chance) agreement of two raters' 0/1 votes; None where chance agreement is total."""
+    observed = float((one == other).mean())
+    chance = float(one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean()))
+    return (observed - chance) / (1 - chance) if chance < 1 else None
+
+
+def fleiss_kappa(votes: NDArray[np.float64]) -> float | None:
+    """Agreement of all raters beyond chance (Fleiss 1971), from 0/1 votes `(frame, rater)`."""
+    raters = votes.shape[1]
+    yes = votes.sum(axis=1)
+    observed = float(((yes * (yes - 1) + (raters - yes) * (raters - yes - 1)) / (raters * (raters - 1))).mean())
+    share = float(votes.mean())
+    chance = share**2 + (1 - share) ** 2
+    return (observed - chance) / (1 - chance) if chance < 1 else None
+
+
+def _left_out(votes: NDArray[np.float64], *, rater: int) -> dict[str, float | None]:
+    from sklearn.metrics import average_precision_score
+
+    vote, others = votes[:, rater], np.delete(votes, rater, axis=1).mean(axis=1)
+    decided = others != 0.5
+    precision = float(average_precision_score(vote, others)) if vote.any() else None
+    return {
+        "average_precision": precision,
+        "agreement": _share(vote[decided] == others[decided]) if decided.any() else None,
+    }
+
+
+def tables(stats: DatasetStats) -> list[Table]:
+    """For people: one table of the class distribution and one of the raters."""
+    note = f" ({PHANTOM_NOTE})" if stats.dataset == "phantom" else ""
+    main = Table(title=f"{stats.dataset}{note}, protocol {stats.protocol}, manifest {stats.manifest_hash[:12]}")
+    main.add_column("")
+    raters = Table(title="raters on keyframes: Fleiss kappa / all three alike / AP of two raters for the third")
+    raters.add_column("")
+    for name, split in stats.splits.items():
+        main.add_column(f"{name}\n{split.scored:,} scored", justify="right")
+        raters.add_column(f"{name}\n{split.keyframes:,} keyframes", justify="right")
+    splits = list(stats.splits.values())
+    main.add_row("videos / frames", *[f"{s.videos} / {s.frames:,}" for s in splits])
+    for c in CRITERIA:
+        main.add_row(label(c), *[_prevalence(s, c) for s in splits])
+        raters.add_row(label(c), *[_agreement(s, c) for s in splits])
+    main.add_row("chance (mean prevalence)", *[f"{s.chance:.1%}" for s in splits])
+    main.add_row("no criterion", *[f"{s.all_negative:.1%}" for s in splits])
+    main.add_row("all three", *[f"{s.all_positive:.1%}" for s in splits])
+    main.add_row("seconds a video", *[_lengths(s.video_lengths) for s in splits])
+    main.add_row("videos never positive", *[f"{len(s.never_positive_videos['any'])} of {s.videos}" for s in splits])
+    main.add_row("largest video's share", *[f"{s.video_lengths.largest_share:.1%}" for s in splits])
+    return [main, raters]
+
+
+def _prevalence(stats: SplitStats, criterion: str) -> str:
+    ratio = stats.negative_per_positive[criterion]
+    return f"{stats.positives[criterion]:.1%} ({ratio:.2f}x)" if ratio is not None else "no positive"
+
+
+def _agreement(stats: SplitStats, criterion: str) -> str:
+    raters = stats.rater_agreement
+    if raters is None:
+        return "no keyframe"
+    left_out = [r["average_precision"] for r in raters.leave_one_rater_out[criterion].values()]
+    mean = None if None in left_out else float(np.mean([p for p in left_out if p is not None]))
+    return f"{_number(raters.fleiss_kappa[criterion])} / {raters.unanimous[criterion]:.1%} / {_number(mean)}"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _lengths(lengths: VideoLengths) -> str:
+    return f"{lengths.shortest}..{lengths.longest}, median {lengths.median:.0f}"
+
+
+def draw(stats: DatasetStats, *, path: Path) -> None:
+    """Draw the class distribution, the combinations, the raters' agreement and the lengths as one PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained", dpi=110)
+    note = f" ({PHANTOM_NOTE})" if stats.dataset == "phantom" else ""
+    figure.suptitle(f"{stats.dataset}{note}: protocol {stats.protocol}, manifest {stats.manifest_hash[:12]}")
+    axes = figure.subplots(2, 2)
+    names = [label(c).replace(" ", "\n", 1) for c in CRITERIA]
+    shares = {f"{s} (chance {v.chance:.1%})": v for s, v in stats.splits.items()}
+    _bars(axes[0, 0], {s: [100 * v.positives[c] for c in CRITERIA] for s, v in shares.items()}, names=names)
+    axes[0, 0].set(title="Positive frames", ylabel="% of scored frames")
+    kinds = [combination_name(bits) for bits in _COMBINATIONS[1:]]
+    short = ["+".join(label(c).split()[0] for c in kind.split("+")) for kind in kinds]
+    _bars(axes[0, 1], {s: [100 * v.combinations[k] for k in kinds] for s, v in stats.splits.items()}, names=short)
+    none = ", ".join(f"{s} {v.all_negative:.1%}" for s, v in stats.splits.items())
+    axes[0, 1].set(title=f"Combinations (no criterion: {none})", ylabel="% of scored frames")
+    raters = {s: v.rater_agreement for s, v in stats.splits.items()}
+    kappas = {s: [_or_nan(r.fleiss_kappa[c]) for c in CRITERIA] for s, r in raters.items() if r is not None}
+    _bars(axes[1, 0], kappas, names=names)
+    axes[1, 0].set(title="Agreement of the three raters", ylabel="Fleiss' kappa", ylim=(0, 1))
+    lengths = {s: [n / 60 for n in v.video_lengths.seconds.values()] for s, v in stats.splits.items()}
+    axes[1, 1].hist(list(lengths.values()), bins=15, label=[f"{s} ({len(n)} videos)" for s, n in lengths.items()])
+    axes[1, 1].set(title="Length of the videos", xlabel="minutes", ylabel="videos")
+    for ax in (axes[0, 0], axes[1, 1]):
+        ax.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _bars(ax: Any, groups: dict[str, list[float]], *, names: list[str]) -> None:
+    """Draw one bar a split beside another for every name, with its figure on top."""
+    width = 0.8 / max(1, len(groups))
+    for place, (group, values) in enumerate(groups.items()):
+        at = np.arange(len(names)) + (place - (len(groups) - 1) / 2) * width
+        bars = ax.bar(at, values, width=width, label=group)
+        shown = "{:.2f}" if np.nanmax([0.0, *values]) <= 1 else "{:.1f}"
+        ax.bar_label(bars, labels=["undefined" if np.isnan(v) else shown.format(v) for v in values], fontsize=7)
+    ax.set_xticks(range(len(names)), names)
+    ax.spines[["top", "right"]].set_visible(False)

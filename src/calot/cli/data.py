@@ -1,0 +1,146 @@
+"""`calot data`: phantom data, statistics of a data set, and its frame store."""
+
+from __future__ import annotations
+
+import json as json_module
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True)
+
+Root = Annotated[Path, typer.Argument(help="Folder in the Endoscapes layout: all_metadata.csv, *_vids.txt, images.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+class GeometryName(StrEnum):
+    """The geometries with their usual settings."""
+
+    squash = "squash"
+    centre_crop = "centre-crop"
+    short_side_crop = "short-side-crop"
+
+
+@app.command()
+def stats(
+    root: Root,
+    protocol: Annotated[str, typer.Option(help="keyframes or all-frames.")] = "keyframes",
+    json: AsJson = False,
+    figure: Annotated[Path | None, typer.Option(help="Draw the same as a PNG.")] = None,
+) -> None:
+    """Class distribution, combinations, rater agreement and lengths of a data set under a protocol."""
+    from calot.analysis.dataset_stats import dataset_statistics, draw, tables
+    from calot.data.clips import protocol_named
+    from calot.data.endoscapes import read_endoscapes
+
+    chosen = protocol_named(protocol)
+    found = dataset_statistics(read_endoscapes(root), protocol=chosen)
+    if figure is not None:
+        draw(found, path=figure)
+    if json:
+        _print_json(found.to_dict())
+        return
+    console = _console()
+    for table in tables(found):
+        console.print(table)
+    if figure is not None:
+        console.print(f"Figure: {figure}")
+    _next(f"calot data store {root}")
+
+
+@app.command()
+def store(
+    root: Root,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given again.")] = None,
+    size: Annotated[int, typer.Option(help="Side of the square frames, in pixels.")] = 256,
+    geometry: Annotated[GeometryName, typer.Option(help="How a frame becomes a square.")] = GeometryName.squash,
+    cache: Annotated[Path | None, typer.Option(help="Where stores go; default ROOT/.calot/store.")] = None,
+    workers: Annotated[int, typer.Option(help="Threads that decode.")] = 2,
+    verify: Annotated[bool, typer.Option("--verify", help="Hash every stored byte again.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Decode and resize every frame once, so that training reads pixels instead of JPEGs; resumes when killed."""
+    from calot.data.endoscapes import read_endoscapes
+    from calot.data.geometry import CentreCrop, Geometry, ShortSideCrop, Squash
+    from calot.data.store import open_store
+    from calot.progress import Ui
+
+    shapes: dict[GeometryName, Geometry] = {
+        GeometryName.squash: Squash(),
+        GeometryName.centre_crop: CentreCrop(),
+        GeometryName.short_side_crop: ShortSideCrop(),
+    }
+    manifest = read_endoscapes(root)
+    console, answer = _console(), {}
+    for name in split or manifest.splits:
+        rows = manifest.split(name)
+        with Ui().task(f"frame store {name}") as advance:
+            made = open_store(
+                root, rows, geometry=shapes[geometry], size=size, cache=cache, workers=workers, progress=advance
+            )
+        if verify:
+            made.verify()
+        answer[name] = {"path": str(made.path), "frames": len(made), "black": len(made.black)}
+        if not json:
+            black = f", {len(made.black)} of them nearly black" if made.black else ""
+            console.print(f"{name}: {len(made):,} frames{black}, {made.path}", soft_wrap=True)
+    if json:
+        _print_json(answer)
+        return
+    _next(f"calot train e02_frozen_probe --data {root} --out results/first")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
+    videos: Annotated[int, typer.Option(help="Operations in all, shared out over train, val and test.")] = 60,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+    mean_frames: Annotated[float, typer.Option(help="Mean length of a video in 1-fps frames.")] = 305.8,
+    workers: Annotated[int, typer.Option(help="Processes that draw.")] = 1,
+    json: AsJson = False,
+) -> None:
+    """Draw procedural operations in the Endoscapes layout. Scores on them mean nothing clinically."""
+    from calot.data.phantom import PhantomSpec, generate
+    from calot.progress import Ui
+
+    spec = PhantomSpec(videos=videos, seed=seed, mean_frames=mean_frames)
+    with Ui().task("phantom") as advance:
+        made = generate(out, spec=spec, workers=workers, progress=advance)
+    if json:
+        _print_json(made.to_dict())
+        return
+    counts = f"{made.videos} videos, {made.frames:,} frames, {made.keyframes:,} keyframes, {made.masks:,} masks"
+    _console().print(f"{out}: {counts}", soft_wrap=True)
+    _next(f"calot data stats {out} --protocol keyframes")
+
+
+@app.command("phantom-check")
+def phantom_check(root: Root, json: AsJson = False) -> None:
+    """Audit a phantom: its statistics against the real tables' and its planted truths."""
+    from calot.data.phantom import audit
+
+    found = audit(root)
+    if json:
+        _print_json(found.to_dict())
+    else:
+        _console().print(str(found))
+        _next(f"calot data stats {root} --protocol keyframes")
+
+
+def _print_json(value: Any) -> None:
+    print(json_module.dumps(value, indent=2, allow_nan=False))
+
+
+def _next(command: str) -> None:
+    print(f"\nNext: {command}")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
