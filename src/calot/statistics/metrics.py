@@ -139,7 +139,7 @@ def decisions(labels: ArrayLike, *, scores: ArrayLike, threshold: float) -> Deci
     )
 
 
-def ratio(part: float, whole: float, /) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
     """part / whole, None where the whole is empty."""
     return float(part) / float(whole) if whole else None
 

@@ -1,0 +1,314 @@
+"""Is A better than B? Paired over videos; refused across manifests; a verdict that says what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from calot.errors import CalotError
+from calot.statistics.permutation import holm, swap_seeds, swap_videos
+from calot.statistics.predictions import Predictions, same_rows
+from calot.statistics.resampling import Resampler, bootstrap_weights
+from calot.statistics.schema import UNKNOWN
+
+Array = NDArray[np.float64]
+ENOUGH_SEEDS = 5
+MIN_VIDEOS = 3
+LEVEL = 0.95
+POWER = 0.80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side's seeds, one by one: mAP and AP of each, their mean and standard deviation (None with one seed)."""
+
+    name: str
+    fingerprints: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+    map: tuple[float | None, ...]
+    ap: dict[str, tuple[float | None, ...]]
+    mean: float | None
+    deviation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A minus B. `low`, `high`: value +- t * se; `p`: permutation; `p_holm`: corrected over the criteria (None for
+    mAP).
+
+    `video_error` and `seed_error` are the two sources of the standard error apart; seeds are None where not resampled.
+    `minimum_detectable` is what this design finds with 80 % power: (t_0.975 + t_0.8) * se.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    standard_error: float | None = None
+    video_error: float | None = None
+    seed_error: float | None = None
+    minimum_detectable: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The comparison with its header; `invalid` says why there is no result."""
+
+    a: Side
+    b: Side
+    map: Difference
+    ap: dict[str, Difference]
+    about: str
+    outcome: str
+    verdict: str
+    invalid: str | None
+    dataset: str
+    split: str
+    protocol: str
+    manifest_hash: str
+    videos: int
+    frames: int
+    replicates: int
+    smallest_effect: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def compare(
+    a: Predictions | Sequence[Predictions],
+    b: Predictions | Sequence[Predictions],
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    replicates: int = 2000,
+    seed: int = 0,
+    smallest_effect: float = 0.02,
+) -> Comparison:
+    """Paired difference A - B of mAP and of each AP; each side is one table or one a seed.
+
+    With fewer than five seeds on a side the verdict is about these checkpoints (videos resampled); from five on about
+    the treatment (seeds and videos resampled, p = the larger of the swaps over videos and over seeds). Raises
+    CalotError where protocol, manifest, frames or labels differ.
+    """
+    left, right = Resampler.of(_tables(a)), Resampler.of(_tables(b))
+    _refuse_mismatch(left.tables, right.tables, names=names)
+    invalid = _invalid(left.tables, right.tables, names=names)
+    sides = (_side(left, name=names[0]), _side(right, name=names[1]))
+    treatment = min(len(left.tables), len(right.tables)) >= ENOUGH_SEEDS
+    differences = _differences(left, right, replicates=replicates, seed=seed, treatment=treatment)
+    about = "the treatment" if treatment else "these checkpoints"
+    total = differences.pop("map")
+    outcome = "invalid" if invalid else _outcome(total, smallest_effect=smallest_effect)
+    verdict = _verdict(total, outcome=outcome, names=names, about=about, smallest_effect=smallest_effect)
+    first = left.tables[0]
+    return Comparison(
+        a=sides[0],
+        b=sides[1],
+        map=total,
+        ap=differences,
+        about=about,
+        outcome=outcome,
+        verdict=f"INVALID: {invalid}" if invalid else verdict,
+        invalid=invalid,
+        dataset=first.dataset,
+        split=first.split,
+        protocol=first.protocol,
+        manifest_hash=first.manifest_hash,
+        videos=len(left.videos),
+        frames=len(first.labels),
+        replicates=replicates,
+        smallest_effect=smallest_effect,
+    )
+
+
+def _tables(side: Predictions | Sequence[Predictions]) -> list[Predictions]:
+    tables = [side] if isinstance(side, Predictions) else list(side)
+    if not tables:
+        raise CalotError("compare: a side without predictions; give at least one table a side")
+    return tables
+
+
+def _refuse_mismatch(a: Sequence[Predictions], b: Sequence[Predictions], *, names: tuple[str, str]) -> None:
+    for table in (*a, *b):
+        for field in ("dataset", "split", "protocol", "manifest_hash"):
+            values = getattr(a[0], field), getattr(table, field)
+            if UNKNOWN not in values and values[0] != values[1]:
+                raise CalotError(
+                    f"compare refused: {field} is {values[0]!r} in {a[0].source} and {values[1]!r} in {table.source}; "
+                    "score both on the same frames under the same protocol"
+                )
+    difference = same_rows(a[0], b[0])
+    if difference is not None:
+        raise CalotError(f"compare refused: {names[0]} ({a[0].source}) and {names[1]} ({b[0].source}): {difference}")
+    for name, tables in zip(names, (a, b), strict=True):
+        seeds = [table.seeds[0] for table in tables if table.seeds[0] is not None]
+        double = sorted({value for value in seeds if seeds.count(value) > 1})
+        if double:
+            raise CalotError(f"compare refused: seed {double[0]} stands twice on the side of {name}; one table a seed")
+
+
+def _invalid(a: Sequence[Predictions], b: Sequence[Predictions], *, names: tuple[str, str]) -> str | None:
+    """Equal predictions under another treatment, or under another seed, are no result."""
+    for left in a:
+        for right in b:
+            same_run = left.fingerprint == right.fingerprint != UNKNOWN
+            if left.digest == right.digest:
+                if same_run:
+                    return f"{names[0]} and {names[1]} are the same run ({left.fingerprint[:12]}): nothing to compare"
+                return (
+                    f"{names[0]} and {names[1]} hold equal predictions, bit for bit, under another treatment "
+                    f"({left.source} and {right.source}): the treatment took no effect"
+                )
+    for name, tables in zip(names, (a, b), strict=True):
+        seen: dict[str, Predictions] = {}
+        for table in tables:
+            if table.digest in seen:
+                pair = f"{seen[table.digest].seeds[0]} and {table.seeds[0]}"
+                return f"seeds {pair} of {name} hold equal predictions, bit for bit: they are not independent runs"
+            seen[table.digest] = table
+    return None
+
+
+def _side(engine: Resampler, *, name: str) -> Side:
+    ap = engine.ap(np.ones((1, len(engine.videos))))[0]
+    means = ap.mean(axis=1)
+    defined = not np.isnan(means).any()
+    columns = {criterion: tuple(_none(value) for value in ap[:, k]) for k, criterion in enumerate(engine.criteria)}
+    return Side(
+        name=name,
+        fingerprints=tuple(table.fingerprint for table in engine.tables),
+        seeds=tuple(table.seeds[0] for table in engine.tables),
+        map=tuple(_none(value) for value in means),
+        ap=columns,
+        mean=float(means.mean()) if defined else None,
+        deviation=float(means.std(ddof=1)) if defined and len(means) > 1 else None,
+    )
+
+
+def _none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _differences(a: Resampler, b: Resampler, *, replicates: int, seed: int, treatment: bool) -> dict[str, Difference]:
+    """Both sides meet the same resampled videos; mAP stands under `map`, and the criteria's p are Holm-corrected."""
+    count = len(a.videos)
+    whole = np.ones((1, count))
+    points = [_with_mean(side.ap(whole))[0] for side in (a, b)]
+    weights = bootstrap_weights(count, replicates=replicates, seed=seed)
+    drawn = [_with_mean(side.ap(weights)) for side in (a, b)]
+    by_video = drawn[0].mean(axis=1) - drawn[1].mean(axis=1)
+    both = by_video
+    p = swap_videos(a.tables, b.tables, replicates=replicates, seed=seed)
+    if treatment:
+        both = _seeds_drawn(a, drawn[0], seed=seed) - _seeds_drawn(b, drawn[1], seed=seed)
+        p = np.maximum(p, swap_seeds(points[0], points[1], seed=seed))
+    names = (*a.criteria, "map")
+    held = (*a.positive_videos, min(a.positive_videos))
+    found = {}
+    for k, name in enumerate(names):
+        parts = (points[0][:, k], points[1][:, k])
+        found[name] = _difference(
+            parts,
+            both=both[:, k],
+            by_video=by_video[:, k],
+            p=float(p[k]),
+            videos=count,
+            held=held[k],
+            treatment=treatment,
+        )
+    corrected = holm([found[name].p for name in a.criteria])
+    for name, value in zip(a.criteria, corrected, strict=True):
+        found[name] = Difference(**{**asdict(found[name]), "p_holm": value})
+    return found
+
+
+def _with_mean(ap: Array) -> Array:
+    """(replicates, seeds, criteria) with their mean appended."""
+    return np.concatenate([ap, ap.mean(axis=2, keepdims=True)], axis=2)
+
+
+def _seeds_drawn(side: Resampler, drawn: Array, *, seed: int) -> Array:
+    """Mean over seeds drawn with replacement, S - 1 of S (Rao and Wu 1988): its variance is s^2 / S without bias.
+
+    The draw is keyed by the side's predictions, so that compare(a, b) and compare(b, a) mirror each other exactly.
+    """
+    count = drawn.shape[1]
+    rng = np.random.default_rng([seed, int(side.tables[0].digest[:12], 16)])
+    weights = rng.multinomial(count - 1, np.full(count, 1 / count), size=len(drawn)) / (count - 1)
+    return np.asarray(np.einsum("rs,rsk->rk", weights, drawn), dtype=np.float64)
+
+
+def _difference(
+    parts: tuple[Array, Array], *, both: Array, by_video: Array, p: float, videos: int, held: int, treatment: bool
+) -> Difference:
+    if held == 0:
+        return Difference(value=None, reason="no positive label")
+    value = float(parts[0].mean() - parts[1].mean())
+    if videos < MIN_VIDEOS or held < 2:
+        where = f"{videos} videos" if videos < MIN_VIDEOS else "all positive labels lie in one video"
+        return Difference(value=value, reason=f"{where}: how the difference varies between videos cannot be told")
+    error, video_error = float(np.nanstd(both, ddof=1)), float(np.nanstd(by_video, ddof=1))
+    seed_variances = [float(part.var(ddof=1)) / len(part) for part in parts] if treatment else []
+    degrees = _degrees([video_error**2, *seed_variances], [videos - 1, *(len(part) - 1 for part in parts)])
+    half = float(student.ppf((1 + LEVEL) / 2, degrees)) * error
+    return Difference(
+        value=value,
+        low=value - half,
+        high=value + half,
+        p=p,
+        standard_error=error,
+        video_error=video_error,
+        seed_error=float(np.sqrt(sum(seed_variances))) if treatment else None,
+        minimum_detectable=half + float(student.ppf(POWER, degrees)) * error,
+    )
+
+
+def _degrees(variances: Sequence[float], degrees: Sequence[int]) -> float:
+    """Welch and Satterthwaite: (sum v)^2 / sum(v^2 / df)."""
+    below = sum(v**2 / df for v, df in zip(variances, degrees, strict=False))
+    return sum(variances) ** 2 / below if below > 0 else float(degrees[0])
+
+
+def _outcome(difference: Difference, *, smallest_effect: float) -> str:
+    """`higher` or `lower` need the interval beside 0 and p < 0.05; `equivalent` needs it within the smallest effect."""
+    if difference.low is None or difference.high is None or difference.p is None:
+        return "undefined"
+    if -smallest_effect < difference.low and difference.high < smallest_effect:
+        return "equivalent"
+    beside, rare = not difference.low <= 0 <= difference.high, difference.p < 1 - LEVEL
+    if beside and rare:
+        return "higher" if difference.low > 0 else "lower"
+    return "disagree" if beside != rare else "undecided"
+
+
+def _verdict(
+    difference: Difference, *, outcome: str, names: tuple[str, str], about: str, smallest_effect: float
+) -> str:
+    if difference.value is None or difference.low is None or difference.high is None or outcome == "undefined":
+        return f"Undefined: {difference.reason}."
+    figures = (
+        f"{100 * difference.value:+.1f} points of mAP, 95 % interval {100 * difference.low:+.1f} to "
+        f"{100 * difference.high:+.1f}, p = {difference.p:.3f}"
+    )
+    scope = {
+        "the treatment": "This is about the treatment: seeds and videos were both resampled.",
+        "these checkpoints": "This is about these checkpoints, not about the treatment: "
+        f"that needs {ENOUGH_SEEDS} seeds a side.",
+    }[about]
+    detectable = f"The design detects {100 * (difference.minimum_detectable or 0):.1f} points with 80 % power."
+    said = {
+        "higher": f"{names[0]} is better than {names[1]}",
+        "lower": f"{names[0]} is worse than {names[1]}",
+        "equivalent": f"{names[0]} and {names[1]} differ by less than {100 * smallest_effect:g} points",
+        "disagree": f"Interval and permutation test disagree on {names[0]} and {names[1]}: no difference is called",
+        "undecided": f"No difference between {names[0]} and {names[1]} is shown, and none is excluded",
+    }.get(outcome, f"{names[0]} and {names[1]}")
+    return f"{said} ({figures}). {scope} {detectable}"
