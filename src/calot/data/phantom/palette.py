@@ -1,0 +1,70 @@
+"""Colours of one operation: tissues, light and camera, apart from the criteria: colour alone says little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Colour = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """RGB 0..1 of one video's tissues; `inflamed` 0..1 turns fat and peritoneum from yellow to raw red."""
+
+    inflamed: float
+    liver: Colour
+    liver_dark: Colour
+    gallbladder: Colour
+    gallbladder_low: Colour
+    fat: Colour
+    cover: Colour
+    cover_deep: Colour
+    duct: Colour
+    artery: Colour
+    plate: Colour
+    fascia: Colour
+    wall: Colour
+    bowel: Colour
+    vessel: Colour
+    blood: Colour
+    light: Colour  # gain by channel: white balance and exposure
+
+
+def _between(a: tuple[float, float, float], b: tuple[float, float, float], f: float) -> Colour:
+    return (np.asarray(a) * (1 - f) + np.asarray(b) * f).astype(np.float32)
+
+
+def draw(rng: np.random.Generator) -> Palette:
+    """One operation's colours; the ranges were set by eye against real frames."""
+
+    def jitter(colour: Colour, spread: float = 0.06) -> Colour:
+        return np.asarray(np.clip(colour * np.exp(rng.normal(0, spread, 3)), 0.02, 0.98), np.float32)
+
+    inflamed = float(rng.beta(1.1, 1.3))
+    liver = jitter(_between((0.40, 0.15, 0.12), (0.62, 0.27, 0.22), float(rng.beta(1.2, 2.0))))
+    gallbladder = _between((0.80, 0.62, 0.52), (0.66, 0.60, 0.64), float(rng.uniform()))
+    fat = jitter(_between((0.90, 0.68, 0.34), (0.86, 0.58, 0.36), float(rng.uniform())))
+    cover = _between((0.88, 0.66, 0.36), (0.66, 0.34, 0.31), inflamed)
+    balance = np.exp(rng.normal(0, (0.05, 0.04, 0.09)))
+    return Palette(
+        inflamed=inflamed,
+        liver=liver,
+        liver_dark=np.asarray(liver * 0.62, np.float32),
+        gallbladder=jitter(_between(tuple(gallbladder), (0.72, 0.42, 0.38), 0.5 * inflamed)),
+        gallbladder_low=jitter(_between((0.84, 0.56, 0.36), (0.62, 0.36, 0.38), float(rng.uniform()))),
+        fat=fat,
+        cover=jitter(cover),
+        cover_deep=jitter(np.asarray(cover * np.array((0.78, 0.62, 0.52), np.float32))),
+        duct=jitter(_between((0.86, 0.74, 0.60), (0.78, 0.70, 0.58), float(rng.uniform()))),
+        artery=jitter(np.array((0.82, 0.36, 0.30), np.float32)),
+        plate=jitter(np.array((0.76, 0.60, 0.58), np.float32)),
+        fascia=jitter(_between((0.42, 0.18, 0.15), (0.52, 0.26, 0.22), float(rng.uniform()))),
+        wall=jitter(_between((0.66, 0.40, 0.34), (0.52, 0.26, 0.24), float(rng.uniform()))),
+        bowel=jitter(_between((0.80, 0.48, 0.40), (0.84, 0.60, 0.40), float(rng.uniform()))),
+        vessel=np.array((0.52, 0.08, 0.09), np.float32),
+        blood=jitter(np.array((0.40, 0.03, 0.04), np.float32)),
+        light=np.asarray(balance * np.exp(rng.normal(0.0, 0.16)), np.float32),
+    )

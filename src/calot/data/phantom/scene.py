@@ -1,0 +1,234 @@
+"""The patient painted twice, all laid open and all covered; a frame is a mixture of the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calot.data.phantom import palette as colours
+from calot.data.phantom.anatomy import SCALE, SHAPE, Anatomy, build, grid
+from calot.data.phantom.texture import Image, lobules, mix, noise, slopes, smoothstep, vessels
+
+
+@dataclass
+class Surface:
+    """A painted canvas: colour, relief in canvas pixels and wetness, before light falls on it."""
+
+    rgb: Image
+    height: Image
+    gloss: Image
+
+    def paint(self, opacity: Image, *, rgb: Image, height: Image | None, gloss: float, shadow: float = 0.0) -> None:
+        """Lay a tissue over what is there; `shadow` darkens what lies beside it."""
+        if shadow:
+            near = cv2.GaussianBlur(opacity, (0, 0), 7)
+            self.rgb *= (1.0 - shadow * near * (1.0 - opacity))[..., None]
+        self.rgb = mix(self.rgb, rgb, opacity)
+        if height is not None:
+            self.height = mix(self.height, height, opacity)
+        self.gloss = mix(self.gloss, np.full_like(self.gloss, gloss), opacity)
+
+    def copy(self) -> Surface:
+        """An independent copy, to be painted on further."""
+        return Surface(self.rgb.copy(), self.height.copy(), self.gloss.copy())
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a frame needs of a surface: colour, normal, wetness."""
+
+    rgb: Image
+    nx: Image
+    ny: Image
+    gloss: Image
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One patient, ready to be lit: geometry, both states, and the fields that blood and gauze spread along."""
+
+    anatomy: Anatomy
+    palette: colours.Palette
+    opened: Material
+    covered: Material
+    bloodiness: Image
+    gauze: Image  # opacity
+    gauze_rgb: Image
+    window: tuple[slice, slice]  # rows and columns where the two states differ
+
+
+@dataclass(frozen=True)
+class _Grain:
+    fine: Image
+    mid: Image
+    broad: Image
+    streak: Image
+    lobes: Image
+    small_lobes: Image
+    capillaries: Image
+
+
+def _grain(rng: np.random.Generator) -> _Grain:
+    streak = noise(rng, shape=SHAPE, cell=26, octaves=3)
+    streak = cv2.warpAffine(
+        streak, np.array([[2.8, 0.9, -200], [-0.15, 0.55, 40]], np.float32), SHAPE[::-1], borderMode=cv2.BORDER_REFLECT
+    )
+    return _Grain(
+        fine=noise(rng, shape=SHAPE, cell=6, octaves=3),
+        mid=noise(rng, shape=SHAPE, cell=24, octaves=4),
+        broad=noise(rng, shape=SHAPE, cell=110, octaves=3),
+        streak=streak,
+        lobes=lobules(rng, shape=SHAPE, cell=float(rng.uniform(15, 24))),
+        small_lobes=lobules(rng, shape=SHAPE, cell=float(rng.uniform(7, 11))),
+        capillaries=vessels(rng, shape=SHAPE, count=46, length=90, width=0.9),
+    )
+
+
+def _shade(colour: colours.Colour, *, by: Image, other: colours.Colour | None = None) -> Image:
+    """A colour field: `colour` scaled by 1 + `by`, or moved towards `other` by `by`."""
+    if other is None:
+        return np.asarray(colour * (1.0 + by)[..., None], np.float32)
+    return mix(np.broadcast_to(colour, (*SHAPE, 3)), np.broadcast_to(other, (*SHAPE, 3)), np.clip(by, 0, 1))
+
+
+def _edge(field: Image, *, width: float) -> Image:
+    return smoothstep(field / width + 0.5)
+
+
+def make_scene(rng: np.random.Generator) -> Scene:
+    """Draw a patient: geometry, colours, textures, both states."""
+    anatomy, palette, grain = build(rng), colours.draw(rng), _grain(rng)
+    surface = _surroundings(rng, anatomy, palette, grain)
+    covered = surface.copy()
+    _lay_open(surface, anatomy=anatomy, palette=palette, grain=grain)
+    _cover(covered, rng, anatomy=anatomy, palette=palette, grain=grain)
+    for each in (surface, covered):
+        _gallbladder(each, anatomy=anatomy, palette=palette, grain=grain)
+    rows, columns = np.nonzero(anatomy.region)
+    pad = 14
+    window = (
+        slice(max(int(rows.min()) - pad, 0), min(int(rows.max()) + pad, SHAPE[0])),
+        slice(max(int(columns.min()) - pad, 0), min(int(columns.max()) + pad, SHAPE[1])),
+    )
+    gauze, gauze_rgb = _gauze(rng, palette)
+    blood = 0.55 * noise(rng, shape=SHAPE, cell=60, octaves=5) + 0.45 * noise(rng, shape=SHAPE, cell=160, octaves=2)
+    return Scene(
+        anatomy, palette, _material(surface, grain), _material(covered, grain), blood, gauze, gauze_rgb, window
+    )  # fmt: skip
+
+
+def _surroundings(rng: np.random.Generator, anatomy: Anatomy, palette: colours.Palette, grain: _Grain) -> Surface:
+    x, y = grid()
+    liver_rgb = _shade(palette.liver, by=0.10 * grain.broad + 0.05 * grain.mid + 0.025 * grain.fine)
+    dome = 20.0 * smoothstep(anatomy.liver / 0.22) + 5.0 * grain.broad
+    surface = Surface(liver_rgb, dome.astype(np.float32), np.full(SHAPE, 0.55, np.float32))
+    deep = _edge(-anatomy.liver - 0.01, width=0.05)  # under the liver's edge: another lobe, in its shade
+    surface.paint(deep, rgb=liver_rgb * 0.62, height=6.0 * grain.broad - 12.0, gloss=0.35)
+    side = float(rng.uniform(0.30, 0.48))
+    wall = _edge(side - x + 0.12 * (y - 0.3) + 0.03 * grain.broad, width=0.04)
+    wall_rgb = mix(
+        _shade(palette.wall, by=0.10 * grain.mid + 0.08 * grain.streak),
+        np.broadcast_to(palette.vessel, (*SHAPE, 3)),
+        0.5 * grain.capillaries,
+    )
+    surface.paint(wall, rgb=wall_rgb, height=8.0 * grain.broad + 4.0, gloss=0.3, shadow=0.3)
+    low = float(rng.uniform(0.72, 1.0))
+    bowel = _edge(y - low - 0.18 * (x - 0.6) ** 2 + 0.03 * grain.broad, width=0.035) * _edge(0.95 - x, width=0.1)
+    bowel_rgb = mix(
+        _shade(palette.bowel, by=0.08 * grain.mid + 0.03 * grain.fine),
+        np.broadcast_to(palette.vessel, (*SHAPE, 3)),
+        0.45 * grain.capillaries,
+    )
+    surface.paint(
+        bowel, rgb=bowel_rgb, height=26 * smoothstep((y - low) / 0.3) + 3 * grain.broad, gloss=0.5, shadow=0.5
+    )
+    fat_rgb = mix(
+        _shade(palette.fat, by=0.16 * (grain.lobes - 0.6) + 0.06 * grain.mid),
+        np.broadcast_to(palette.vessel, (*SHAPE, 3)),
+        0.5 * grain.capillaries,
+    )
+    ligament = _edge(anatomy.ligament + 0.02 * grain.mid, width=0.02)
+    mound = 34.0 * smoothstep(anatomy.ligament / 0.22) + 2.6 * grain.lobes + 3.0 * grain.broad
+    surface.paint(ligament, rgb=fat_rgb, height=mound.astype(np.float32), gloss=0.45, shadow=0.5)
+    amount = float(rng.normal(0.9, 0.5))  # fat that has nothing to do with the criteria
+    patches = _edge(
+        grain.broad + 0.35 * grain.mid - 1.4 + 0.6 * amount - 3.0 * np.abs(anatomy.liver - 0.02), width=0.25
+    )
+    patches = patches * (anatomy.region == 0)
+    surface.paint(patches, rgb=fat_rgb * 0.95, height=surface.height + 7.0 * patches, gloss=0.4, shadow=0.3)
+    return surface
+
+
+def _lay_open(surface: Surface, *, anatomy: Anatomy, palette: colours.Palette, grain: _Grain) -> None:
+    """Plate, window, artery and duct as they are after complete dissection."""
+    plate_rgb = _shade(palette.plate, by=0.07 * grain.streak + 0.04 * grain.fine)
+    plate_rgb = mix(plate_rgb, np.broadcast_to(palette.vessel, (*SHAPE, 3)), 0.25 * grain.capillaries)
+    surface.paint(_edge(anatomy.plate, width=0.02), rgb=plate_rgb, height=3.0 + 0.8 * grain.mid, gloss=0.4, shadow=0.25)
+    back = _shade(palette.fascia, by=0.12 * grain.mid + 0.05 * grain.fine)
+    deep = smoothstep(anatomy.triangle / 0.12)
+    back = back * (1.0 - 0.35 * deep)[..., None]
+    surface.paint(_edge(anatomy.triangle, width=0.02), rgb=back, height=-8.0 * deep + 1.5 * grain.mid, gloss=0.5)
+    for tube, colour, lift in ((anatomy.artery, palette.artery, 8.0), (anatomy.duct, palette.duct, 12.0)):
+        round_ = np.clip(1.0 - tube.ratio**2, 0.0, 1.0) * tube.radius * SCALE * 1.1
+        rgb = _shade(colour, by=0.05 * grain.streak + 0.03 * grain.fine - 0.10 * tube.ratio**2)
+        rgb = mix(rgb, np.broadcast_to(palette.vessel, (*SHAPE, 3)), 0.3 * grain.capillaries)
+        opacity = smoothstep((1.0 - tube.ratio) / 0.16)
+        surface.paint(opacity, rgb=rgb, height=(lift + round_).astype(np.float32), gloss=0.75, shadow=0.6)
+
+
+def _cover(
+    surface: Surface, rng: np.random.Generator, *, anatomy: Anatomy, palette: colours.Palette, grain: _Grain
+) -> None:
+    """Fat and peritoneum over everything that dissection lays open, and a little beyond."""
+    sheet = cv2.GaussianBlur((anatomy.region > 0).astype(np.float32), (0, 0), 5)
+    sheet = smoothstep((sheet - 0.12 + 0.06 * grain.mid) / 0.35)
+    lobes = (1 - palette.inflamed) * grain.lobes + palette.inflamed * grain.small_lobes
+    raw = np.clip(0.5 + 0.35 * grain.mid + 0.25 * grain.streak - 0.5 * lobes, 0, 1)
+    rgb = _shade(palette.cover, by=0.75 * raw, other=palette.cover_deep)
+    rgb = rgb * (1.0 + 0.22 * (lobes - 0.55) + 0.03 * grain.fine)[..., None]
+    rgb = mix(rgb, np.broadcast_to(palette.vessel, (*SHAPE, 3)), (0.25 + 0.4 * palette.inflamed) * grain.capillaries)
+    upper = smoothstep((anatomy.plate + 0.03) / 0.06)  # over the plate the sheet is the gallbladder's own serosa
+    serosa = _shade(palette.gallbladder, by=0.08 * grain.streak + 0.05 * grain.mid - 0.05)
+    rgb = mix(rgb, mix(serosa, rgb, np.float32(0.35) * np.clip(raw + 0.4, 0, 1)), upper)
+    bulge = 9.0 + 12.0 * smoothstep((anatomy.triangle + 0.04) / 0.14) + 3.2 * lobes + 1.5 * grain.mid
+    surface.paint(sheet, rgb=rgb, height=bulge.astype(np.float32), gloss=0.5, shadow=0.35)
+
+
+def _gallbladder(surface: Surface, *, anatomy: Anatomy, palette: colours.Palette, grain: _Grain) -> None:
+    tube = anatomy.gallbladder
+    blend = np.clip(tube.along * 0.8 + 0.35 * grain.broad - 0.1 + 0.25 * grain.mid, 0, 1)
+    rgb = _shade(palette.gallbladder, by=blend, other=palette.gallbladder_low)
+    rgb = rgb * (1.0 + 0.04 * grain.streak + 0.02 * grain.fine)[..., None]
+    rgb = mix(rgb, np.broadcast_to(palette.vessel, (*SHAPE, 3)), 0.5 * grain.capillaries)
+    dome = np.clip(1.0 - tube.ratio**2, 0.0, 1.0) * tube.radius * SCALE * 0.85 + 2.0 * grain.broad + 8.0
+    surface.paint(
+        smoothstep((1.0 - tube.ratio) / 0.05 + 0.5), rgb=rgb, height=dome.astype(np.float32), gloss=0.65, shadow=0.45
+    )
+
+
+def _gauze(rng: np.random.Generator, palette: colours.Palette) -> tuple[Image, Image]:
+    x, y = grid()
+    middle = np.array((rng.uniform(0.35, 0.75), rng.uniform(0.92, 1.1)))
+    size = rng.uniform(0.16, 0.26)
+    crumple = noise(rng, shape=SHAPE, cell=50, octaves=3)
+    shape = 1.0 - np.hypot((x - middle[0]) / 1.2, y - middle[1]) / size + 0.22 * crumple
+    opacity = smoothstep(shape / 0.10)
+    weave = 0.5 + 0.25 * np.sin(x * SCALE * 1.5 + 2.0 * crumple) + 0.25 * np.sin(y * SCALE * 1.5 + 2.0 * crumple)
+    soaked = np.clip(0.35 + 0.5 * noise(rng, shape=SHAPE, cell=60, octaves=4), 0, 1)[..., None]
+    cloth = np.array((0.88, 0.84, 0.80), np.float32) * (1 - soaked) + np.array((0.66, 0.22, 0.26), np.float32) * soaked
+    rgb = cloth * (0.62 + 0.3 * weave + 0.10 * crumple)[..., None]
+    return np.asarray(opacity, np.float32), np.asarray(rgb, np.float32)
+
+
+def _material(surface: Surface, grain: _Grain) -> Material:
+    relief = surface.height + 0.55 * grain.mid + 0.30 * grain.fine
+    nx, ny = slopes(cv2.GaussianBlur(relief, (0, 0), 1.0))
+    return Material(surface.rgb.astype(np.float32), nx, ny, surface.gloss)
+
+
+def blank() -> NDArray[np.float32]:
+    """An empty opacity on the canvas."""
+    return np.zeros(SHAPE, np.float32)
