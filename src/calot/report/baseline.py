@@ -1,24 +1,144 @@
-"""A run against its declared baseline, as a paired difference."""
+"""A run, or every seed of an experiment, against its declared baseline: a paired difference, or why there is none."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
-from calot.report.run_folder import RunFolder
+from calot.criteria import label
+from calot.errors import CalotError
+from calot.report import figures
+from calot.report.canvas import ACCENT, CRITERION
+from calot.report.figures import Estimate
+from calot.report.run_folder import RunFolder, find_runs, read_run
+from calot.report.tables import Row, Table, columns, interval_text, number, plain_reason
 from calot.report.verdict import Reason
+from calot.statistics.compare import Comparison, Difference, compare
+
+_CAPTION = (
+    "Difference in AP on the same videos, this minus baseline. Dot: the value. Bar: 95 % interval over videos. "
+    "A bar that holds 0 shows no difference and excludes none inside it."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """The comparison in words, and as a figure where it was possible."""
+    """A comparison in words, with its table and figure where it was possible."""
 
     reason: Reason
-    figure: Markup | None
-    caption: str
+    comparison: Comparison | None = None
+    figure: Markup | None = None
+    table: Table | None = None
+    caption: str = _CAPTION
 
 
 def against_baseline(run: RunFolder, *, results: Path) -> Paired | None:
+    """This run against its baseline's run of the same seed (else of the lowest); None when it names no baseline."""
+    if not run.experiment.get("baseline"):
+        return None
+    others = baseline_runs(run, results=results)
+    problem = no_partner(run, others)
+    if problem is not None:
+        return Paired(reason=Reason("Against its baseline.", problem))
+    partners = one_a_seed(comparable(run, others))
+    return pair([run], [min(partners, key=lambda other: (other.seed != run.seed, other.seed))])
+
+
+def baseline_runs(run: RunFolder, *, results: Path) -> list[RunFolder]:
+    """The runs of this run's baseline experiment below `results`, at the same scale."""
+    name, here = str(run.experiment.get("baseline")), run.path.resolve()
+    paths = [path for path in find_runs(results) if path.resolve() != here and _names(path, experiment=name)]
+    return [other for other in map(read_run, paths) if other.experiment.get("scale") == run.experiment.get("scale")]
+
+
+def pair(treated: Sequence[RunFolder], baseline: Sequence[RunFolder]) -> Paired:
+    """Compare finished runs of one experiment with finished runs of another, on val."""
+    names = (treated[0].name, baseline[0].name)
+    try:
+        result = compare(
+            [run.predictions["val"] for run in treated], [run.predictions["val"] for run in baseline], names=names
+        )
+    except CalotError as error:
+        return Paired(reason=Reason("Against its baseline.", f"No comparison: {error}."))
+    seeds = f"Seeds {_listed(result.a.seeds)} against {_listed(result.b.seeds)}."
+    return Paired(
+        reason=Reason("Against its baseline.", f"{plain_reason(result.verdict)} {seeds}"),
+        comparison=result,
+        figure=None if result.invalid else _figure(result),
+        table=None if result.invalid else difference_table(result),
+    )
+
+
+def difference_table(result: Comparison) -> Table:
+    """mAP and each AP: difference, interval, permutation p, Holm's p over the criteria, detectable."""
+    rows = []
+    for name, item in (("macro mAP", result.map), *((label(c), d) for c, d in result.ap.items())):
+        cells = (
+            name,
+            number(item.value, reason=item.reason, sign=True),
+            interval_text(item.low, item.high, sign=True, reason=item.reason if item.value is not None else ""),
+            number(item.p, reason=""),
+            number(item.p_holm, reason="") if name != "macro mAP" else "not corrected",
+            number(item.minimum_detectable, reason=""),
+        )
+        rows.append(Row(cells=cells, strong=name == "macro mAP"))
+    heads = ("quantity", "difference", "95 % interval", "p", "p, Holm", "detectable with 80 % power")
+    title = f"{result.a.name} minus {result.b.name}, {result.split} split, about {result.about}"
+    return Table(title=title, columns=columns(*heads), rows=rows)
+
+
+def _figure(result: Comparison) -> Markup:
+    rows = [_estimate(result.map, name="macro mAP", colour=ACCENT, strong=True)]
+    rows += [_estimate(item, name=label(c), colour=CRITERION[c], strong=False) for c, item in result.ap.items()]
+    name = f"difference-{result.a.name}-{result.b.name}"
+    return figures.intervals(rows, name=name, title=f"{result.a.name} − {result.b.name}", zero=True)
+
+
+def _estimate(item: Difference, *, name: str, colour: str, strong: bool) -> Estimate:
+    value, low, high = (math.nan if x is None else x for x in (item.value, item.low, item.high))
+    return Estimate(name=name, value=value, low=low, high=high, colour=colour, strong=strong)
+
+
+def no_partner(run: RunFolder, others: Sequence[RunFolder]) -> str | None:
+    """Why none of the baseline's runs can be compared with this one, or None."""
+    baseline = run.experiment.get("baseline")
+    if not others:
+        return f"No run of {baseline} at this scale stands in the results root: train it on the same data."
+    if not any(other.finished for other in others):
+        return f"No run of {baseline} here is finished yet."
+    if not comparable(run, others):
+        hashes = sorted({str(other.manifest_hash)[:12] for other in others if other.finished})
+        return (
+            f"Refused: {baseline} was scored on other frames (manifest {', '.join(hashes)}; here "
+            f"{str(run.manifest_hash)[:12]}). A difference between the two would not be one between the experiments."
+        )
     return None
+
+
+def comparable(run: RunFolder, others: Sequence[RunFolder]) -> list[RunFolder]:
+    """The finished ones scored on the same frames."""
+    return [other for other in others if other.finished and other.manifest_hash == run.manifest_hash]
+
+
+def one_a_seed(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The newest run (last by folder name) of each seed, by seed."""
+    newest = {run.seed: run for run in sorted(runs, key=lambda run: run.path.name)}
+    return [newest[seed] for seed in sorted(newest)]
+
+
+def _names(path: Path, *, experiment: str) -> bool:
+    """Whether a folder's experiment.json names this experiment; one that is not readable is no baseline."""
+    try:
+        value = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and value.get("name") == experiment
+
+
+def _listed(seeds: Sequence[int | None]) -> str:
+    return ", ".join("unknown" if seed is None else str(seed) for seed in seeds)

@@ -1,7 +1,7 @@
 """Matplotlib drawn in the page's own colours: each figure becomes inline SVG whose strokes are CSS variables.
 
-Figures are drawn with stand-in colours; the SVG then names the page's variables (`var(--c1)`), so that one drawing is right
-in light, in dark and in print. Text stays text, in the page's font. Nothing in the SVG has an address, a date or a random id.
+Figures are drawn with stand-in colours; the SVG then names the page's variables (`var(--c1)`), so that one drawing is
+right in light, in dark and in print. Text stays text, in the page's font; no address, no date and no random id is left.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ _UNITS = 72.0
 
 @contextmanager
 def canvas(*, width: float, height: float) -> Iterator[Figure]:
-    """A figure of `width` x `height` CSS pixels in the page's style; turn it into `svg(...)` before leaving the block."""
+    """A figure of `width` x `height` CSS pixels in the page's style; call `svg` on it inside the block."""
     with matplotlib.rc_context(_STYLE):
         yield Figure(figsize=(width / _UNITS, height / _UNITS))
 
 
 def svg(figure: Figure, *, name: str, describe: str) -> Markup:
-    """The figure as inline SVG. `name` must be unique on the page (it salts the ids); `describe` is read out by screen readers."""
+    """The figure as inline SVG. `name`, unique on the page, salts the ids; `describe` is for screen readers."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

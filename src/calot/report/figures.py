@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from calot.criteria import CRITERIA, label
 from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, RULE, WARN, canvas, svg
 
-PANEL = (300.0, 214.0)
+PANEL = (264.0, 204.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,10 @@ class Estimate:
 
 
 def learning_curves(metrics: pl.DataFrame, *, best_row: int | None) -> list[Markup]:
-    """Three panels over epochs: the loss, macro mAP with the gap between training and validation, and AP per criterion."""
+    """Three panels over epochs: the loss, macro mAP with the train-val gap, and AP per criterion."""
     return [
         _loss_panel(metrics, best_row=best_row),
-        _map_panel(metrics, best_row=best_row),
+        map_panel(metrics, best_row=best_row),
         _criteria_panel(metrics, best_row=best_row),
     ]
 
@@ -65,7 +65,10 @@ def _loss_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
         )
 
 
-def _map_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+def map_panel(
+    metrics: pl.DataFrame, *, best_row: int | None, title: str = "Macro mAP", name: str = "curve-map"
+) -> Markup:
+    """Macro mAP on clean training clips and on val, the gap between them shaded, the best epoch marked."""
     train, val = metrics["train_clean_map"].to_numpy(), metrics["val_map"].to_numpy()
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
@@ -82,10 +85,10 @@ def _map_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
                 textcoords="offset points",
                 ha="center",
             )
-        axes.set_title("Macro mAP")
+        axes.set_title(title)
         axes.set_ylim(0, 1.02)
         _legend(axes)
-        return svg(figure, name="curve-map", describe="Macro mAP over epochs on clean training clips and on validation")
+        return svg(figure, name=name, describe="Macro mAP over epochs on clean training clips and on validation")
 
 
 def _criteria_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
@@ -102,7 +105,7 @@ def _criteria_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
 
 
 def _epochs(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.ndarray:
-    """Rows counted from 1 (a second stage goes on where the first ended); marks the best epoch and where stages change."""
+    """Rows from 1 (a second stage goes on where the first ended); marks the best epoch and changes of stage."""
     epochs = np.arange(1, metrics.height + 1)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
@@ -134,9 +137,9 @@ def intervals(rows: Sequence[Estimate], *, name: str, title: str, width: float =
     """A forest plot: point and 95 % interval a row, a tick at chance; with `zero`, differences around a zero line."""
     with canvas(width=width, height=52.0 + 30.0 * len(rows)) as figure:
         axes = figure.subplots()
-        for row, estimate in enumerate(rows):
-            _interval_row(axes, estimate, y=-row)
-        axes.set_yticks([-row for row in range(len(rows))], [row.name for row in rows])
+        for place, row in enumerate(rows):
+            _interval_row(axes, row, y=-place)
+        axes.set_yticks([-place for place in range(len(rows))], [row.name for row in rows])
         for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
             tick.set_color(INK)
             tick.set_fontweight("bold" if row.strong else "normal")
@@ -183,7 +186,7 @@ def reliability(
     criterion: str, *, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, prevalence: float
 ) -> Markup:
     """Observed share of positives against mean predicted probability, one dot a bin (area ~ frames in it)."""
-    with canvas(width=PANEL[0], height=270.0) as figure:
+    with canvas(width=PANEL[0], height=256.0) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.axhline(prevalence, color=RULE, linewidth=1.2)

@@ -20,8 +20,8 @@ NAME = "report.html"
 def write_report(folder: Path, *, results: Path | None = None) -> Path:
     """Write `report.html` into `folder`: a run, or a folder that holds runs at any depth, which are then compared.
 
-    `results` is the results root, where the ledger and the baseline's runs are looked for; by default the nearest folder above a run
-    that holds a ledger, else the run's grandparent. Raises CalotError for anything that cannot be read.
+    `results` is the results root, where the ledger and the baseline's runs are looked for; by default the nearest
+    folder above a run that holds a ledger, else the run's grandparent. Raises CalotError for what cannot be read.
     """
     folder = Path(folder)
     if (folder / "experiment.json").is_file():

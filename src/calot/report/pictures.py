@@ -20,7 +20,7 @@ _GAP = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ClipChoice:
-    """A scored clip to show. `loss` is its binary cross-entropy summed over criteria, in nats; `row` its place in the predictions."""
+    """A scored clip to show; `loss`: binary cross-entropy summed over criteria, in nats; `row`: place in the table."""
 
     kind: Literal["best", "worst"]
     row: int
@@ -40,7 +40,7 @@ def choose_clips(predictions: Predictions, *, count: int = 4) -> list[ClipChoice
     A video gives a second clip of a kind only when no other video is left. No clip is chosen twice.
     """
     losses = clip_losses(predictions)
-    positive = np.asarray(predictions.labels == 1).any(axis=1)
+    positive: np.ndarray = np.any(predictions.labels == 1, axis=1)
     order = [int(row) for row in np.argsort(losses, kind="stable") if np.isfinite(losses[row])]
     count = min(count, len(order) // 2) if len(order) > 1 else len(order)
     best = _half_positive(order, positive=positive, videos=predictions.videos, count=count)
@@ -94,7 +94,10 @@ def _distinct_videos(rows: Iterable[int], *, videos: Sequence[str] | np.ndarray)
 
 
 def write_clip_strip(images: Sequence[np.ndarray], path: Path) -> Path:
-    """Write a clip as one JPEG, oldest frame left: uint8 `h w 3` each, thinned evenly to 8 frames (the last kept), 128 px high at most."""
+    """Write a clip (uint8 `h w 3` a frame) as one JPEG, oldest frame left.
+
+    Thinned evenly to 8 frames, the first and the last kept, and scaled down to 128 px high.
+    """
     if not images:
         raise ValueError(f"no frames for {path.name}: a strip needs at least one")
     for image in images:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class RunFolder:
 
     @cached_property
     def best_row(self) -> int | None:
-        """The row of `metrics` that val macro mAP selects (the first of equals); None when no epoch has a finite one."""
+        """The row of `metrics` that val macro mAP selects, the first of equals; None when no epoch has a finite one."""
         finite = (
             [(-value, row) for row, value in enumerate(self.metrics["val_map"]) if math.isfinite(value)]
             if self.metrics.height
@@ -83,14 +83,11 @@ class RunFolder:
 
 
 def read_run(path: Path) -> RunFolder:
-    """Read a run. Raises CalotError naming the file and the remedy when a file is corrupt, or missing from a finished run."""
+    """Read a run. Raises CalotError naming file and remedy when one is corrupt, or missing from a finished run."""
     if not (path / "experiment.json").is_file():
         raise CalotError(f"{path} is not a run: it has no experiment.json. Give a folder that `calot train` wrote.")
-    predictions = {
-        split: load_predictions(path / "predictions" / f"{split}.parquet")
-        for split in SPLITS
-        if (path / "predictions" / f"{split}.parquet").is_file()
-    }
+    files = {split: path / "predictions" / f"{split}.parquet" for split in SPLITS}
+    predictions = {split: _predictions(file) for split, file in files.items() if file.is_file()}
     required = "val" in predictions
     experiment = _read_json(path / "experiment.json", required=True)
     if "name" not in experiment:
@@ -153,6 +150,11 @@ def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:
         )
     except pl.exceptions.PolarsError as error:
         raise CalotError(f"{path} holds text where a number belongs ({error}). Restore it, or train again.") from error
+
+
+def _predictions(file: Path) -> Predictions:
+    """A table that names itself by run, not by where on this machine it lies."""
+    return replace(load_predictions(file), source=f"{file.parents[1].name}/predictions/{file.name}")
 
 
 def _pictures(folder: Path) -> dict[tuple[str, int], Path]:

@@ -23,6 +23,16 @@ from calot.statistics.calibration import Thresholds, choose_thresholds
 from calot.statistics.summary import Summary, summarise
 
 SELECTION = "best epoch by val macro mAP: val is optimistic"
+_ENVIRONMENT = {
+    "calot": "calot",
+    "python": "Python",
+    "platform": "Platform",
+    "processor": "Processor",
+    "cores": "Cores",
+    "threads": "Threads",
+    "gpu": "GPU",
+    "precision": "Precision",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +92,7 @@ def _top(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | None
 
 def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | None, openings: str) -> Verdict:
     val = summaries["val"]
-    reasons = verdict.caveats(run)
+    reasons = verdict.caveats(run) + verdict.mismatch(run, total=val.intervals.map)
     reasons.append(
         verdict.against_chance(
             {name: item.ap for name, item in val.criteria.items()},
@@ -95,7 +105,7 @@ def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | 
         total = summaries["test"].intervals.map
         text = f"mAP {tables.in_sentence(tables.number(total.value, reason=total.reason))}"
         if total.low is not None:
-            text += f" ({tables.in_sentence(tables.bounds(total))}), chance {tables.number(scores.chance(summaries['test']))}"
+            text += f" ({tables.bounds(total)}), chance {tables.number(scores.chance(summaries['test']))}"
         reasons.append(Reason("Test.", f"{text}. {openings}"))
         reasons.append(Reason("Val is optimistic.", "The epoch was selected by this same val mAP."))
     else:
@@ -192,9 +202,9 @@ def _pictures(run: RunFolder) -> dict[str, Any]:
         return {"timelines": [], "timelines_caption": "", "clips": [], "clips_note": ""}
     val = run.predictions["val"].by_seed()[0]
     caption = (
-        "Band: share of raters who call the criterion achieved. Line: predicted probability, one dot a scored frame. Dashed: 0.5. "
-        "The videos with most positive frames, then the longest one without any. A good model rises where the band does and stays "
-        "low in the last panel."
+        "Band: share of raters who call the criterion achieved. Line: predicted probability, one dot a scored frame. "
+        "Dashed: 0.5. Shown are the videos with most positive frames, then the longest one without any. A good model "
+        "rises where the band does, and stays low where there is none."
     )
     return {
         "timelines": [timelines.timeline(val, video=video) for video in timelines.choose_videos(val)],
@@ -208,13 +218,16 @@ def _data(run: RunFolder) -> dict[str, Any]:
     splits = run.data.get("splits") or {}
     val = run.predictions.get("val")
     soft = None if val is None else val.by_seed()[0].soft
+    columns = [] if soft is None else [(name, soft[:, place]) for place, name in enumerate(CRITERIA)]
+    caption = (
+        "Scored val frames by rater mean. At 0 and 1 the raters agree; in between they do not, and no model can match "
+        "all of them."
+    )
     return {
         "split_sizes": tables.split_table(splits) if splits else None,
         "classes": tables.class_table(splits) if splits else None,
-        "raters": []
-        if soft is None
-        else [figures.rater_agreement(name, soft=soft[:, place], split="val") for place, name in enumerate(CRITERIA)],
-        "raters_caption": "Scored val frames by rater mean. At 0 and 1 the raters agree; in between they do not, and no model can match all of them.",
+        "raters": [figures.rater_agreement(name, soft=values, split="val") for name, values in columns],
+        "raters_caption": caption,
     }
 
 
@@ -234,11 +247,12 @@ def _difference(run: RunFolder, *, paired: Paired | None) -> dict[str, Any]:
 
 
 def _environment(run: RunFolder) -> dict[str, Any]:
-    facts, environment, model = [], run.environment, run.model
-    for key, name in (("calot", "calot"), ("python", "Python"), ("platform", "Platform"), ("processor", "Processor"),
-                      ("cores", "Cores"), ("threads", "Threads"), ("gpu", "GPU"), ("precision", "Precision")):  # fmt: skip
-        if key in environment:
-            facts.append(Fact(name=name, text="none" if environment[key] is None else str(environment[key])))
+    environment, model = run.environment, run.model
+    facts = [
+        Fact(name=name, text="none" if environment[key] is None else str(environment[key]))
+        for key, name in _ENVIRONMENT.items()
+        if key in environment
+    ]
     if model:
         parameters = model.get("parameters", {})
         facts.append(Fact(name="Backbone", text=str(model.get("backbone", "")), wide=False))

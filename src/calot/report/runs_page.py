@@ -1,13 +1,268 @@
-"""What the page of several runs shows."""
+"""What the page of several runs shows: each run, each experiment over its seeds, each declared difference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from markupsafe import Markup
+
+from calot.criteria import CRITERIA, label
+from calot.report import figures, scores, tables, verdict
+from calot.report.baseline import Paired, baseline_runs, comparable, no_partner, one_a_seed, pair
+from calot.report.results import find_results, openings_text
 from calot.report.run_folder import RunFolder
+from calot.report.tables import Fact, Row, Table
+from calot.report.verdict import Reason, Stamp, Verdict
+from calot.statistics.intervals import VideoIntervals, video_intervals
+from calot.statistics.summary import Summary, summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """A finished run with its val summary."""
+
+    run: RunFolder
+    summary: Summary
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.name}, seed {self.run.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Finished runs scored on the same frames; only these may be compared. `experiments`: seeds by (name, scale)."""
+
+    manifest: str
+    runs: Sequence[Scored]
+    experiments: Mapping[tuple[str, str], Sequence[Scored]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupView:
+    title: str
+    facts: Sequence[Fact]
+    figure: Markup
+    experiments: Table
+    runs: Table
+    interval_facts: Sequence[Fact]
 
 
 def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | None = None) -> dict[str, Any]:
-    raise NotImplementedError
+    """The values of `runs.html`."""
+    root = results or _root(runs, folder=folder)
+    groups = _groups(runs)
+    pairs = [paired for group in groups for paired in _pairs(group, given=runs, results=root)]
+    banners = [verdict.PHANTOM_BANNER] if any(run.synthetic for run in runs) else []
+    contents = [("verdict", "Verdict")] + [(f"frames-{place}", "Scores") for place, _ in enumerate(groups, 1)]
+    contents += [("differences", "Differences"), ("curves", "Learning curves"), ("fields", "Declared fields")]
+    return {
+        "title": f"{folder.name}: {len(runs)} runs, calot report",
+        "kicker": f"calot report · {_plural(len(runs), 'run')} of {_plural(len({r.name for r in runs}), 'experiment')}",
+        "heading": folder.resolve().name,
+        "banners": banners,
+        "stamps": _stamps(runs),
+        "verdict": Verdict(headline=_headline(groups, pairs=pairs), reasons=_reasons(runs, groups=groups, pairs=pairs)),
+        "contents": [*contents, ("repeat", "Repeat them")],
+        "groups": [_view(group, folder=folder, results=root) for group in groups],
+        "pairs": pairs,
+        "curves": [
+            figures.map_panel(run.metrics, best_row=run.best_row, title=_short(run), name=f"curve-map-{place}")
+            for place, run in enumerate(runs)
+            if run.metrics.height
+        ],
+        "fields": _fields(runs),
+        "unfinished": [f"{run.name}, seed {run.seed} ({run.path.name})" for run in runs if not run.finished],
+        "commands": [(f"{run.name}, seed {run.seed}", run.environment.get("command", "")) for run in runs],
+        "footer": f"Written by calot from {folder.resolve().name}. One file, no network.",
+    }
+
+
+def _root(runs: Sequence[RunFolder], *, folder: Path) -> Path:
+    found = find_results(runs[0].path)
+    return found if found.is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(found) else folder
+
+
+def _groups(runs: Sequence[RunFolder]) -> list[Group]:
+    """Finished runs by manifest, in the order in which they stand."""
+    by_manifest: dict[str, list[Scored]] = {}
+    for run in runs:
+        if run.finished:
+            scored = Scored(run=run, summary=summarise(run.predictions["val"]))
+            by_manifest.setdefault(str(run.manifest_hash), []).append(scored)
+    groups = []
+    for manifest, members in by_manifest.items():
+        experiments: dict[tuple[str, str], list[Scored]] = {}
+        for scored in members:
+            key = (scored.run.name, str(scored.run.experiment.get("scale")))
+            experiments.setdefault(key, []).append(scored)
+        groups.append(Group(manifest=manifest, runs=members, experiments=experiments))
+    return groups
+
+
+def _pairs(group: Group, *, given: Sequence[RunFolder], results: Path) -> list[Paired]:
+    """Each experiment of the group against its declared baseline: all seeds of both, or the reason why not."""
+    found = []
+    for members in group.experiments.values():
+        first = members[0].run
+        if not first.experiment.get("baseline"):
+            continue
+        seen = {run.path.resolve(): run for run in [*baseline_runs(first, results=results), *_among(first, given)]}
+        others = list(seen.values())
+        problem = no_partner(first, others)
+        if problem is not None:
+            found.append(Paired(reason=Reason(f"{first.name}.", problem)))
+            continue
+        paired = pair(one_a_seed([scored.run for scored in members]), one_a_seed(comparable(first, others)))
+        found.append(paired)
+    return found
+
+
+def _among(run: RunFolder, given: Sequence[RunFolder]) -> list[RunFolder]:
+    key = (run.experiment.get("baseline"), run.experiment.get("scale"))
+    return [other for other in given if (other.name, other.experiment.get("scale")) == key]
+
+
+def _headline(groups: Sequence[Group], *, pairs: Sequence[Paired]) -> Markup:
+    if not groups:
+        return Markup("<strong>Unfinished</strong>: no run here has a result yet.")
+    if len(groups) > 1:
+        return Markup(
+            "These runs were scored on <strong>{} different sets of frames</strong>: they cannot be ranked against each other."
+        ).format(len(groups))
+    made = [paired.comparison for paired in pairs if paired.comparison is not None]
+    if len(made) == 1:
+        return verdict.difference_headline(made[0])
+    if made:
+        told = sum(item.outcome in ("higher", "lower") for item in made)
+        return Markup("Of {} experiments held against their baselines, <strong>{}</strong> told apart.").format(
+            len(made), f"{told} {'is' if told == 1 else 'are'}"
+        )
+    if len(groups[0].experiments) == 1:
+        return _one_experiment(groups[0])
+    text = "{} experiments, none of them next to its baseline: <strong>nothing is compared</strong>."
+    return Markup(text).format(len(groups[0].experiments))
+
+
+def _one_experiment(group: Group) -> Markup:
+    ((name, _), members), *_ = group.experiments.items()
+    table = _intervals(members)
+    words = verdict.against(table.map, chance=scores.chance(members[0].summary))
+    text = "{}: val mAP over {} is <strong>{}</strong>, {}."
+    return Markup(text).format(
+        name,
+        _plural(len(members), "run"),
+        tables.in_sentence(tables.number(table.map.value, reason=table.map.reason)),
+        words,
+    )
+
+
+def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Sequence[Paired]) -> list[Reason]:
+    found = []
+    if any(run.synthetic for run in runs):
+        found.append(Reason("Synthetic.", f"{verdict.PHANTOM_BANNER}."))
+    if len(groups) > 1:
+        manifests = ", ".join(group.manifest[:12] for group in groups)
+        text = f"Scores of different frames differ for reasons that no experiment declared. Manifests: {manifests}."
+        found.append(Reason("No ranking.", text))
+    controls = sorted({run.name for run in runs if run.is_random_control})
+    if controls:
+        text = (
+            f"{verdict.spoken_list(controls)}: the backbone has never been trained, so this is a control, not a result."
+        )
+        found.append(Reason("Control.", text))
+    bare = [f"{run.name} seed {run.seed}" for run in runs if run.receipt is None]
+    if bare:
+        found.append(Reason("Treatment unverified.", f"Without receipt.json: {verdict.spoken_list(bare)}."))
+    waiting = [f"{run.name} seed {run.seed}" for run in runs if not run.finished]
+    if waiting:
+        found.append(Reason("Unfinished.", f"No val predictions yet: {verdict.spoken_list(waiting)}."))
+    return [*found, *(paired.reason for paired in pairs)]
+
+
+def _stamps(runs: Sequence[RunFolder]) -> list[Stamp]:
+    unverified, waiting = sum(run.receipt is None for run in runs), sum(not run.finished for run in runs)
+    found = [Stamp(f"{waiting} unfinished", warn=True)] if waiting else []
+    found += [Stamp(f"treatment unverified: {unverified} of {len(runs)}", warn=True)] if unverified else []
+    protocols = sorted({str(run.data["protocol"]) for run in runs if run.data.get("protocol")})
+    return found + [Stamp(f"protocol: {name}") for name in protocols]
+
+
+def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
+    first = group.runs[0]
+    reference = scores.chance(first.summary)
+    rows = [scores.estimate(s.summary.intervals.map, name=s.name, chance=reference) for s in group.runs]
+    frames = len(first.summary.predictions.labels) // len(first.summary.predictions.seeds)
+    facts = [
+        Fact(name="Protocol", text=str(first.run.data.get("protocol"))),
+        Fact(name="Scored, val", text=f"{first.summary.intervals.videos} videos, {frames:,} frames"),
+        Fact(name="Selection", text="best epoch by val macro mAP: val is optimistic"),
+        Fact(name="Test openings", text=openings_text(results, manifest_hash=group.manifest)),
+        Fact(name="Frame manifest, sha256", text=group.manifest, wide=True, code=True),
+    ]
+    return GroupView(
+        title=f"Scores on manifest {group.manifest[:12]}",
+        facts=facts,
+        figure=figures.intervals(rows, name=f"runs-{group.manifest[:12]}", title="val macro mAP"),
+        experiments=_experiments_table(group),
+        runs=_runs_table(group, folder=folder),
+        interval_facts=scores.interval_facts(first.summary.intervals),
+    )
+
+
+def _experiments_table(group: Group) -> Table:
+    """Each experiment over its seeds: the interval holds the sampling of videos, the deviation that of seeds."""
+    rows = []
+    for (name, scale), members in group.experiments.items():
+        table = _intervals(members)
+        maps = [m.summary.per_seed[0]["map"] for m in members]
+        deviation = scores.deviation(maps)
+        seeds = ", ".join(str(member.run.seed) for member in members)
+        cells = [f"{name} ({scale})", seeds, tables.number(table.map.value, reason=table.map.reason)]
+        rows.append(Row(cells=[*cells, scores.bounds_once(table.map), tables.number(deviation, reason="one seed")]))
+    names = tables.columns("experiment", "seeds", "mAP, mean", "95 % interval by video", "deviation over seeds")
+    return Table(title="Experiments", columns=names, rows=rows)
+
+
+def _intervals(members: Sequence[Scored]) -> VideoIntervals:
+    return video_intervals([member.summary.predictions for member in members])
+
+
+def _runs_table(group: Group, *, folder: Path) -> Table:
+    rows = []
+    for scored in group.runs:
+        total = scored.summary.intervals.map
+        ap = (tables.number(scored.summary.criteria[c].ap.value) for c in CRITERIA)
+        cells = [_link(scored, folder=folder), tables.number(total.value), scores.bounds_once(total), *ap]
+        rows.append(Row(cells=[*cells, "yes" if scored.run.receipt else "unverified"]))
+    heads = ("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA), "receipt")
+    return Table(title="Runs one by one, val split", columns=tables.columns(*heads), rows=rows)
+
+
+def _link(scored: Scored, *, folder: Path) -> str:
+    """The run's name, leading to its own page where there is one."""
+    page = scored.run.path / "report.html"
+    if not page.is_file():
+        return scored.name
+    return Markup('<a href="{}">{}</a>').format(quote(page.relative_to(folder).as_posix()), scored.name)
+
+
+def _fields(runs: Sequence[RunFolder]) -> list[Table]:
+    seen = {run.name: run for run in runs if run.experiment.get("baseline") and run.experiment.get("difference")}
+    return [
+        tables.difference_table(run.experiment["difference"], baseline=str(run.experiment["baseline"]), name=name)
+        for name, run in seen.items()
+    ]
+
+
+def _short(run: RunFolder) -> str:
+    text = f"{run.name}, seed {run.seed}"
+    return text if len(text) <= 38 else f"{text[:24]}…{text[-12:]}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

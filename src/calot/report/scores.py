@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -24,7 +24,6 @@ from calot.report.tables import (
     count,
     number,
     percent,
-    plain_reason,
 )
 from calot.statistics.calibration import decision_curve
 from calot.statistics.intervals import Interval, VideoIntervals
@@ -62,8 +61,8 @@ def ap_table(summary: Summary, *, split: str) -> Table:
         Row(
             cells=(
                 label(name),
-                number(item.ap.value, reason=plain_reason(item.ap.reason)),
-                _bounds(item.ap),
+                number(item.ap.value, reason=item.ap.reason),
+                bounds_once(item.ap),
                 percent(item.prevalence),
                 count(item.positives),
                 count(item.positive_videos),
@@ -73,18 +72,18 @@ def ap_table(summary: Summary, *, split: str) -> Table:
         for name, item in summary.criteria.items()
     ]
     total = summary.intervals.map
-    cells: list[Cell] = ["macro mAP", number(total.value, reason=plain_reason(total.reason)), _bounds(total)]
+    cells: list[Cell] = ["macro mAP", number(total.value, reason=total.reason), bounds_once(total)]
     rows.append(Row(cells=[*cells, percent(chance(summary)), "", ""], strong=True))
     if total.value is None and summary.over_defined is not None:
-        names = ", ".join(label(name) for name in summary.defined)
-        rows.append(Row(cells=(f"mean over {names} only", number(summary.over_defined), "", "", "", "")))
+        defined = ", ".join(label(name) for name in summary.defined)
+        rows.append(Row(cells=(f"mean over {defined} only", number(summary.over_defined), "", "", "", "")))
     names = columns(
         "criterion", "AP", "95 % interval by video", "chance (prevalence)", "positive frames", "videos with one"
     )
     return Table(title=f"Average precision, {split} split", columns=names, rows=rows)
 
 
-def _bounds(interval: Interval) -> Cell:
+def bounds_once(interval: Interval) -> Cell:
     """The interval; beside an undefined value the reason is not said twice."""
     return Undefined() if interval.value is None else bounds(interval)
 
@@ -147,10 +146,16 @@ def seeds_table(seeds: Mapping[str, Summary], *, split: str) -> Table:
     rows = []
     for name, summary in seeds.items():
         total = summary.intervals.map
-        cells = [name, number(total.value, reason=plain_reason(total.reason)), _bounds(total)]
+        cells = [name, number(total.value, reason=total.reason), bounds_once(total)]
         rows.append(Row(cells=[*cells, *(number(summary.criteria[c].ap.value) for c in CRITERIA)]))
     names = columns("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA))
     return Table(title=f"Runs one by one, {split} split", columns=names, rows=rows)
+
+
+def deviation(values: Sequence[float | None]) -> float | None:
+    """Standard deviation over seeds of the mAPs listed; None below two."""
+    found = [value for value in values if value is not None]
+    return float(np.std(found, ddof=1)) if len(found) > 1 else None
 
 
 def reliability_figures(summary: Summary) -> list[Markup]:
@@ -203,7 +208,7 @@ def interval_facts(table: VideoIntervals) -> list[Fact]:
     if measured is None:
         return [*facts, Fact(name="Measured coverage", text="not measured for this method")]
     text = (
-        f"mAP {100 * measured.map:.1f} %, AP {100 * measured.ap:.1f} % (± {100 * measured.standard_error:.1f}) of simulated "
-        f"sets of {measured.videos} videos held the truth; nominal 95 %"
+        f"mAP {100 * measured.map:.1f} %, AP {100 * measured.ap:.1f} % (± {100 * measured.standard_error:.1f}) of "
+        f"simulated sets of {measured.videos} videos held the truth; nominal 95 %"
     )
     return [*facts, Fact(name="Measured coverage", text=text)]

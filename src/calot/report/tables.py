@@ -1,4 +1,4 @@
-"""Numbers as text, and the tables of the page. A value that is not defined carries its reason; it is never shown as 0."""
+"""Numbers as text, and the tables of the page. An undefined value carries its reason; it is never shown as 0."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Fact:
     code: bool = False
 
 
-def number(value: float | None, *, digits: int = 3, reason: str | None = None) -> Cell:
-    """`0.412`, or undefined with its reason for None and NaN."""
+def number(value: float | None, *, digits: int = 3, reason: str | None = None, sign: bool = False) -> Cell:
+    """`0.412` (`+0.412` with `sign`), or undefined with its reason for None and NaN."""
     if value is None or not math.isfinite(value):
-        return Undefined(reason or "")
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+        return Undefined(plain_reason(reason) if reason else "")
+    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def percent(value: float | None, *, digits: int = 1, reason: str | None = None) -> Cell:
@@ -78,9 +78,14 @@ def plain_reason(reason: str | None) -> str:
 
 def bounds(interval: Interval) -> Cell:
     """`0.318 to 0.507`, or undefined with its reason."""
-    if interval.low is None or interval.high is None:
-        return Undefined(plain_reason(interval.reason))
-    return f"{number(interval.low)} to {number(interval.high)}"
+    return interval_text(interval.low, interval.high, reason=interval.reason)
+
+
+def interval_text(low: float | None, high: float | None, *, reason: str | None = None, sign: bool = False) -> Cell:
+    """Two bounds, or undefined with the reason."""
+    if low is None or high is None:
+        return Undefined(plain_reason(reason) if reason else "")
+    return f"{number(low, sign=sign)} to {number(high, sign=sign)}"
 
 
 def in_sentence(cell: Cell) -> str:
@@ -96,10 +101,8 @@ def count(value: Any) -> Cell:
 
 
 def signed(value: float | None) -> str:
-    """`+0.031` or `−0.012`."""
-    if value is None or not math.isfinite(value):
-        return "undefined"
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+    """`+0.031`, `−0.012` or `undefined`."""
+    return in_sentence(number(value, sign=True))
 
 
 def columns(*names: str, text: Sequence[str] = ()) -> tuple[Column, ...]:
@@ -119,22 +122,20 @@ def value_text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def difference_table(difference: Sequence[Mapping[str, Any]], *, baseline: str) -> Table:
+def difference_table(difference: Sequence[Mapping[str, Any]], *, baseline: str, name: str = "this run") -> Table:
     """Each declared field with the baseline's value and this run's."""
     rows = [
         Row(cells=(str(item.get("field", "")), value_text(item.get("baseline")), value_text(item.get("value"))))
         for item in difference
     ]
-    names = columns("field", baseline, "this run", text=(baseline, "this run"))
+    names = columns("field", baseline, name, text=(baseline, name))
     return Table(title=f"Declared difference from {baseline}", columns=names, rows=rows)
 
 
 def split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
     """Sizes of each split: videos, frames, scored frames, and the frames where all or none of the criteria hold."""
-    rows = [
-        Row(cells=(split, *(count(facts.get(name)) for name in ("videos", "frames", "keyframes", "scored", "all_negative", "all_positive"))))
-        for split, facts in splits.items()
-    ]  # fmt: skip
+    fields = ("videos", "frames", "keyframes", "scored", "all_negative", "all_positive")
+    rows = [Row(cells=(split, *(count(facts.get(name)) for name in fields))) for split, facts in splits.items()]
     names = columns("split", "videos", "frames", "keyframes", "scored", "none holds", "all three hold")
     return Table(title="Videos and frames per split; the last two count scored frames", columns=names, rows=rows)
 

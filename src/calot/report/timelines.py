@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from calot.criteria import CRITERIA, label
 from calot.report.canvas import CRITERION, INK, MUTED, canvas, svg
+from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
 
 #: Endoscapes numbers its frames at 25 a second, whatever the rate they were extracted at.
@@ -19,8 +20,7 @@ _GAP_SECONDS = 30.0
 
 def choose_videos(predictions: Predictions, *, count: int = 5) -> list[str]:
     """The videos with most positive frames (any criterion), most first, then the longest one that has none."""
-    positive = np.asarray(predictions.labels == 1).any(axis=1)
-    videos = np.asarray(predictions.videos)
+    positive, videos = (predictions.labels == 1).any(axis=1), predictions.videos
     tally = {
         str(video): (int(positive[videos == video].sum()), int((videos == video).sum())) for video in np.unique(videos)
     }
@@ -31,33 +31,31 @@ def choose_videos(predictions: Predictions, *, count: int = 5) -> list[str]:
 
 
 def timeline(predictions: Predictions, *, video: str) -> Markup:
-    """Three rows, one a criterion: band = share of raters who say achieved, line = predicted probability; time in mm:ss."""
-    rows = np.flatnonzero(np.asarray(predictions.videos) == video)
-    rows = rows[np.argsort(np.asarray(predictions.frames)[rows], kind="stable")]
-    seconds = np.asarray(predictions.frames, dtype=np.float64)[rows] / FRAMES_PER_SECOND
-    soft = np.asarray(predictions.soft, dtype=np.float64)[rows]
-    probability = 1.0 / (1.0 + np.exp(-np.clip(np.asarray(predictions.logits, dtype=np.float64)[rows], -60, 60)))
-    with canvas(width=420.0, height=226.0) as figure:
+    """Three rows, one a criterion; band: share of raters who say achieved, line: predicted probability."""
+    rows = np.flatnonzero(predictions.videos == video)
+    rows = rows[np.argsort(predictions.frames[rows], kind="stable")]
+    seconds = predictions.frames[rows].astype(np.float64) / FRAMES_PER_SECOND
+    truth = predictions.labels[rows] if predictions.soft is None else predictions.soft[rows]
+    probability = sigmoid(predictions.logits[rows])
+    positive = int((predictions.labels[rows] == 1).any(axis=1).sum())
+    with canvas(width=400.0, height=236.0) as figure:
+        title = f"Video {video}: {positive} of {rows.size} frames with a criterion"
+        figure.suptitle(title, x=0.0, ha="left", fontsize=11, fontweight="bold")
         panels = figure.subplots(3, 1, sharex=True)
         for place, (axes, criterion) in enumerate(zip(panels, CRITERIA, strict=True)):
-            _row(axes, seconds, truth=soft[:, place], probability=probability[:, place], criterion=criterion)
+            _row(axes, seconds, truth=truth[:, place], probability=probability[:, place], criterion=criterion)
         _time_axis(panels[-1], seconds)
-        return svg(
-            figure,
-            name=f"timeline-{video}",
-            describe=f"Timeline of video {video}: rater mean and predicted probability",
-        )
+        spoken = f"Timeline of video {video}: rater mean and predicted probability"
+        return svg(figure, name=f"timeline-{video}", describe=spoken)
 
 
 def _row(axes: Any, seconds: np.ndarray, *, truth: np.ndarray, probability: np.ndarray, criterion: str) -> None:
     """One criterion: neither band nor line crosses a gap in the scored frames."""
-    cuts = np.flatnonzero(np.diff(seconds) > _GAP_SECONDS) + 1
-    for part in np.split(np.arange(seconds.size), cuts):
-        axes.fill_between(_edges(seconds[part]), 0, np.append(truth[part], truth[part[-1]]), step="post", alpha=0.28, linewidth=0,
-                          color=CRITERION[criterion])  # fmt: skip
-        axes.plot(
-            seconds[part], probability[part], color=CRITERION[criterion], linewidth=1.5, marker="o", markersize=2.2
-        )
+    colour = CRITERION[criterion]
+    for part in np.split(np.arange(seconds.size), np.flatnonzero(np.diff(seconds) > _GAP_SECONDS) + 1):
+        band = np.append(truth[part], truth[part[-1]])
+        axes.fill_between(_edges(seconds[part]), 0, band, step="post", alpha=0.28, linewidth=0, color=colour)
+        axes.plot(seconds[part], probability[part], color=colour, linewidth=1.5, marker="o", markersize=2.2)
     axes.axhline(0.5, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
     axes.set_ylim(-0.04, 1.04)
     axes.set_yticks([0, 1])

@@ -10,16 +10,27 @@ from markupsafe import Markup
 
 from calot.criteria import label
 from calot.report.run_folder import RunFolder
-from calot.report.tables import bounds, number, plain_reason
+from calot.report.tables import bounds, interval_text, number, plain_reason
+from calot.statistics.compare import Comparison
 from calot.statistics.intervals import Interval
 
 PHANTOM_BANNER = "Phantom data: these scores mean nothing clinically"
+_ROUNDING = 2e-3
 Standing = Literal["above", "below", "level", "unknown"]
 _WORDS: dict[Standing, str] = {
     "above": "above chance",
     "below": "below chance",
     "level": "not distinguishable from chance",
     "unknown": "without an interval to hold against chance",
+}
+
+_OUTCOMES = {
+    "higher": "{a} scores higher than {b}",
+    "lower": "{a} scores lower than {b}",
+    "equivalent": "{a} and {b} are equivalent",
+    "undecided": "No difference between {a} and {b} is shown",
+    "undefined": "The difference between {a} and {b} is undefined",
+    "invalid": "<strong>Invalid</strong>: {a} against {b}",
 }
 
 
@@ -84,6 +95,22 @@ def headline(run: RunFolder, *, total: Interval, chance: float) -> Markup:
     return start + Markup(": the 95 % interval over videos is <strong>{}</strong>.").format(bounds(total))
 
 
+def against(total: Interval, *, chance: float) -> str:
+    """`above chance (0.152): 95 % interval over videos 0.318 to 0.507`."""
+    words = f"{_WORDS[standing(total, chance=chance)]} ({number(chance)})"
+    return words if total.low is None else f"{words}: 95 % interval over videos {bounds(total)}"
+
+
+def difference_headline(result: Comparison) -> Markup:
+    """A paired difference as the headline of a page; about these checkpoints unless there are five seeds a side."""
+    said = Markup(_OUTCOMES[result.outcome]).format(a=result.a.name, b=result.b.name)
+    if result.outcome in ("invalid", "undefined"):
+        return said + Markup(": {}.").format(plain_reason(result.invalid or result.map.reason).rstrip("."))
+    text = ": <strong>{}</strong> of val mAP, 95 % interval {}, about {}."
+    interval = interval_text(result.map.low, result.map.high, sign=True)
+    return said + Markup(text).format(number(result.map.value, sign=True), interval, result.about)
+
+
 def unfinished(run: RunFolder) -> Verdict:
     """What an unfinished run can say: how far it came, and how to go on."""
     epochs = run.metrics.height
@@ -103,14 +130,28 @@ def caveats(run: RunFolder) -> list[Reason]:
         found.append(Reason("Synthetic.", f"{PHANTOM_BANNER}. They show that the line works from end to end, no more."))
     if run.is_random_control:
         text = (
-            "The weights are random and frozen: the backbone has never been trained, so this is a control, not a result. "
-            "It shows what pooling and head make of untrained features."
+            "The weights are random and frozen: the backbone has never been trained, so this is a control, "
+            "not a result. It shows what pooling and head make of untrained features."
         )
         found.append(Reason("Control.", text))
     if run.receipt is None:
         text = "There is no receipt.json: nothing here proves that the declared difference took effect in training."
         found.append(Reason("Treatment unverified.", text))
     return found
+
+
+def mismatch(run: RunFolder, *, total: Interval) -> list[Reason]:
+    """The best epoch's val mAP in metrics.csv must be that of the stored predictions: both come from one checkpoint."""
+    if run.best_row is None or total.value is None:
+        return []
+    logged = float(run.metrics["val_map"][run.best_row])
+    if abs(logged - total.value) <= _ROUNDING:
+        return []
+    text = (
+        f"metrics.csv gives the best epoch a val mAP of {number(logged)}, the stored predictions score "
+        f"{number(total.value)}: they do not come from the same checkpoint. Predict again from checkpoints/best."
+    )
+    return [Reason("Mismatch.", text)]
 
 
 def against_chance(intervals: Mapping[str, Interval], *, prevalence: Mapping[str, float]) -> Reason:
