@@ -296,7 +296,7 @@ def _verdict(
         return f"Undefined: {difference.reason}."
     figures = (
         f"{100 * difference.value:+.1f} points of mAP, 95 % interval {100 * difference.low:+.1f} to "
-        f"{100 * difference.high:+.1f}, p = {difference.p:.3f}"
+        f"{100 * difference.high:+.1f}, {_p_words(difference.p)}"
     )
     scope = {
         "the treatment": "This is about the treatment: seeds and videos were both resampled.",
@@ -312,3 +312,9 @@ def _verdict(
         "undecided": f"No difference between {names[0]} and {names[1]} is shown, and none is excluded",
     }.get(outcome, f"{names[0]} and {names[1]}")
     return f"{said} ({figures}). {scope} {detectable}"
+
+
+def _p_words(p: float | None) -> str:
+    if p is None:
+        return "no p"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -141,7 +141,7 @@ def _with_mean(ap: Array) -> Array:
     return np.concatenate([ap, ap.mean(axis=1, keepdims=True)], axis=1)
 
 
-def measure(world: World, *, videos: int, sets: int, replicates: int, seed: int) -> list[dict[str, Any]]:
+def measure_size(world: World, *, videos: int, sets: int, replicates: int, seed: int) -> list[dict[str, Any]]:
     """Coverage of every method at one number of videos, over its defined intervals; one dictionary a method."""
     truth = true_ap(world, seed=seed)
     truth = np.r_[truth, truth.mean()]
@@ -184,17 +184,16 @@ def _row(method: str, *, videos: int, hits: Array, widths: Array) -> dict[str, A
     }
 
 
-def run(
-    *, sets: int, replicates: int, sizes: Sequence[int], seed: int, date: str, world: World | None = None
+def measure_all(
+    world: World, *, sets: int, replicates: int, sizes: Sequence[int], seed: int, date: str
 ) -> dict[str, Any]:
     """The whole table, with what is needed to repeat it; prints as it goes."""
-    world = world or World()
     truth = true_ap(world, seed=seed)
     rows: list[dict[str, Any]] = []
     start = time.perf_counter()
     print(f"true AP {truth.round(4).tolist()}, mAP {truth.mean():.4f}; {sets} sets a size, {replicates} replicates")
     for videos in sizes:
-        rows += measure(world, videos=videos, sets=sets, replicates=replicates, seed=seed)
+        rows += measure_size(world, videos=videos, sets=sets, replicates=replicates, seed=seed)
         for row in rows[-len(METHODS) - 1 :]:
             print(
                 f"{videos:4d} videos  {row['method']:20s} AP {row['ap']:.1%} ± {row['ap_standard_error']:.1%}  "
@@ -203,25 +202,31 @@ def run(
             )
         print(f"           {time.perf_counter() - start:.0f} s", flush=True)
     command = f"python -m calot.statistics.coverage --sets {sets} --replicates {replicates} --seed {seed}"
+    if world != World():
+        command += f" --video-sd {world.video_sd:g}"
     facts = {"command": command, "sets": sets, "replicates": replicates, "seed": seed, "date": date}
     return {**facts, "level": 0.95, "true_ap": truth.round(5).tolist(), "rows": rows}
 
 
-def main() -> None:
+def _main() -> None:
     """Command line of the measurement."""
     parser = argparse.ArgumentParser(description="measure the coverage of 95 % intervals over videos")
     parser.add_argument("--sets", type=int, default=1000)
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--videos", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--video-sd", type=float, default=World.video_sd, help="how much scores lean by video")
     parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    table = run(sets=given.sets, replicates=given.replicates, sizes=given.videos, seed=given.seed, date=given.date)
+    world = World(video_sd=given.video_sd)
+    table = measure_all(
+        world, sets=given.sets, replicates=given.replicates, sizes=given.videos, seed=given.seed, date=given.date
+    )
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {given.out}; copy it to src/calot/statistics/interval_coverage.json to make it the one printed")
 
 
 if __name__ == "__main__":
-    main()
+    _main()
