@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import typing
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -43,20 +42,24 @@ class ClipRule:
         return replace(self, length=length, pad_to=pad_to)
 
 
-class Protocol(typing.Protocol):
+class Protocol(ABC):
     """Which frames count, and where the labelled frame sits in its clip."""
 
     name: ClassVar[str]
     causal: ClassVar[bool]
     window: ClassVar[str]
 
-    def scored(self, manifest: Manifest) -> NDArray[np.bool_]: ...
+    @abstractmethod
+    def scored(self, manifest: Manifest) -> NDArray[np.bool_]:
+        """Which rows of a manifest count."""
 
-    def before(self, length: int) -> int: ...
+    @abstractmethod
+    def before(self, length: int) -> int:
+        """How many of the clip's frames come before the labelled one."""
 
 
 @dataclass(frozen=True)
-class Keyframes:
+class Keyframes(Protocol):
     """Keyframes only, each seen with its past: the convention of SwinCVS, LG-CVS, SV2LSTG and PercEVA."""
 
     name: ClassVar[str] = "keyframes"
@@ -67,12 +70,11 @@ class Keyframes:
         return manifest.keyframes
 
     def before(self, length: int) -> int:
-        """How many of the clip's frames come before the labelled one."""
         return length - 1
 
 
 @dataclass(frozen=True)
-class AllFrames:
+class AllFrames(Protocol):
     """Every 1-fps frame with the table's filled labels, centred: t-8 ... t+7 for 16 frames (it sees the future)."""
 
     name: ClassVar[str] = "all-frames"
@@ -112,11 +114,16 @@ class ClipLabels:
         return np.asarray(total / self.distinct.sum(axis=1, keepdims=True))
 
 
-LabelRule = Callable[[ClipLabels], NDArray[np.float32]]
+class LabelRule(ABC):
+    """What a clip is trained on."""
+
+    @abstractmethod
+    def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:
+        """Training targets `(n, k)`."""
 
 
 @dataclass(frozen=True)
-class CentreLabel:
+class CentreLabel(LabelRule):
     """The labelled frame's majority of raters."""
 
     def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:
@@ -124,7 +131,7 @@ class CentreLabel:
 
 
 @dataclass(frozen=True)
-class MajorityLabel:
+class MajorityLabel(LabelRule):
     """Positive where more than half of the clip's distinct frames are."""
 
     def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:
@@ -132,7 +139,7 @@ class MajorityLabel:
 
 
 @dataclass(frozen=True)
-class SoftLabel:
+class SoftLabel(LabelRule):
     """Rater mean, averaged over the clip's distinct frames."""
 
     def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:
@@ -140,7 +147,7 @@ class SoftLabel:
 
 
 @dataclass(frozen=True)
-class StrictLabel:
+class StrictLabel(LabelRule):
     """Positive where every distinct frame of the clip is."""
 
     def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:

@@ -41,10 +41,11 @@ class ClipDataset(Dataset[Batch]):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if len(self.table) and int(self.table.frames.max()) >= len(self.store):
+        last = int(self.table.frames.max(initial=-1))
+        if self.table.split != self.store.split or last >= len(self.store):
             raise CalotError(
-                f"ClipDataset: clips ask for row {int(self.table.frames.max())}, the store {self.store.path} has "
-                f"{len(self.store)} frames. Open the store of split {self.table.split}."
+                f"ClipDataset: clips of split {self.table.split} reach to row {last}; {self.store.path} holds "
+                f"{len(self.store)} frames of split {self.store.split}. Open the store of the clips' own manifest."
             )
 
     def __len__(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,20 @@ _SMOOTH = Image.Resampling.BILINEAR
 _NEAREST = Image.Resampling.NEAREST
 
 
-class Geometry(Protocol):
+class Geometry(ABC):
     """`uint8 h w 3 -> uint8 size size 3`, and the same view of a mask (`h w`), whose classes never blend."""
 
-    def __call__(self, image: Array, *, size: int) -> Array: ...
+    @abstractmethod
+    def __call__(self, image: Array, *, size: int) -> Array:
+        """The frame as a square of `size` pixels."""
 
-    def resize_mask(self, mask: Array, *, size: int) -> Array: ...
+    @abstractmethod
+    def resize_mask(self, mask: Array, *, size: int) -> Array:
+        """The mask seen the same way."""
 
 
 @dataclass(frozen=True)
-class Squash:
+class Squash(Geometry):
     """The whole frame, its aspect ratio given up (the documented way)."""
 
     def __call__(self, image: Array, *, size: int) -> Array:
@@ -39,7 +43,7 @@ class Squash:
 
 
 @dataclass(frozen=True)
-class CentreCrop:
+class CentreCrop(Geometry):
     """The middle `crop x crop` pixels: on a 480 x 854 frame, 480 keeps the height and drops the sides."""
 
     crop: int = 480
@@ -56,7 +60,7 @@ class CentreCrop:
 
 
 @dataclass(frozen=True)
-class ShortSideCrop:
+class ShortSideCrop(Geometry):
     """Short side to `size * short_side_ratio` (rounded down), then the middle: V-JEPA 2's official 292 -> 256."""
 
     short_side_ratio: float = 256 / 224

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 from calot.errors import CalotError
 
 
-class Sampler(Protocol):
+class Sampler(ABC):
     """`expected` is each clip's probability at one draw, so that `expected(labels) @ labels` is the dose asked for."""
 
-    def order(self, labels: NDArray[np.float32], *, rng: Generator) -> NDArray[np.int64]: ...
+    @abstractmethod
+    def order(self, labels: NDArray[np.float32], *, rng: Generator) -> NDArray[np.int64]:
+        """Which clips an epoch draws, in order."""
 
-    def expected(self, labels: NDArray[np.float32]) -> NDArray[np.float64]: ...
+    @abstractmethod
+    def expected(self, labels: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Each clip's probability at one draw."""
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Sampler):
     """Every clip once, shuffled."""
 
     def order(self, labels: NDArray[np.float32], *, rng: Generator) -> NDArray[np.int64]:
@@ -32,7 +36,7 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class Balanced:
+class Balanced(Sampler):
     """Weight of a clip = mean over criteria of n / (2 x count of its label value), drawn with replacement."""
 
     def order(self, labels: NDArray[np.float32], *, rng: Generator) -> NDArray[np.int64]:
@@ -46,7 +50,7 @@ class Balanced:
 
 
 @dataclass(frozen=True)
-class AnyPositive:
+class AnyPositive(Sampler):
     """A `share` of the draws comes from clips with at least one criterion positive, the rest from the others."""
 
     share: float = 0.5
@@ -70,7 +74,7 @@ class AnyPositive:
 
 
 @dataclass(frozen=True)
-class RareCombination:
+class RareCombination(Sampler):
     """Each of the combinations of criteria that occur is drawn equally often."""
 
     def order(self, labels: NDArray[np.float32], *, rng: Generator) -> NDArray[np.int64]:

@@ -37,6 +37,7 @@ class FrameStore:
     """uint8 frames `(n, 3, size, size)`; row i is row i of the split's manifest. Cheap to pickle: workers reopen it."""
 
     path: Path
+    split: str
     shape: tuple[int, int, int, int]
     fingerprint: str
     black: tuple[int, ...] = field(repr=False)  # rows of near-black frames
@@ -91,7 +92,10 @@ def open_store(
     fingerprint = _fingerprint(root, images=images, geometry=geometry, size=size)
     home = (cache or root / ".calot" / "store") / fingerprint[:24]
     if not home.exists():
-        plan = _Plan(root=root, images=images, geometry=geometry, size=size, home=home, fingerprint=fingerprint)
+        split = manifest_rows.splits[0]
+        plan = _Plan(
+            root=root, split=split, images=images, geometry=geometry, size=size, home=home, fingerprint=fingerprint
+        )
         plan.build(workers=workers, progress=progress or _silent)
     return _open(home)
 
@@ -138,6 +142,7 @@ def _open(home: Path) -> FrameStore:
         shape = tuple(int(x) for x in record["shape"])
         store = FrameStore(
             path=home,
+            split=record["split"],
             shape=(shape[0], shape[1], shape[2], shape[3]),
             fingerprint=record["fingerprint"],
             black=tuple(record["black"]),
@@ -165,6 +170,7 @@ class _Plan:
     """What to build and where. The work folder stands beside the final one and is renamed to it when complete."""
 
     root: Path
+    split: str
     images: list[str]
     geometry: Geometry
     size: int
@@ -199,7 +205,9 @@ class _Plan:
                 )
             self._finish(done)
         except OSError as error:
-            if not self.home.exists():  # else another process finished the same store first
+            if self.home.exists():  # another process finished the same store first
+                shutil.rmtree(self.work, ignore_errors=True)
+            else:
                 raise CalotError(
                     f"{self.work}: cannot be written ({error}). Free disk space or give another cache."
                 ) from error
@@ -288,6 +296,7 @@ class _Plan:
         chunks = [done[number] for number in range(self.count)]
         record = {
             "format": FORMAT,
+            "split": self.split,
             "fingerprint": self.fingerprint,
             "shape": [len(self.images), 3, self.size, self.size],
             "geometry": repr(self.geometry),

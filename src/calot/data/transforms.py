@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, UInt8
@@ -33,14 +33,16 @@ def normalise(
     return out.copy_(video).mul_(scale).add_(shift)
 
 
-class Augmentation(Protocol):
+class Augmentation(ABC):
     """Changes a whole batch, with one generator a clip: whatever it draws holds for all of the clip's frames."""
 
-    def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch: ...
+    @abstractmethod
+    def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch:
+        """The changed batch; `rngs` holds one generator a clip."""
 
 
 @dataclass(frozen=True)
-class HorizontalFlip:
+class HorizontalFlip(Augmentation):
     """Mirror left and right, all frames of a clip together."""
 
     probability: float = 0.5
