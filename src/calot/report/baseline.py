@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
 from calot.criteria import label
 from calot.errors import CalotError
-from calot.report import figures
-from calot.report.canvas import ACCENT, CRITERION
-from calot.report.figures import Estimate
+from calot.report.forest import Estimate, Forest, difference_forest
 from calot.report.run_folder import RunFolder, find_runs, read_run
 from calot.report.tables import Row, Table, columns, interval_text, number, plain_reason
 from calot.report.verdict import Reason
-from calot.statistics.compare import Comparison, Difference, compare
+from calot.statistics.compare import Comparison, compare
 
 _CAPTION = (
     "Difference in AP on the same videos, this minus baseline. Dot: the value. Bar: 95 % interval over videos. "
@@ -32,7 +27,7 @@ class Paired:
 
     reason: Reason
     comparison: Comparison | None = None
-    figure: Markup | None = None
+    forest: Forest | None = None
     table: Table | None = None
     caption: str = _CAPTION
 
@@ -69,7 +64,7 @@ def pair(treated: Sequence[RunFolder], baseline: Sequence[RunFolder]) -> Paired:
     return Paired(
         reason=Reason("Against its baseline.", f"{plain_reason(result.verdict)} {seeds}"),
         comparison=result,
-        figure=None if result.invalid else _figure(result),
+        forest=None if result.invalid else _forest(result),
         table=None if result.invalid else difference_table(result),
     )
 
@@ -92,16 +87,10 @@ def difference_table(result: Comparison) -> Table:
     return Table(title=title, columns=columns(*heads), rows=rows)
 
 
-def _figure(result: Comparison) -> Markup:
-    rows = [_estimate(result.map, name="macro mAP", colour=ACCENT, strong=True)]
-    rows += [_estimate(item, name=label(c), colour=CRITERION[c], strong=False) for c, item in result.ap.items()]
-    name = f"difference-{result.a.name}-{result.b.name}"
-    return figures.intervals(rows, name=name, title=f"{result.a.name} − {result.b.name}", zero=True)
-
-
-def _estimate(item: Difference, *, name: str, colour: str, strong: bool) -> Estimate:
-    value, low, high = (math.nan if x is None else x for x in (item.value, item.low, item.high))
-    return Estimate(name=name, value=value, low=low, high=high, colour=colour, strong=strong)
+def _forest(result: Comparison) -> Forest:
+    rows = [Estimate(name="macro mAP", interval=result.map, strong=True)]
+    rows += [Estimate(name=label(c), interval=item, criterion=c) for c, item in result.ap.items()]
+    return difference_forest(rows, title=f"{result.a.name} minus {result.b.name}")
 
 
 def no_partner(run: RunFolder, others: Sequence[RunFolder]) -> str | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from calot.criteria import CRITERIA, label
 from calot.report.pictures import ClipChoice, choose_clips
 from calot.report.tables import KEYS
-from calot.report.timelines import FRAMES_PER_SECOND, clock
+from calot.report.timelines import clock
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
+from calot.statistics.videos import FRAMES_PER_SECOND
 
 #: All pictures together stay below this, so that the page stays a file one can mail.
 _BUDGET_BYTES = 1_700_000

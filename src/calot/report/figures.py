@@ -5,9 +5,6 @@ Each function takes numbers that `calot.statistics` computed and returns inline 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,26 +13,9 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from calot.criteria import CRITERIA, label
-from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, RULE, WARN, canvas, svg
+from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, RULE, canvas, svg
 
 PANEL = (264.0, 204.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A point with its interval and, when it has one, the value chance gives. NaN where undefined."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    chance: float = math.nan
-    colour: str = ACCENT
-    strong: bool = False
-
-    @property
-    def defined(self) -> bool:
-        return math.isfinite(self.value)
 
 
 def learning_curves(metrics: pl.DataFrame, *, best_row: int | None) -> list[Markup]:
@@ -131,55 +111,6 @@ def _legend(axes: Any) -> None:
     axes.legend(
         loc="best", fontsize=9, frameon=False, labelcolor=INK, handlelength=1.6, borderaxespad=0.2, labelspacing=0.3
     )
-
-
-def intervals(rows: Sequence[Estimate], *, name: str, title: str, width: float = 640.0, zero: bool = False) -> Markup:
-    """A forest plot: point and 95 % interval a row, a tick at chance; with `zero`, differences around a zero line."""
-    with canvas(width=width, height=52.0 + 30.0 * len(rows)) as figure:
-        axes = figure.subplots()
-        for place, row in enumerate(rows):
-            _interval_row(axes, row, y=-place)
-        axes.set_yticks([-place for place in range(len(rows))], [row.name for row in rows])
-        for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-            tick.set_color(INK)
-            tick.set_fontweight("bold" if row.strong else "normal")
-        axes.set_ylim(-len(rows) + 0.4, 0.6)
-        axes.grid(axis="y", visible=False)
-        axes.spines["left"].set_visible(False)
-        if zero:
-            axes.axvline(0, color=MUTED, linewidth=1)
-            edge = max([0.05, *(abs(v) for r in rows for v in (r.low, r.high, r.value) if math.isfinite(v))])
-            axes.set_xlim(-1.1 * edge, 1.1 * edge)
-        else:
-            axes.set_xlim(0, 1)
-        axes.set_xlabel(title)
-        return svg(figure, name=name, describe=f"{title}: " + "; ".join(_spoken(row) for row in rows))
-
-
-def _interval_row(axes: Any, estimate: Estimate, *, y: float) -> None:
-    if not estimate.defined:
-        axes.text(
-            0.01, y, "undefined", va="center", color=WARN, fontstyle="italic", transform=axes.get_yaxis_transform()
-        )
-        return
-    if math.isfinite(estimate.low) and math.isfinite(estimate.high):
-        axes.plot(
-            [estimate.low, estimate.high],
-            [y, y],
-            color=estimate.colour,
-            linewidth=5 if estimate.strong else 3.5,
-            alpha=0.45,
-        )
-    axes.plot(estimate.value, y, "o", color=estimate.colour, markersize=8 if estimate.strong else 6.5)
-    if math.isfinite(estimate.chance):
-        axes.plot([estimate.chance] * 2, [y - 0.28, y + 0.28], color=INK, linewidth=1.6)
-
-
-def _spoken(row: Estimate) -> str:
-    if not row.defined:
-        return f"{row.name} undefined"
-    chance = f", chance {row.chance:.3f}" if math.isfinite(row.chance) else ""
-    return f"{row.name} {row.value:.3f} ({row.low:.3f} to {row.high:.3f}){chance}"
 
 
 def reliability(

@@ -14,7 +14,8 @@ from calot.criteria import CRITERIA
 from calot.report import figures, scores, tables, timelines, verdict
 from calot.report.baseline import Paired, against_baseline
 from calot.report.clips import clip_groups
-from calot.report.per_video import video_table
+from calot.report.forest import Forest
+from calot.report.per_video import video_tables
 from calot.report.results import find_results, openings_text
 from calot.report.run_folder import RunFolder
 from calot.report.tables import Fact, Table
@@ -40,14 +41,14 @@ class SplitView:
     """One scored split of a run."""
 
     name: str
-    interval_figure: Markup
+    forest: Forest
     ap: Table
     note: str
     reliability: Sequence[Markup]
     calibration: Table
     decisions: Table
     decision_curves: Sequence[Markup]
-    videos: Table | None
+    videos: Sequence[Table]
     videos_note: str
 
 
@@ -155,10 +156,11 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -
 
 
 def _split(split: str, summary: Summary) -> SplitView:
-    videos, note = video_table(summary.predictions, thresholds=summary.thresholds)
+    thresholds = summary.thresholds
+    videos, note = video_tables(summary.predictions, thresholds=thresholds) if thresholds else ([], "")
     return SplitView(
         name=split,
-        interval_figure=scores.interval_figure(summary, split=split),
+        forest=scores.interval_forest(summary, split=split),
         ap=scores.ap_table(summary, split=split),
         note=" ".join(summary.predictions.notes),
         reliability=scores.reliability_figures(summary) if split == "val" else (),
@@ -242,7 +244,7 @@ def _difference(run: RunFolder, *, paired: Paired | None) -> dict[str, Any]:
     return {
         "difference": tables.difference_table(difference, baseline=str(baseline)) if baseline and difference else None,
         "difference_note": note,
-        "paired": paired if paired is not None and paired.figure is not None else None,
+        "paired": paired if paired is not None and paired.forest is not None else None,
     }
 
 

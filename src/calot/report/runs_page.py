@@ -13,6 +13,7 @@ from markupsafe import Markup
 from calot.criteria import CRITERIA, label
 from calot.report import figures, scores, tables, verdict
 from calot.report.baseline import Paired, baseline_runs, comparable, no_partner, one_a_seed, pair
+from calot.report.forest import Estimate, Forest, forest
 from calot.report.results import find_results, openings_text
 from calot.report.run_folder import RunFolder
 from calot.report.tables import Fact, Row, Table
@@ -46,7 +47,7 @@ class Group:
 class GroupView:
     title: str
     facts: Sequence[Fact]
-    figure: Markup
+    forest: Forest
     experiments: Table
     runs: Table
     interval_facts: Sequence[Fact]
@@ -131,9 +132,8 @@ def _headline(groups: Sequence[Group], *, pairs: Sequence[Paired]) -> Markup:
     if not groups:
         return Markup("<strong>Unfinished</strong>: no run here has a result yet.")
     if len(groups) > 1:
-        return Markup(
-            "These runs were scored on <strong>{} different sets of frames</strong>: they cannot be ranked against each other."
-        ).format(len(groups))
+        text = "These runs were scored on <strong>{} different sets of frames</strong>: they cannot be ranked together."
+        return Markup(text).format(len(groups))
     made = [paired.comparison for paired in pairs if paired.comparison is not None]
     if len(made) == 1:
         return verdict.difference_headline(made[0])
@@ -195,7 +195,7 @@ def _stamps(runs: Sequence[RunFolder]) -> list[Stamp]:
 def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
     first = group.runs[0]
     reference = scores.chance(first.summary)
-    rows = [scores.estimate(s.summary.intervals.map, name=s.name, chance=reference) for s in group.runs]
+    rows = [Estimate(name=s.name, interval=s.summary.intervals.map, chance=reference) for s in group.runs]
     frames = len(first.summary.predictions.labels) // len(first.summary.predictions.seeds)
     facts = [
         Fact(name="Protocol", text=str(first.run.data.get("protocol"))),
@@ -207,7 +207,7 @@ def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
     return GroupView(
         title=f"Scores on manifest {group.manifest[:12]}",
         facts=facts,
-        figure=figures.intervals(rows, name=f"runs-{group.manifest[:12]}", title="val macro mAP"),
+        forest=forest(rows, title="val macro mAP"),
         experiments=_experiments_table(group),
         runs=_runs_table(group, folder=folder),
         interval_facts=scores.interval_facts(first.summary.intervals),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,8 +9,7 @@ from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
 from calot.report import figures
-from calot.report.canvas import ACCENT, CRITERION
-from calot.report.figures import Estimate
+from calot.report.forest import Estimate, Forest, forest
 from calot.report.tables import (
     KEYS,
     Cell,
@@ -36,23 +34,14 @@ def chance(summary: Summary) -> float:
     return float(summary.to_dict()["map"]["chance"])
 
 
-def estimate(
-    interval: Interval, *, name: str, chance: float | None = None, colour: str = ACCENT, strong: bool = False
-) -> Estimate:
-    """An interval as a row of a forest plot."""
-    value, low, high = (math.nan if x is None else x for x in (interval.value, interval.low, interval.high))
-    reference = math.nan if chance is None else chance
-    return Estimate(name=name, value=value, low=low, high=high, chance=reference, colour=colour, strong=strong)
-
-
-def interval_figure(summary: Summary, *, split: str) -> Markup:
+def interval_forest(summary: Summary, *, split: str) -> Forest:
     """Macro mAP and each AP with interval and chance."""
-    rows = [estimate(summary.intervals.map, name="macro mAP", chance=chance(summary), strong=True)]
+    rows = [Estimate(name="macro mAP", interval=summary.intervals.map, chance=chance(summary), strong=True)]
     rows += [
-        estimate(item.ap, name=label(name), chance=item.prevalence, colour=CRITERION[name])
+        Estimate(name=label(name), interval=item.ap, chance=item.prevalence, criterion=name)
         for name, item in summary.criteria.items()
     ]
-    return figures.intervals(rows, name=f"ap-{split}", title=f"average precision, {split}")
+    return forest(rows, title=f"average precision, {split}")
 
 
 def ap_table(summary: Summary, *, split: str) -> Table:

@@ -147,10 +147,11 @@ def class_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
         cells: list[Cell] = [label(criterion)]
         for facts in splits.values():
             positives, scored = by_criterion(facts.get("positives"), criterion), facts.get("scored")
-            cells += [count(positives), percent(positives / scored if scored and positives is not None else None)]
-            cells += [number(by_criterion(facts.get("negative_per_positive"), criterion), digits=1)]
+            share = percent(positives / scored if scored and positives is not None else None)
+            cells.append(f"{positives:,} ({share})" if isinstance(share, str) else share)
+            cells.append(number(by_criterion(facts.get("negative_per_positive"), criterion), digits=1))
         rows.append(Row(cells=cells, key=KEYS[criterion]))
-    heads = [head for split in splits for head in (f"{split} positives", "share", "neg. per pos.")]
+    heads = [head for split in splits for head in (f"{split}, positive", "negatives to one")]
     return Table(title="Positive frames per criterion", columns=columns("criterion", *heads), rows=rows)
 
 

@@ -12,9 +12,8 @@ from calot.criteria import CRITERIA, label
 from calot.report.canvas import CRITERION, INK, MUTED, canvas, svg
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
+from calot.statistics.videos import FRAMES_PER_SECOND
 
-#: Endoscapes numbers its frames at 25 a second, whatever the rate they were extracted at.
-FRAMES_PER_SECOND = 25
 _GAP_SECONDS = 30.0
 
 

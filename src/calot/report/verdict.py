@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,9 @@ class Reason:
     lead: str
     text: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", tidy(self.text))
+
 
 @dataclass(frozen=True)
 class Stamp:
@@ -52,6 +56,9 @@ class Stamp:
 class Verdict:
     headline: Markup
     reasons: Sequence[Reason]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "headline", Markup(tidy(str(self.headline))))
 
 
 def standing(interval: Interval, *, chance: float | None) -> Standing:
@@ -162,6 +169,11 @@ def against_chance(intervals: Mapping[str, Interval], *, prevalence: Mapping[str
         groups.setdefault(kind, []).append(label(criterion))
     parts = [f"{spoken_list(names)}: {kind}" for kind, names in groups.items()]
     return Reason("Each criterion.", "; ".join(parts) + ". Chance is the criterion's prevalence in this split.")
+
+
+def tidy(text: str) -> str:
+    """A true minus sign before a figure, and no line break between a figure and its per-cent sign."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", re.sub(r"(?<!\w)-(?=\d)", "\N{MINUS SIGN}", text))
 
 
 def spoken_list(names: Sequence[str]) -> str:
