@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +31,11 @@ def root(folder: Callable[[], Folder]) -> Path:
     return folder().write_images()
 
 
-def opened(
-    root: Path, *, split: str = "train", size: int = 16, geometry: Geometry = Squash(), **more: object
-) -> FrameStore:
-    return open_store(root, read_endoscapes(root).split(split), geometry=geometry, size=size, **more)  # type: ignore[arg-type]
+SQUASH = Squash()
+
+
+def opened(root: Path, *, split: str = "train", size: int = 16, geometry: Geometry = SQUASH, **more: Any) -> FrameStore:
+    return open_store(root, read_endoscapes(root).split(split), geometry=geometry, size=size, **more)
 
 
 def pixels_of(root: Path, *, split: str, size: int) -> np.ndarray:
@@ -85,7 +87,7 @@ def test_a_truncated_frame_is_never_silently_used_and_all_of_them_are_named(root
 
 def test_at_most_twenty_frames_are_named(root: Path) -> None:
     shutil.rmtree(root / "train")
-    with pytest.raises(CalotError, match="24 of 24 frames are missing: .* and 4 more"):
+    with pytest.raises(CalotError, match=r"24 of 24 frames are missing: .* and 4 more"):
         opened(root)
 
 
@@ -172,6 +174,7 @@ def test_two_builders_at_once_end_with_one_whole_store(root: Path) -> None:
         stores = list(pool.map(lambda _: opened(root), range(4)))
     assert len(set(stores)) == 1
     stores[0].verify()
+    assert list((root / ".calot" / "store").iterdir()) == [stores[0].path]
 
 
 def test_a_flipped_byte_is_found(root: Path) -> None:
@@ -192,7 +195,7 @@ def test_a_damaged_store_is_refused_with_what_to_delete(root: Path, damage: str)
         (store.path / "store.json").write_text(json.dumps({"shape": [1]}))
     else:
         (store.path / "frames.raw").write_bytes(b"short")
-    with pytest.raises(CalotError, match="Delete .* and build again"):
+    with pytest.raises(CalotError, match=r"Delete .* and build again"):
         opened(root)
 
 

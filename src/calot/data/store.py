@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -306,7 +307,7 @@ class _Plan:
             # Over the chunks' digests, so that a resumed build need not read everything again.
             "sha256": hashlib.sha256("".join(chunk.sha256 for chunk in chunks).encode()).hexdigest(),
         }
-        part = self.work / f"{RECORD}.part"
+        part = self.work / f"{RECORD}.{uuid.uuid4().hex[:8]}"  # another process may be finishing the same store
         part.write_text(json.dumps(record), encoding="utf-8")
         os.replace(part, self.work / RECORD)
         os.replace(self.work, self.home)
