@@ -28,8 +28,8 @@ Points = NDArray[np.float32]
 
 # Control points of an ordinary scene, as seen on real frames: gallbladder from the top, drawn to the left; duct and
 # artery run to the right into the fat of the hepatoduodenal ligament; liver above.
-_GALLBLADDER = ((0.64, -0.22), (0.56, 0.08), (0.55, 0.36), (0.66, 0.53), (0.80, 0.60))
-_GALLBLADDER_RADIUS = (0.15, 0.165, 0.16, 0.125, 0.04)
+_GALLBLADDER = ((0.62, -0.24), (0.53, 0.06), (0.53, 0.34), (0.65, 0.52), (0.79, 0.60))
+_GALLBLADDER_RADIUS = (0.18, 0.19, 0.18, 0.14, 0.05)
 _DUCT = ((0.76, 0.585), (0.87, 0.655), (0.98, 0.70), (1.10, 0.725), (1.25, 0.83))
 _ARTERY = ((0.72, 0.42), (0.86, 0.475), (0.97, 0.49), (1.08, 0.52), (1.25, 0.64))
 _TRIANGLE = (

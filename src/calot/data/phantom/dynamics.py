@@ -28,7 +28,7 @@ class CriterionDynamics:
 
     Fitted by random search with common random numbers to the real train keyframe tables (120 videos): prevalence by
     rater, vote counts, kappas, autocorrelation at 1 to 20 keyframes of majority and raters, prevalence by fifth of
-    the video, standard deviation of the videos' means. `shared` then by the criteria's co-occurrence.
+    the video, standard deviation of the videos' means.
     """
 
     level_sd: float  # between operations
@@ -36,7 +36,6 @@ class CriterionDynamics:
     spell_sd: float  # minutes-long spells
     spell_seconds: float
     view_seconds: float  # decay time of the seconds-long spells
-    shared: float  # correlation of each term with the factor common to the three criteria
     ramp_share: float = 0.3  # of the video, that a dissection lasts
     ramp_first: float = -0.1  # a dissection starts uniformly from here ...
     ramp_last: float = 0.8  # ... to here, in shares of the video
@@ -46,19 +45,16 @@ DYNAMICS: dict[str, CriterionDynamics] = dict(
     zip(
         CRITERIA,
         (
-            CriterionDynamics(
-                level_sd=0.44, ramp=2.28, spell_sd=1.89, spell_seconds=105.0, view_seconds=13.8, shared=0.70
-            ),
-            CriterionDynamics(
-                level_sd=0.44, ramp=2.28, spell_sd=1.89, spell_seconds=105.0, view_seconds=13.8, shared=0.95
-            ),
-            CriterionDynamics(
-                level_sd=0.44, ramp=2.28, spell_sd=1.89, spell_seconds=105.0, view_seconds=13.8, shared=0.70
-            ),
+            CriterionDynamics(level_sd=1.42, ramp=2.35, spell_sd=1.75, spell_seconds=93.0, view_seconds=9.0),
+            CriterionDynamics(level_sd=0.65, ramp=3.03, spell_sd=1.01, spell_seconds=139.0, view_seconds=25.0),
+            CriterionDynamics(level_sd=1.65, ramp=2.42, spell_sd=1.45, spell_seconds=180.0, view_seconds=17.0),
         ),
         strict=True,
     )
 )
+
+#: Correlation of the criteria's terms (levels, onsets, both kinds of spells), fitted to the criteria's co-occurrence.
+CORRELATION = ((1.0, 0.84, 0.60), (0.84, 1.0, 0.90), (0.60, 0.90, 1.0))
 
 #: How far the better seen of duct and artery is ahead of the other: per video, and in spells of this many seconds.
 LEAD_LEVEL_SD, LEAD_SPELL_SD, LEAD_SECONDS = 0.9, 0.9, 60.0
@@ -97,19 +93,20 @@ def _smooth(x: Floats) -> Floats:
 def simulate_state(plan: VideoPlan, *, rng: np.random.Generator) -> State:
     """The hidden state of one video; uses up its draws in a fixed order, whatever the plan's shifts."""
     n = plan.frames
-    common_spell, common_view = rng.standard_normal(n), rng.standard_normal(n)
+    together = np.linalg.cholesky(np.asarray(CORRELATION)).T
+    spell_noise, view_noise = (rng.standard_normal((n, len(CRITERIA))) @ together for _ in range(2))
+    level, onset = np.asarray(plan.level) @ together, np.asarray(plan.onset) @ together
     position = (np.arange(n) + 0.5) / n
     q = np.empty((n, len(CRITERIA)))
     for k, name in enumerate(CRITERIA):
         d = DYNAMICS[name]
-        apart = np.sqrt(1.0 - d.shared**2)
-        level, onset = (d.shared * plan.common[i] + apart * plan.own[k][i] for i in (0, 1))
-        start = d.ramp_first + (d.ramp_last - d.ramp_first) * float(ndtr(onset))
-        spell = spells(d.shared * common_spell + apart * rng.standard_normal(n), seconds=d.spell_seconds)
-        view = spells(d.shared * common_view + apart * rng.standard_normal(n), seconds=d.view_seconds)
-        q[:, k] = d.level_sd * level + d.ramp * _smooth((position - start) / d.ramp_share) + d.spell_sd * spell + view
+        start = d.ramp_first + (d.ramp_last - d.ramp_first) * float(ndtr(onset[k]))
+        spell = spells(spell_noise[:, k], seconds=d.spell_seconds)
+        view = spells(view_noise[:, k], seconds=d.view_seconds)
+        done = _smooth((position - start) / d.ramp_share)
+        q[:, k] = d.level_sd * level[k] + d.ramp * done + d.spell_sd * spell + view
     q += np.asarray(plan.shift)
     lead = LEAD_LEVEL_SD * rng.standard_normal() + LEAD_SPELL_SD * spells(rng.standard_normal(n), seconds=LEAD_SECONDS)
     latent = np.stack([q[:, 0] + np.maximum(lead, 0), q[:, 0] + np.maximum(-lead, 0), q[:, 1], q[:, 2]], axis=1)
-    seen = spells(common_view, seconds=DYNAMICS[CRITERIA[1]].view_seconds)
+    seen = spells(view_noise[:, 1], seconds=DYNAMICS[CRITERIA[1]].view_seconds)
     return State(q=q, exposure=1.0 / (1.0 + np.exp(-EXPOSURE_SLOPE * latent)), view=seen)

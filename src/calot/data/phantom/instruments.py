@@ -24,6 +24,7 @@ class Sprite:
 
     kind: str
     rgba: Pixels
+    opacity: Pixels
 
 
 def _bar(u: Image, v: Image, *, stops: tuple[float, ...], radii: tuple[float, ...]) -> tuple[Image, Image]:
@@ -128,7 +129,8 @@ def make_sprite(kind: str, *, rng: np.random.Generator, light: NDArray[np.float3
         stain = np.clip(stain, 0, 1)[..., None] * 0.7 * near[..., None]
         rgb = rgb * (1 - stain) + np.array((0.30, 0.05, 0.04), np.float32) * bench.alpha[..., None] * stain
     rgba = np.concatenate([np.clip(rgb, 0, bench.alpha[..., None]), bench.alpha[..., None]], axis=2)
-    return Sprite(kind, np.round(rgba * 255).astype(np.uint8))
+    pixels = np.round(rgba * 255).astype(np.uint8)
+    return Sprite(kind, pixels, np.ascontiguousarray(pixels[..., 3]))
 
 
 def placement(*, tip: tuple[float, float], angle: float, scale: float) -> NDArray[np.float64]:

@@ -30,6 +30,7 @@ class Palette:
     bowel: Colour
     vessel: Colour
     blood: Colour
+    raw: Colour  # freshly cut tissue
     light: Colour  # gain by channel: white balance and exposure
 
 
@@ -40,15 +41,15 @@ def _between(a: tuple[float, float, float], b: tuple[float, float, float], f: fl
 def draw(rng: np.random.Generator) -> Palette:
     """One operation's colours; the ranges were set by eye against real frames."""
 
-    def jitter(colour: Colour, spread: float = 0.06) -> Colour:
+    def jitter(colour: Colour, spread: float = 0.045) -> Colour:
         return np.asarray(np.clip(colour * np.exp(rng.normal(0, spread, 3)), 0.02, 0.98), np.float32)
 
-    inflamed = float(rng.beta(1.1, 1.3))
+    inflamed = float(rng.beta(1.2, 1.2))
     liver = jitter(_between((0.40, 0.15, 0.12), (0.62, 0.27, 0.22), float(rng.beta(1.2, 2.0))))
     gallbladder = _between((0.80, 0.62, 0.52), (0.66, 0.60, 0.64), float(rng.uniform()))
-    fat = jitter(_between((0.90, 0.68, 0.34), (0.86, 0.58, 0.36), float(rng.uniform())))
-    cover = _between((0.88, 0.66, 0.36), (0.66, 0.34, 0.31), inflamed)
-    balance = np.exp(rng.normal(0, (0.05, 0.04, 0.09)))
+    fat = jitter(_between((0.86, 0.60, 0.36), (0.88, 0.56, 0.40), float(rng.uniform())))
+    cover = _between((0.86, 0.60, 0.38), (0.64, 0.34, 0.33), inflamed)
+    balance = np.exp(rng.normal(0, (0.04, 0.03, 0.06)))
     return Palette(
         inflamed=inflamed,
         liver=liver,
@@ -66,5 +67,6 @@ def draw(rng: np.random.Generator) -> Palette:
         bowel=jitter(_between((0.80, 0.48, 0.40), (0.84, 0.60, 0.40), float(rng.uniform()))),
         vessel=np.array((0.52, 0.08, 0.09), np.float32),
         blood=jitter(np.array((0.40, 0.03, 0.04), np.float32)),
+        raw=jitter(np.array((0.58, 0.20, 0.18), np.float32)),
         light=np.asarray(balance * np.exp(rng.normal(0.0, 0.16)), np.float32),
     )

@@ -29,15 +29,16 @@ STRIDE = KEYFRAME_STEP // FRAME_STEP
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPlan:
-    """One video before it is simulated; `common`, `own` (by criterion) and `rater_level` are unit normal draws."""
+    """One video before it is simulated; `level` and `onset` (by criterion, independent) and `rater_level` (by rater and
+    criterion) are unit normal draws."""
 
     video: int
     split: str
     frames: int
     lead: int  # index of the first keyframe
     first_frame: int  # 25-fps number of the first frame
-    common: tuple[float, float]
-    own: tuple[tuple[float, float], ...]
+    level: tuple[float, ...]
+    onset: tuple[float, ...]
     rater_level: tuple[tuple[float, ...], ...]
     shift: tuple[float, ...] = (0.0, 0.0, 0.0)
 
@@ -82,9 +83,10 @@ def plan_videos(spec: PhantomSpec) -> list[VideoPlan]:
     plans: list[VideoPlan] = []
     for split, count in split_sizes(spec).items():
         lengths = _lengths(rng, spec, count)
-        common = ndtri(np.stack([_spread(rng, count) for _ in range(2)], axis=1))
-        own = ndtri(np.stack([_spread(rng, count) for _ in range(2 * len(CRITERIA))], axis=1))
-        rater = ndtri(np.stack([_spread(rng, count) for _ in range(3 * len(CRITERIA))], axis=1))
+        level, onset, rater = (
+            ndtri(np.stack([_spread(rng, count) for _ in range(columns)], axis=1))
+            for columns in (len(CRITERIA), len(CRITERIA), 3 * len(CRITERIA))
+        )
         for i in range(count):
             allowed = [lead for lead in LEADS if lead <= max(LEADS[0], int(lengths[i]) // 4)]
             plans.append(
@@ -94,8 +96,8 @@ def plan_videos(spec: PhantomSpec) -> list[VideoPlan]:
                     frames=int(lengths[i]),
                     lead=int(rng.choice(allowed)),
                     first_frame=FRAME_STEP * int(rng.integers(200, 1600)),
-                    common=(float(common[i, 0]), float(common[i, 1])),
-                    own=tuple((float(a), float(b)) for a, b in own[i].reshape(len(CRITERIA), 2)),
+                    level=tuple(map(float, level[i])),
+                    onset=tuple(map(float, onset[i])),
                     rater_level=tuple(tuple(map(float, row)) for row in rater[i].reshape(3, len(CRITERIA))),
                 )
             )

@@ -34,16 +34,16 @@ HABITS: dict[str, RaterHabits] = dict(
     zip(
         CRITERIA,
         (
-            RaterHabits(lean=(-2.62, 0.09, 0.95), doubt_sd=(0.05, 0.43, 0.63), video_sd=0.5, doubt_seconds=12.5),
-            RaterHabits(lean=(-0.3, 0.0, 0.4), doubt_sd=(0.6, 0.6, 0.6), video_sd=0.5, doubt_seconds=12.5),
-            RaterHabits(lean=(0.8, -0.6, 0.5), doubt_sd=(0.8, 0.6, 0.6), video_sd=0.5, doubt_seconds=12.5),
+            RaterHabits(lean=(-2.97, 0.10, 0.90), doubt_sd=(0.51, 0.44, 0.91), video_sd=0.34, doubt_seconds=11.0),
+            RaterHabits(lean=(-0.66, 0.18, 0.47), doubt_sd=(1.05, 0.42, 0.15), video_sd=0.72, doubt_seconds=12.4),
+            RaterHabits(lean=(0.75, -1.05, 0.26), doubt_sd=(1.10, 0.20, 0.32), video_sd=1.50, doubt_seconds=15.7),
         ),
         strict=True,
     )
 )
 
 #: Correlation of one rater's doubts across criteria.
-DOUBT_SHARED = 0.3
+DOUBT_SHARED = 0.9
 
 
 def readings(state: State, *, plan: VideoPlan, rng: np.random.Generator) -> NDArray[np.float64]:

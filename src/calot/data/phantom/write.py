@@ -93,7 +93,7 @@ def _each(plans: Sequence[VideoPlan], *, out: Path, spec: PhantomSpec, workers: 
         yield from pool.imap(draw, plans)
 
 
-def cue_frames(labels: VideoLabels, *, spec: PhantomSpec) -> NDArray[np.bool_]:
+def marker_frames(labels: VideoLabels, *, spec: PhantomSpec) -> NDArray[np.bool_]:
     """On which frames the shortcut's marker lies: by keyframe interval in train, at random spells elsewhere."""
     plan = labels.plan
     if spec.shortcut is None:
@@ -122,7 +122,7 @@ def draw_video(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
         labels.state,
         rng=rng,
         exposure=drawn_exposure(labels.state, hidden=hidden),
-        cue=cue_frames(labels, spec=spec),
+        marker=marker_frames(labels, spec=spec),
     )
     annotations: list[dict[str, Any]] = []
     for index, number in enumerate(plan.numbers.tolist()):
