@@ -1,5 +1,1 @@
 """The command line: one file a group of commands; each imports what it needs when it runs."""
-
-from calot.cli.main import main
-
-__all__ = ["main"]

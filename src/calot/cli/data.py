@@ -120,16 +120,22 @@ def phantom(
 
 
 @app.command("phantom-check")
-def phantom_check(root: Root, json: AsJson = False) -> None:
-    """Audit a phantom: its statistics against the real tables' and its planted truths."""
+def phantom_check(
+    root: Root,
+    workers: Annotated[int, typer.Option(help="Processes that read pictures.")] = 1,
+    json: AsJson = False,
+) -> None:
+    """Audit a phantom against the real tables' statistics; exit code 1 when a figure lies outside its band."""
     from calot.data.phantom import audit
 
-    found = audit(root)
+    found = audit(root, workers=workers)
     if json:
         _print_json(found.to_dict())
     else:
-        _console().print(str(found))
+        _console().print(str(found), soft_wrap=True, highlight=False, markup=False)
         _next(f"calot data stats {root} --protocol keyframes")
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 def _print_json(value: Any) -> None:

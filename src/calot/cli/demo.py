@@ -1,0 +1,114 @@
+"""`calot demo`: phantom data, two experiments, their comparison and a report, in minutes on two cores."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from calot.data.phantom import PhantomSpec
+    from calot.progress import Ui
+
+_EXPERIMENTS = ("e02_frozen_probe", "e00_finetune")
+_SEED = 42
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="A new folder for everything the demo makes.")] = Path("calot-demo"),
+    videos: Annotated[int, typer.Option(help="Phantom operations to draw.")] = 36,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in an existing demo folder.")] = False,
+) -> None:
+    """Show the whole line on phantom data: two experiments, their comparison, one report. Minutes on two cores."""
+    from calot.progress import Ui
+
+    start = time.monotonic()
+    _claim(out, overwrite=overwrite)
+    ui = Ui()
+    ui.say("calot demo: phantom operations, so every score below means nothing clinically.")
+    data, results = out / "data", out / "results"
+    _draw(data, videos=videos, ui=ui, first=out / "first_look.jpg")
+    _statistics(data, figure=out / "data.png", ui=ui)
+    folders = _train(data, results=results, ui=ui)
+    _compare(folders)
+    from calot.report.page import write_report
+
+    page = write_report(results)
+    print(f"\nreport: {page.resolve()}   ({time.monotonic() - start:.0f} s in all)")
+    print(f"next:\n  open {page}\n  calot metrics {folders[1]}/predictions/val.parquet")
+    print(f"  calot evaluate {folders[1]} --split test --results {results}")
+    print(f"  calot train e03_focal --data {data} --scale tiny --results {results}")
+
+
+def _claim(out: Path, *, overwrite: bool) -> None:
+    import shutil
+
+    from calot.errors import CalotError
+
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            raise CalotError(f"{out} exists: --overwrite starts the demo again there, --out takes another folder")
+        if not (out / "data" / "phantom.json").exists() and not (out / "first_look.jpg").exists():
+            raise CalotError(f"{out} holds something that is no demo; take another --out")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _draw(data: Path, *, videos: int, ui: Ui, first: Path) -> None:
+    from calot.data.phantom import PhantomSpec, generate
+
+    spec = PhantomSpec(videos=videos, seed=1, mean_frames=90.0)
+    _first_look(first, spec=spec)
+    ui.say(f"first picture: {first}")
+    with ui.task("drawing phantom operations") as advance:
+        made = generate(data, spec=spec, workers=os.cpu_count() or 1, progress=advance)
+    ui.say(f"{data}: {made.videos} operations, {made.frames:,} frames at 1 fps, {made.keyframes:,} labelled keyframes")
+
+
+def _first_look(path: Path, *, spec: PhantomSpec) -> None:
+    """A strip of frames from a phantom of three seconds' work, to look at while the data is drawn."""
+    import tempfile
+    from dataclasses import replace
+
+    from calot.data.decode import decode_jpeg
+    from calot.data.phantom import generate
+    from calot.report.pictures import write_clip_strip
+
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder) / "phantom", replace(spec, videos=6, mean_frames=24.0, min_frames=24))
+        frames = sorted(Path(folder).rglob("*.jpg"))[:: max(1, 6 * 24 // 8)]
+        write_clip_strip([decode_jpeg(f) for f in frames], path)
+
+
+def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:
+    from calot.analysis.dataset_stats import dataset_statistics, draw
+    from calot.data.clips import Keyframes
+    from calot.data.endoscapes import read_endoscapes
+
+    draw(dataset_statistics(read_endoscapes(data), protocol=Keyframes()), path=figure)
+    ui.say(f"the data set drawn: {figure}")
+
+
+def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
+    from calot.cli.train import finish, requests
+    from calot.run.line import train_run
+    from calot.run.signals import stop_on_signal
+
+    folders = []
+    for name in _EXPERIMENTS:
+        out = results / name / f"s{_SEED}"
+        (request,) = requests([name], data=data, out=out, results=results, scale="tiny", seeds=str(_SEED))
+        ui.say(f"\ntraining {name} at tiny scale")
+        with stop_on_signal() as stopper:
+            folders.append(train_run(request, ui=ui, stopper=stopper))
+        finish(out, ui=ui)
+    return folders
+
+
+def _compare(folders: list[Path]) -> None:
+    from calot.cli.statistics import compare
+
+    compare(folders)

@@ -1,0 +1,134 @@
+"""`calot train`, `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from calot.progress import Ui
+    from calot.run.line import Request
+
+Data = Annotated[Path, typer.Option(help="A data set's folder, in the Endoscapes layout.")]
+Results = Annotated[Path, typer.Option(help="Where runs go by default, and where the ledger lives.")]
+
+
+def train(
+    what: Annotated[list[str], typer.Argument(help="Experiments by name or path to a .py, and key=value changes.")],
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="The run's folder (one run), or the folder of all runs.")] = None,
+    scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
+    seeds: Annotated[str, typer.Option(help="Comma-separated seeds; one run each.")] = "42",
+    results: Results = Path("results"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
+) -> None:
+    """Train experiments; each run ends with validation predictions and a report."""
+    from calot.progress import Ui
+    from calot.run.line import train_run
+    from calot.run.signals import stop_on_signal
+
+    asked = requests(what, data=data, out=out, results=results, scale=scale, seeds=seeds)
+    ui = Ui()
+    with stop_on_signal() as stopper:
+        for request in (replace(r, resume=resume, overwrite=overwrite) for r in asked):
+            ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
+            folder = train_run(request, ui=ui, stopper=stopper)
+            finish(folder, ui=ui)
+    print(f"next: calot evaluate {asked[0].folder} --split test   (once; every opening of test is counted)")
+
+
+def requests(
+    what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str
+) -> list[Request]:
+    """The runs that a command line asks for: every experiment with every seed."""
+    from calot.errors import CalotError
+    from calot.experiment import scaled
+    from calot.experiments import find
+    from calot.run.line import Request
+    from calot.values import apply_overrides
+
+    overrides = [w for w in what if "=" in w and not w.endswith(".py")]
+    experiments = [w for w in what if w not in overrides]
+    if not experiments:
+        raise CalotError("name at least one experiment; `calot experiments list` shows them")
+    try:
+        numbers = [int(s) for s in seeds.split(",")]
+    except ValueError:
+        raise CalotError(f"--seeds {seeds!r}: expected whole numbers with commas, such as 0,1,2") from None
+    pairs = [(find(name), seed) for name in experiments for seed in numbers]
+    asked = []
+    for found, seed in pairs:
+        experiment = apply_overrides(scaled(found.experiment, scale), overrides)
+        if out is None:
+            folder = results / experiment.name / f"run_{time.strftime('%Y%m%d_%H%M%S')}_s{seed}"
+        else:
+            folder = out if len(pairs) == 1 else out / experiment.name / f"s{seed}"
+        asked.append(Request(found=found, experiment=experiment, scale=scale, data=data, folder=folder, seed=seed))
+    return asked
+
+
+def finish(folder: Path, *, ui: Ui, split: str = "val") -> None:
+    """Pictures of the clips the page shows, then the page."""
+    from calot.report.page import write_report
+    from calot.report.pictures import choose_clips, write_clip_strip
+    from calot.run.line import clip_frames
+    from calot.statistics.predictions import load_predictions
+
+    choices = choose_clips(load_predictions(folder / "predictions" / f"{split}.parquet"))
+    frames = clip_frames(folder, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
+    for choice, images in zip(choices, frames, strict=True):
+        write_clip_strip(images, folder / "figures" / "clips" / split / choice.file_name)
+    ui.say(f"report: {write_report(folder)}")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    split: Annotated[str, typer.Option(help="val or test. Every opening of test is counted and printed.")] = "val",
+    data: Annotated[Path | None, typer.Option(help="The data folder, where it moved since training.")] = None,
+    results: Results = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+) -> None:
+    """Score a run's best epoch on a split, with intervals by video; val chooses the thresholds, test uses them."""
+    from calot.run import files
+    from calot.cli.statistics import metrics
+    from calot.progress import Ui
+    from calot.run.line import predict_run
+    from calot.statistics import ledger
+
+    ui = Ui(log=run / "train.log")
+
+    def on_open(manifest_hash: str) -> None:
+        if split != "test":
+            return
+        ledger.record(results, event={"event": "test_opened", "run": str(run), "manifest_hash": manifest_hash})
+        count = ledger.test_openings(results, manifest_hash=manifest_hash)
+        ui.say(f"test opened for this data set: {count} time{'s' if count != 1 else ''}, counted in {results}")
+
+    root = data or Path(files.read_data(run)["root"])
+    predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
+    finish(run, ui=ui, split=split)
+    metrics(run / "predictions" / f"{split}.parquet", json=json)
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    data: Data,
+    split: Annotated[str, typer.Option(help="The split to score.")] = "val",
+    out: Annotated[Path | None, typer.Option(help="Where the table goes; by default into the run's folder.")] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Write a run's predictions for any data set in the Endoscapes layout."""
+    from calot.errors import CalotError
+    from calot.progress import Ui
+    from calot.run.line import predict_run
+
+    if split == "test":
+        raise CalotError("test is opened by `calot evaluate RUN --split test`, which counts it")
+    path = out or run / "predictions" / f"{split}.parquet"
+    predict_run(run, split=split, data=data, ui=Ui(), out=path)
+    print(f"{path}\nnext: calot metrics {path}")

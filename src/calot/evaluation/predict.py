@@ -1,0 +1,91 @@
+"""A pass in evaluation mode: logits of every clip of a table, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from calot.criteria import CRITERIA
+from calot.data.clips import ClipTable
+from calot.data.dataset import ClipDataset, batches
+from calot.data.transforms import normalise
+from calot.errors import CalotError
+from calot.statistics.predictions import Predictions
+from calot.types import Batch, Outputs
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Raw logits `(n, k)` float32 of a dataset's clips in table order, and the units-weighted mean of a loss over them."""
+
+    logits: np.ndarray
+    loss: float
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module,
+    *,
+    dataset: ClipDataset,
+    accelerator: Accelerator,
+    batch_size: int,
+    workers: int = 0,
+    indices: np.ndarray | None = None,
+    loss: Callable[[Outputs, Batch], torch.Tensor] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Scored:
+    """Score clips in evaluation mode (all of them, or those at `indices`); the model's mode is put back afterwards.
+
+    Raises CalotError naming the clip when a logit is not finite.
+    """
+    order = np.arange(len(dataset)) if indices is None else np.asarray(indices)
+    was_training = model.training
+    model.eval()
+    logits, losses = [], 0.0
+    for batch in batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers):
+        on_device = batch.to(accelerator.device)
+        with accelerator.autocast():
+            outputs = model(normalise(on_device.video))
+        _require_finite(outputs, dataset=dataset, batch=batch)
+        logits.append(outputs.logits.float().cpu().numpy())
+        losses += len(batch) * float(loss(outputs, on_device)) if loss else 0.0
+        if on_batch:
+            on_batch(len(batch))
+    model.train(was_training)
+    return Scored(logits=np.concatenate(logits), loss=losses / len(order))
+
+
+def predictions_table(
+    logits: np.ndarray, *, table: ClipTable, seed: int, fingerprint: str, manifest_hash: str
+) -> Predictions:
+    """Logits `(n, k)` of a table's clips as checked predictions, with the majority and the rater mean beside them."""
+    columns: dict[str, Any] = {
+        "dataset": table.dataset,
+        "split": table.split,
+        "protocol": table.protocol,
+        "video": table.videos.tolist(),
+        "frame": table.frame_numbers,
+        "seed": seed,
+    }
+    for k, criterion in enumerate(CRITERIA):
+        columns[f"logit_{criterion}"] = logits[:, k]
+        columns[f"label_{criterion}"] = table.majority[:, k]
+        columns[f"soft_{criterion}"] = table.soft[:, k]
+    return Predictions(frame=pl.DataFrame(columns), fingerprint=fingerprint, manifest_hash=manifest_hash)
+
+
+def _require_finite(outputs: Outputs, *, dataset: ClipDataset, batch: Batch) -> None:
+    bad = ~torch.isfinite(outputs.logits).all(dim=1).cpu()
+    if bad.any():
+        clip = dataset.table.clip(int(batch.index[bad][0]))
+        raise CalotError(
+            f"non-finite logits for {int(bad.sum())} clips, first video {clip.video} frame {clip.frame}: "
+            "the weights have diverged; lower train.lr or train.clip_norm, or use compute.precision=fp32"
+        )

@@ -1,0 +1,108 @@
+"""An experiment is a frozen value that names its baseline and its difference; this file holds the value and its scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from calot import values
+from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
+from calot.data.geometry import Geometry, Squash
+from calot.data.sampling import Sampler, Uniform
+from calot.data.transforms import Augmentation, HorizontalFlip
+from calot.models.heads import Head, MLPHead
+from calot.models.pooling import AttentivePooling, Pooling
+from calot.models.vjepa2 import VJEPA2
+from calot.train.losses import BCE, Loss
+from calot.train.stage import Compute, Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Everything that decides a result, but the data and the seed. The defaults are the study's probe family.
+
+    `train` is the first stage and `then` those after it; each later stage starts from the best of the one before.
+    `compute` says how the work is done and is no part of the fingerprint.
+    """
+
+    name: str
+    baseline: str | None = None
+    protocol: Protocol = Keyframes()
+    clip: ClipRule = ClipRule()
+    label: LabelRule = CentreLabel()
+    geometry: Geometry = Squash()
+    augment: tuple[Augmentation, ...] = (HorizontalFlip(),)
+    sampler: Sampler = Uniform()
+    backbone: VJEPA2 = VJEPA2()
+    pooling: Pooling = AttentivePooling()
+    head: Head = MLPHead()
+    loss: Loss = BCE()
+    train: Stage = Stage()
+    then: tuple[Stage, ...] = ()
+    compute: Compute = Compute()
+
+    def __post_init__(self) -> None:
+        if self.clip.frames != self.backbone.frames:
+            raise ValueError(
+                f"clip gives {self.clip.frames} frames and backbone.frames={self.backbone.frames}: set both alike"
+            )
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return (self.train, *self.then)
+
+    def treatment(self) -> dict[str, Any]:
+        """The fields that can change a result, as JSON: all but the names and how the work is done."""
+        return {f.name: values.to_json(getattr(self, f.name)) for f in fields(self) if f.name not in _NO_TREATMENT}
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the treatment: equal for two names of the same thing, and for any `compute`."""
+        return values.fingerprint(_Treatment(tuple(getattr(self, f) for f in sorted(self.treatment()))))
+
+    def difference(self, baseline: Experiment) -> list[values.Difference]:
+        """Every field in which the treatment differs from the baseline's."""
+        return [d for d in values.difference(baseline, self) if d.field.split(".")[0] not in _NO_TREATMENT]
+
+
+_NO_TREATMENT = ("name", "baseline", "compute")
+
+
+@dataclass(frozen=True)
+class _Treatment:
+    parts: tuple[Any, ...]
+
+
+FULL, TINY = "full", "tiny"
+
+_TINY_BACKBONE = {"weights": None, "size": 64, "frames": 8, "patch": 8, "width": 128, "layers": 4, "heads": 2}
+_TINY_EPOCHS, _TINY_BATCH = 12, 16
+
+
+def scaled(experiment: Experiment, scale: str) -> Experiment:
+    """The experiment at a scale: `full` as it is, `tiny` the embedded size with random weights, for minutes on a CPU.
+
+    The one place that maps sizes: architecture and code path stay the same; widths of the head follow the backbone's,
+    clips are halved as their frames are, epochs and batch are capped.
+    """
+    if scale == FULL:
+        return experiment
+    if scale != TINY:
+        raise values.CalotError(f"--scale {scale}: there are {FULL} and {TINY}")
+    full = experiment.backbone
+    backbone = replace(full, **_TINY_BACKBONE, mlp_ratio=full.mlp_ratio)
+    ratio = backbone.width / full.width
+    head = experiment.head
+    if isinstance(head, MLPHead):
+        head = replace(head, hidden=max(8, round(head.hidden * ratio)))
+    return replace(
+        experiment,
+        backbone=backbone,
+        head=head,
+        clip=experiment.clip.shortened(backbone.frames / full.frames),
+        train=_tiny_stage(experiment.train),
+        then=tuple(_tiny_stage(s) for s in experiment.then),
+    )
+
+
+def _tiny_stage(stage: Stage) -> Stage:
+    return replace(stage, epochs=min(stage.epochs, _TINY_EPOCHS), batch=min(stage.batch, _TINY_BATCH))

@@ -1,0 +1,99 @@
+"""Finding and reading published weights: the hub, a local folder, the official `.pt` files."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from calot.errors import CalotError, first_line
+
+_HUB_TIMEOUT_S = 5.0
+_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+
+
+def find_weights(weights: str) -> Path:
+    """A local folder with `config.json` and safetensors, downloaded from the hub if it is not cached yet.
+
+    Raises CalotError within seconds when the hub cannot be reached and nothing is cached.
+    """
+    folder = Path(weights)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+            raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors")
+        return folder
+    if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
+        raise CalotError(f"backbone.weights={weights!r}: no such folder or file, and not a hub id of the form owner/name")
+    return _from_hub(weights)
+
+
+def _from_hub(weights: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    try:
+        return Path(snapshot_download(weights, allow_patterns=_FILES, local_files_only=True))
+    except Exception:  # not cached: every cause ends in the same question, whether the hub answers
+        if HF_HUB_OFFLINE:
+            raise CalotError(_unreachable(weights, "HF_HUB_OFFLINE is set")) from None
+    try:
+        HfApi().model_info(weights, timeout=_HUB_TIMEOUT_S)
+        return Path(snapshot_download(weights, allow_patterns=_FILES))
+    except Exception as error:  # the hub's client raises several unrelated families of errors
+        raise CalotError(_unreachable(weights, first_line(error))) from None
+
+
+def _unreachable(weights: str, why: str) -> str:
+    return (
+        f"backbone.weights={weights!r} are not on this machine and the hub did not give them ({why}). "
+        "Remedies: download them where there is a network and set backbone.weights=FOLDER, "
+        "or try the whole line without them: --scale tiny, which uses random weights and says so."
+    )
+
+
+def read_pt(path: Path) -> Any:
+    """Read a `.pt` file without running any code it may hold. Raises CalotError when it is missing or corrupt."""
+    if not path.is_file():
+        raise CalotError(f"{path}: no such file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CalotError(f"{path}: not a readable checkpoint of tensors ({first_line(error)})") from None
+
+
+def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An official V-JEPA 2 `.pt` as a state dict for transformers' encoder.
+
+    The file holds `encoder` (as the official hub loader reads it) with fused `qkv` under `blocks.N.attn`; training
+    wrappers (`module.`, `backbone.`) are dropped. Raises CalotError naming tensors that are missing or of another shape.
+    """
+    data = read_pt(path)
+    source = data.get("encoder", data.get("target_encoder")) if isinstance(data, dict) else None
+    if not isinstance(source, dict):
+        raise CalotError(f"{path}: holds neither 'encoder' nor 'target_encoder'; not an official V-JEPA 2 checkpoint")
+    state: dict[str, Tensor] = {}
+    for key, tensor in source.items():
+        state |= _rename(key.replace("module.", "").replace("backbone.", ""), tensor)
+    missing = sorted(set(expected) - set(state))
+    unknown = sorted(set(state) - set(expected))
+    shapes = sorted(k for k in set(expected) & set(state) if expected[k].shape != state[k].shape)
+    for what, keys in (("lacks", missing), ("has unknown", unknown), ("has another shape for", shapes)):
+        if keys:
+            raise CalotError(f"{path}: {what} {len(keys)} encoder tensors, first {keys[0]}; is it of another size?")
+    return state
+
+
+def _rename(key: str, tensor: Tensor) -> dict[str, Tensor]:
+    if key == "pos_embed":  # a sine table that the rotary model does not use
+        return {}
+    key = key.replace("patch_embed.", "embeddings.patch_embeddings.").replace("blocks.", "layer.")
+    key = key.replace(".attn.", ".attention.")
+    key = "layernorm." + key.removeprefix("norm.") if key.startswith("norm.") else key
+    if ".qkv." not in key:
+        return {key: tensor}
+    parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
+    return {key.replace(".qkv.", f".{name}."): part.clone() for name, part in parts}

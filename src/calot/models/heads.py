@@ -1,0 +1,47 @@
+"""From one vector a clip to one raw logit a criterion."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import nn
+
+from calot.criteria import CRITERIA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head(ABC):
+    """A classifier of pooled vectors; `build` gives the module for a width."""
+
+    @abstractmethod
+    def build(self, *, width: int) -> nn.Module:
+        """A module from `Float[b d]` to raw logits `Float[b k]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHead(Head):
+    """LayerNorm and one linear map."""
+
+    def build(self, *, width: int) -> nn.Module:
+        return _xavier(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(CRITERIA))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPHead(Head):
+    """LayerNorm, Linear, GELU, dropout, Linear; Xavier weights, zero biases."""
+
+    hidden: int = 512
+    dropout: float = 0.5
+
+    def build(self, *, width: int) -> nn.Module:
+        layers = [nn.LayerNorm(width), nn.Linear(width, self.hidden), nn.GELU(), nn.Dropout(self.dropout)]
+        return _xavier(nn.Sequential(*layers, nn.Linear(self.hidden, len(CRITERIA))))
+
+
+def _xavier(module: nn.Sequential) -> nn.Sequential:
+    for layer in module:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return module

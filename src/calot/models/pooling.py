@@ -1,0 +1,93 @@
+"""From tokens to one vector a clip. The attention map is a tap point: `pooling.attention_map`."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from calot.types import Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooling(ABC):
+    """A way to read tokens; `build` gives the module for a width."""
+
+    @abstractmethod
+    def build(self, *, width: int) -> nn.Module:
+        """A module from `Tokens` to `Float[b d]`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanPooling(Pooling):
+    """The mean over all tokens; no parameters."""
+
+    def build(self, *, width: int) -> nn.Module:
+        return MeanPool()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentivePooling(Pooling):
+    """One learned query attends to every token (Bardes et al. 2024, attentive probe, without its MLP block)."""
+
+    heads: int = 8
+    dropout: float = 0.1
+
+    def build(self, *, width: int) -> nn.Module:
+        return AttentivePool(width=width, heads=self.heads, dropout=self.dropout)
+
+
+class MeanPool(nn.Module):
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        return tokens.values.mean(dim=1)
+
+
+class AttentivePool(nn.Module):
+    """Multi-head attention of one learned query, with the key and value projections folded out of the token axis.
+
+    Equal to `nn.MultiheadAttention(query, tokens, tokens)` followed by LayerNorm, with the same state dict, because
+    both projections commute with the sum over tokens: score_i = (W_k^T W_q q) . x_i / sqrt(d_h) up to a constant that
+    softmax drops, and the output is W_v (sum_i w_i x_i) + b_v sum_i w_i (the weights do not sum to 1 under dropout).
+    K and V are never stored: 2 n d h multiply-adds a clip instead of 2 n d^2.
+
+    Tap point: `attention_map` passes the weights after softmax, before dropout, as Float[b h n].
+    """
+
+    def __init__(self, *, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"AttentivePooling.heads={heads} does not divide the width {width}")
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Parameter(torch.empty(1, 1, width))
+        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)  # holds the parameters
+        self.norm = nn.LayerNorm(width)
+        self.attention_map = nn.Identity()
+        nn.init.normal_(self.query, std=0.02)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        x = tokens.values
+        scores_bhn = torch.einsum("hd,bnd->bhn", self._folded_query().to(x.dtype), x)
+        weights_bhn = self.attention_map(scores_bhn.to(torch.promote_types(x.dtype, torch.float32)).softmax(-1))
+        weights_bhn = F.dropout(weights_bhn, self.dropout, self.training)
+        mixed_bhd = torch.bmm(weights_bhn.to(x.dtype), x)
+        return self.norm(self._project(mixed_bhd, total=weights_bhn.sum(-1)))
+
+    def _folded_query(self) -> Float[Tensor, "h d"]:
+        width = self.query.shape[-1]
+        w_query, w_key, _ = self.attention.in_proj_weight.chunk(3)
+        query = F.linear(self.query[0, 0], w_query, self.attention.in_proj_bias[:width])
+        query_he = query.view(self.heads, -1) / math.sqrt(width // self.heads)
+        return torch.einsum("he,hed->hd", query_he, w_key.view(self.heads, -1, width))
+
+    def _project(self, mixed: Float[Tensor, "b h d"], *, total: Float[Tensor, "b h"]) -> Float[Tensor, "b d"]:
+        width = self.query.shape[-1]
+        w_value = self.attention.in_proj_weight[2 * width :].view(self.heads, -1, width)
+        b_value = self.attention.in_proj_bias[2 * width :].view(self.heads, -1)
+        values_bhe = torch.einsum("bhd,hed->bhe", mixed.to(w_value.dtype), w_value)
+        values_bhe = values_bhe + total.to(w_value.dtype)[..., None] * b_value
+        return self.attention.out_proj(values_bhe.flatten(1))

@@ -1,0 +1,64 @@
+"""Saying how far long work is: a rich bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Called with what is done and what there is to do.
+Advance = Callable[[int, int], None]
+
+_LINE_EVERY_S = 15.0
+
+
+@dataclass(frozen=True)
+class Ui:
+    """Where a command speaks to a person: standard error, so that `--json` keeps standard output to itself."""
+
+    log: Path | None = None
+
+    def say(self, text: str) -> None:
+        """One line, also to the log file when there is one, there with the time."""
+        print(text, file=sys.stderr, flush=True)
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    @contextmanager
+    def task(self, label: str) -> Iterator[Advance]:
+        """Work with a known end: call the yielded function with (done, total) as it goes."""
+        if sys.stderr.isatty():
+            with _bar() as bar:
+                task = bar.add_task(label, total=None)
+                yield lambda done, total: bar.update(task, completed=done, total=total)
+            return
+        yield _Lines(label)
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+class _Lines:
+    """The same for a log: a line at most every few seconds, with the time left."""
+
+    def __init__(self, label: str) -> None:
+        self.label, self.start = label, time.monotonic()
+        self.last = self.start
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last < _LINE_EVERY_S or done == 0:
+            return
+        self.last = now
+        left = (now - self.start) * (total - done) / done
+        print(f"{self.label}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)

@@ -1,0 +1,74 @@
+"""What a run was made with, so that it can be repeated: versions, machine, code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import calot
+
+_PACKAGES = ("torch", "transformers", "accelerate", "numpy", "polars", "scikit-learn", "safetensors", "simplejpeg", "pillow")
+
+
+def describe(*, precision: str, device: str, started: str) -> dict[str, Any]:
+    """The contents of `environment.json`."""
+    import torch
+
+    return {
+        "command": command_line(),
+        "started": started,
+        "calot": calot.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
+        "precision": precision,
+        "packages": {name: v for name in _PACKAGES if (v := _version(name))},
+        "code": code_hash(),
+    }
+
+
+def command_line() -> str:
+    """The command as typed, with the program by its name alone."""
+    import shlex
+
+    return shlex.join([Path(sys.argv[0]).name or "calot", *sys.argv[1:]])
+
+
+def code_hash() -> str:
+    """SHA-256 over calot's own sources, names and contents."""
+    digest = hashlib.sha256()
+    root = Path(calot.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,206 @@
+"""The files of a run's folder: claimed, described, read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import Accelerator
+
+from calot import values
+from calot.analysis.dataset_stats import dataset_statistics
+from calot.criteria import CRITERIA
+from calot.run.environment import code_hash, describe, write_json
+from calot.errors import CalotError
+from calot.experiment import Experiment
+from calot.experiments import find
+from calot.models.classifier import Classifier
+from calot.models.vjepa2 import RANDOM
+from calot.run.opened import OpenData
+from calot.progress import Ui
+from calot.train.loop import Progress
+from calot.train.stage import Stage
+
+if TYPE_CHECKING:
+    from calot.run.line import Request
+
+_COLUMNS = (
+    *("stage", "epoch", "step", "lr", "train_loss", "train_clean_loss", "train_clean_map", "val_loss", "val_map"),
+    *(f"val_ap_{c}" for c in CRITERIA),
+)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether anything was ever saved here."""
+    return any(folder.with_name(folder.name + end).exists() for end in ("", ".new", ".old"))
+
+
+def claim(request: Request) -> None:
+    """Make the run's folder, or take an old one as asked.
+
+    Raises CalotError when it exists and neither was asked for, or when a resumed run would not be the same run.
+    """
+    folder = request.folder
+    if folder.exists() and any(folder.iterdir()):
+        if request.overwrite:
+            shutil.rmtree(folder)
+        elif request.resume:
+            _require_same(request)
+        else:
+            raise CalotError(f"{folder} exists: --resume goes on with it, --overwrite starts it again")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _require_same(request: Request) -> None:
+    folder = request.folder
+    if not (folder / "experiment.json").exists():
+        return  # killed before anything was described: nothing to go on with, nothing to contradict
+    experiment, seed = read_experiment(folder)
+    changes = [f"{d.field}: {d.baseline} -> {d.value}" for d in request.experiment.difference(experiment)]
+    if seed != request.seed:
+        changes.append(f"seed: {seed} -> {request.seed}")
+    if (folder / "environment.json").exists() and _read(folder / "environment.json")["code"] != code_hash():
+        changes.append("calot's own code")
+    if changes:
+        listed = "; ".join(changes)
+        raise CalotError(f"{folder}: not the same run any more ({listed}). Use --overwrite, or another --out.")
+
+
+def describe_run(request: Request, *, data: OpenData, model: Classifier, accelerator: Accelerator) -> None:
+    """Write experiment.json, data.json, model.json and environment.json; on resume, hold the data against the old."""
+    folder, experiment = request.folder, request.experiment
+    if (folder / "data.json").exists():
+        was = read_data(folder)["manifest_hash"]
+        if was != data.manifest.hash:
+            raise CalotError(f"{folder}: the data set has changed (manifest {was[:12]} -> {data.manifest.hash[:12]})")
+    experiment.train.adaptation.apply(model.backbone)
+    write_json(folder / "experiment.json", _experiment(request))
+    write_json(folder / "data.json", _data(data))
+    write_json(folder / "model.json", _model(experiment, model))
+    if not (folder / "environment.json").exists():
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+        environment = describe(precision=precision, device=str(accelerator.device), started=started)
+        write_json(folder / "environment.json", environment)
+
+
+def _experiment(request: Request) -> dict[str, Any]:
+    experiment, found = request.experiment, request.found
+    base = experiment.baseline
+    difference: list[dict[str, Any]] = []
+    if base is not None:
+        from calot.experiment import scaled
+
+        baseline = scaled(find(base).experiment, request.scale)
+        difference = [values.to_json_difference(d) for d in experiment.difference(baseline)]
+    source = None
+    if found.source is not None:
+        shutil.copyfile(found.source, request.folder / found.source.name)
+        source = {"name": found.source.name, "sha256": found.sha256}
+    return {
+        "name": experiment.name,
+        "baseline": base,
+        "scale": request.scale,
+        "seed": request.seed,
+        "fingerprint": experiment.fingerprint(),
+        "difference": difference,
+        "experiment": values.to_json(experiment),
+        "source": source,
+        "header": found.header,
+    }
+
+
+def _data(data: OpenData) -> dict[str, Any]:
+    protocol = data.experiment.protocol
+    statistics = dataset_statistics(data.manifest, protocol=protocol)
+    return {
+        "root": str(data.root),
+        "dataset": data.manifest.dataset,
+        "synthetic": data.manifest.dataset == "phantom",
+        "protocol": protocol.name,
+        "causal": protocol.causal,
+        "window": f"{data.experiment.clip.length} {protocol.window}",
+        "label_rule": type(data.experiment.label).__name__,
+        "manifest_hash": data.manifest.hash,
+        "splits": statistics.to_dict()["splits"],
+    }
+
+
+def _model(experiment: Experiment, model: Classifier) -> dict[str, Any]:
+    spec = experiment.backbone
+    size = f"{spec.layers} layers, width {spec.width}, {spec.heads} heads, patch {spec.patch}, tubelet {spec.tubelet}"
+    return {
+        "weights": spec.weights or RANDOM,
+        "backbone": f"V-JEPA 2 encoder, {size}; {spec.frames} frames of {spec.size} x {spec.size}",
+        "parameters": model.parameter_counts(),
+        "tokens": {"grid": list(spec.grid), "width": spec.width},
+    }
+
+
+def read_experiment(folder: Path) -> tuple[Experiment, int]:
+    """A run's resolved experiment and seed, rebuilt from calot's own classes."""
+    data = _read(folder / "experiment.json")
+    experiment = values.from_json(data["experiment"])
+    if not isinstance(experiment, Experiment):
+        raise CalotError(f"{folder / 'experiment.json'}: holds no experiment")
+    return experiment, int(data["seed"])
+
+
+def read_data(folder: Path) -> dict[str, Any]:
+    """A run's data.json."""
+    return _read(folder / "data.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CalotError(f"{path}: no such file; {path.parent} is no run's folder, or the run never started") from None
+    except ValueError as error:
+        raise CalotError(f"{path}: not JSON ({error}); the file is damaged, train again with --overwrite") from None
+    if not isinstance(data, dict):
+        raise CalotError(f"{path}: expected an object")
+    return data
+
+
+def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
+    """metrics.csv, whole or not at all. An undefined value is an empty cell."""
+    new = path.with_name(path.name + ".new")
+    with new.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{k: "" if v is None else v for k, v in row.items()} for row in rows])
+    os.replace(new, path)
+
+
+@dataclass
+class Reporter:
+    """Progress for a person: steps as they go, a line an epoch with the time left."""
+
+    ui: Ui
+    stage: Stage
+    steps: int
+    start: float = field(default_factory=time.monotonic)
+    first: int | None = None
+    last: float = field(default_factory=time.monotonic)
+
+    def __call__(self, progress: Progress, loss: float) -> None:
+        done, total = progress.epoch * self.steps + progress.batch, self.stage.epochs * self.steps
+        self.first = done - 1 if self.first is None else self.first
+        now = time.monotonic()
+        if now - self.last < 10 and progress.batch < self.steps:
+            return
+        self.last = now
+        left = (now - self.start) / max(1, done - self.first) * (total - done)
+        row = progress.rows[-1] if progress.rows else None
+        seen = f", val mAP so far {100 * progress.best_map:.1f}" if row and progress.best_map >= 0 else ""
+        self.ui.say(
+            f"stage {progress.stage + 1} epoch {progress.epoch + 1}/{self.stage.epochs} "
+            f"step {progress.batch}/{self.steps} loss {loss:.4f}{seen}, at most {left:.0f} s left"
+        )

@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM ask a run to end at its next step; a second Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopper:
+    """Remembers that a signal came."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def asked(self) -> bool:
+        return self._event.is_set()
+
+    def ask(self) -> None:
+        self._event.set()
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Stopper]:
+    """Within it, SIGINT and SIGTERM set the stopper instead of ending the process."""
+    stopper = Stopper()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stopper.asked():
+            raise KeyboardInterrupt
+        stopper.ask()
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopper
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

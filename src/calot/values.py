@@ -1,0 +1,245 @@
+"""Frozen dataclasses as values: to JSON and back, difference, fingerprint, and `key=value` changes.
+
+A component is written `{"_type": "calot.train.losses.FocalLoss", "gamma": 2.0}` and rebuilt from calot's own classes only.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import importlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from calot.errors import CalotError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field, by dotted path, that two values do not share; `None` also stands for an absent field."""
+
+    field: str
+    baseline: Any
+    value: Any
+
+
+def to_json(value: Any) -> Any:
+    """Plain lists, dicts, numbers and strings; every dataclass carries its `_type`."""
+    if is_dataclass(value) and not isinstance(value, type):
+        cls = type(value)
+        body = {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
+        return {"_type": f"{cls.__module__}.{cls.__qualname__}", **body}
+    if isinstance(value, (tuple, list)):
+        return [to_json(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{value!r} has no JSON form: experiment fields hold numbers, strings, tuples and dataclasses")
+
+
+def from_json(data: Any) -> Any:
+    """Rebuild what `to_json` wrote. Raises CalotError for a class that is not one of calot's frozen dataclasses."""
+    if isinstance(data, list):
+        return tuple(from_json(v) for v in data)
+    if not isinstance(data, dict):
+        return data
+    cls = _class_named(str(data.get("_type")))
+    known = {f.name for f in fields(cls)}
+    unknown = set(data) - known - {"_type"}
+    if unknown:
+        raise CalotError(f"{cls.__name__} has no field {sorted(unknown)}: the file was written by another version of calot")
+    return cls(**{k: from_json(v) for k, v in data.items() if k != "_type"})
+
+
+def _class_named(path: str) -> type[Any]:
+    module, _, name = path.rpartition(".")
+    if module.split(".")[0] != "calot":
+        raise CalotError(f"_type={path!r}: only calot's own classes are rebuilt from a file")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        raise CalotError(f"_type={path!r}: this version of calot has no such class") from None
+    if not (isinstance(cls, type) and is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        raise CalotError(f"_type={path!r} is not one of calot's frozen dataclasses")
+    return cls
+
+
+def to_json_difference(item: Difference) -> dict[str, Any]:
+    """One difference as plain JSON."""
+    return {"field": item.field, "baseline": to_json(item.baseline), "value": to_json(item.value)}
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the value's canonical JSON."""
+    text = json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def flatten(value: Any, *, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted path; a dataclass adds its class name under the path itself."""
+    if is_dataclass(value) and not isinstance(value, type):
+        leaves: dict[str, Any] = {prefix: type(value).__name__} if prefix else {}
+        for f in fields(value):
+            leaves |= flatten(getattr(value, f.name), prefix=f"{prefix}.{f.name}".lstrip("."))
+        return leaves
+    if isinstance(value, (tuple, list)) and any(is_dataclass(v) for v in value):
+        leaves = {f"{prefix}.length": len(value)}
+        for i, v in enumerate(value):
+            leaves |= flatten(v, prefix=f"{prefix}.{i}")
+        return leaves
+    return {prefix: value}
+
+
+def difference(baseline: Any, value: Any) -> list[Difference]:
+    """Every leaf that differs, in the value's order."""
+    old, new = flatten(baseline), flatten(value)
+    keys = list(new) + [k for k in old if k not in new]
+    return [Difference(k, old.get(k), new.get(k)) for k in keys if old.get(k) != new.get(k) or (k in old) != (k in new)]
+
+
+def apply_overrides(value: T, overrides: Sequence[str]) -> T:
+    """Apply `key=value` texts in order, such as `train.lr=1e-4`, `loss=FocalLoss(gamma=1)`, `protocol=all-frames`.
+
+    Raises CalotError for an unknown key (naming the nearest), a value of the wrong type, or a text without `=`.
+    """
+    for text in overrides:
+        key, sign, raw = text.partition("=")
+        if not sign or not key:
+            raise CalotError(f"{text!r} is not key=value")
+        value = _set(value, path=key.split("."), raw=raw.strip(), whole=key)
+    return value
+
+
+def _set(value: Any, *, path: list[str], raw: str, whole: str) -> Any:
+    if isinstance(value, tuple):
+        return _set_item(value, path=path, raw=raw, whole=whole)
+    if not is_dataclass(value):
+        raise CalotError(f"{whole}: {path[0]!r} is inside a plain value, {value!r}")
+    names = [f.name for f in fields(value)]
+    if path[0] not in names:
+        raise CalotError(f"unknown key {whole!r}: {type(value).__name__} has no field {path[0]!r}{nearest(path[0], names)}")
+    current = getattr(value, path[0])
+    hint = typing.get_type_hints(type(value)).get(path[0], Any)
+    new = _set(current, path=path[1:], raw=raw, whole=whole) if len(path) > 1 else _parse(raw, hint=hint, key=whole)
+    try:
+        return replace(value, **{path[0]: new})  # type: ignore[type-var]
+    except (TypeError, ValueError) as error:
+        raise CalotError(f"{whole}={raw}: {error}") from None
+
+
+def _set_item(value: tuple[Any, ...], *, path: list[str], raw: str, whole: str) -> tuple[Any, ...]:
+    if not path[0].isdigit() or int(path[0]) >= len(value):
+        raise CalotError(f"unknown key {whole!r}: {path[0]!r} is no place in a list of {len(value)}")
+    i = int(path[0])
+    new = _set(value[i], path=path[1:], raw=raw, whole=whole) if len(path) > 1 else _parse(raw, hint=Any, key=whole)
+    return (*value[:i], new, *value[i + 1 :])
+
+
+def nearest(name: str, choices: Sequence[str]) -> str:
+    """`; did you mean 'x'?`, or the list of what there is."""
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(choices)}"
+
+
+def _parse(raw: str, *, hint: Any, key: str) -> Any:
+    """Read a literal, a component expression or a component's name, and hold it against the field's type."""
+    components = {_plain(c.__name__): c for c in component_classes(hint)}
+    if _plain(raw) in components:
+        value: Any = _build(components[_plain(raw)], {}, key=key)
+    else:
+        try:
+            value = _evaluate(ast.parse(raw, mode="eval").body, key=key, components=components)
+        except SyntaxError:
+            value = raw
+    value = _coerce(value, hint)
+    if not _fits(value, hint):
+        raise CalotError(f"{key}={raw}: expected {_describe(hint)}, got {type(value).__name__} {value!r}")
+    return value
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").removesuffix("()")
+
+
+def _evaluate(node: ast.expr, *, key: str, components: Mapping[str, type]) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        cls = components.get(_plain(node.func.id))
+        if cls is None:
+            names = [c.__name__ for c in components.values()]
+            raise CalotError(f"{key}: no component {node.func.id!r}{nearest(node.func.id, names)}")
+        hints = typing.get_type_hints(cls)
+        arguments = {}
+        for k in node.keywords:
+            inner = {_plain(c.__name__): c for c in component_classes(hints.get(str(k.arg), Any))}
+            arguments[str(k.arg)] = _coerce(_evaluate(k.value, key=key, components=inner), hints.get(str(k.arg), Any))
+        return _build(cls, arguments, key=key)
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(_evaluate(v, key=key, components=components) for v in node.elts)
+    if isinstance(node, ast.Name):
+        cls = components.get(_plain(node.id))
+        return _build(cls, {}, key=key) if cls else node.id
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def _build(cls: type, arguments: dict[str, Any], *, key: str) -> Any:
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise CalotError(f"{key}: {cls.__name__}: {error}") from None
+
+
+def component_classes(hint: Any) -> Iterator[type]:
+    """The dataclasses a field's annotation admits: the class itself, its subclasses, and the members of a union."""
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+        if is_dataclass(hint) and not getattr(hint, "__abstractmethods__", None):
+            yield hint
+        for sub in hint.__subclasses__() if hint is not object else ():
+            yield from component_classes(sub)
+        return
+    for member in typing.get_args(hint):
+        yield from component_classes(member)
+
+
+def _coerce(value: Any, hint: Any) -> Any:
+    """An int where a float is due, a list of numbers where a dataclass offers `of` (column order)."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    if isinstance(value, int) and not isinstance(value, bool) and float in options and int not in options:
+        return float(value)
+    if isinstance(value, tuple):
+        for option in options:
+            if hasattr(option, "of") and is_dataclass(option):
+                try:
+                    return option.of(value)
+                except (TypeError, ValueError) as error:
+                    raise CalotError(f"{value}: {error}") from None
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return True
+    if isinstance(hint, types.UnionType) or origin is typing.Union:
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if hint is None or hint is type(None):
+        return value is None
+    if origin is tuple:
+        inner = typing.get_args(hint)
+        return isinstance(value, tuple) and all(_fits(v, inner[0]) for v in value)
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, origin or hint)
+
+
+def _describe(hint: Any) -> str:
+    names = [c.__name__ for c in component_classes(hint)]
+    return " or ".join(names) if names else getattr(hint, "__name__", str(hint))

@@ -1,0 +1,86 @@
+"""The house's own rules, held by tests: sizes, names, lazy imports, nothing of the machine in tracked files."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+def _functions(path: Path) -> list[tuple[str, int]]:
+    tree = ast.parse(path.read_text())
+    found = [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return [(f"{path.name}:{n.name}", (n.end_lineno or 0) - n.lineno + 1) for n in found]
+
+
+def test_files_stay_under_350_lines() -> None:
+    assert [(p.name, n) for p in SOURCES if (n := len(p.read_text().splitlines())) > 350] == []
+
+
+def test_functions_stay_within_60_lines() -> None:
+    assert [f for p in SOURCES for f in _functions(p) if f[1] > 60] == []
+
+
+def test_every_public_name_is_defined_once() -> None:
+    """Two classes or functions of one public name are two places for one idea; command functions mirror what they call."""
+    names: Counter[str] = Counter()
+    for path in SOURCES:
+        if "cli" in path.parts or "experiments" in path.parts:
+            continue
+        body = ast.parse(path.read_text()).body
+        names.update({n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"})
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_public_function_and_class_says_what_it_is() -> None:
+    missing = []
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            named = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"
+            if named and not ast.get_docstring(node) and not isinstance(node, ast.Module):
+                missing.append(f"{path.relative_to(ROOT)}:{node.name}")
+    assert missing == []
+
+
+def test_experiments_are_values_of_10_to_25_lines_without_logic() -> None:
+    for path in SOURCES:
+        if path.parent.name != "experiments" or path.name == "__init__.py":
+            continue
+        tree = ast.parse(path.read_text())
+        assert len(path.read_text().splitlines()) <= 30, path
+        assert ast.get_docstring(tree), path
+        allowed = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign)
+        assert all(isinstance(node, allowed) for node in tree.body), path
+
+
+def test_no_machine_path_or_registry_host_is_tracked() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    bad = re.compile(r"/(work|farm|root)/|pypi\.o" + "rg|pythonhos" + "ted|npmjs\\.o" + "rg|deb\\.deb" + "ian")
+    text = [ROOT / t for t in tracked if Path(t).suffix in {".py", ".md", ".toml", ".txt", ".yml", ".json", ".html", ""}]
+    assert [str(p) for p in text if p.is_file() and bad.search(p.read_text(errors="ignore"))] == []
+
+
+def test_help_imports_neither_torch_nor_polars() -> None:
+    code = "import sys; import calot.cli.main; print([m for m in ('torch', 'polars', 'matplotlib', 'sklearn') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_statistics_and_report_import_no_torch() -> None:
+    code = (
+        "import sys\nclass Block:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'accelerate', 'jaxtyping'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "import calot.cli.main, calot.cli.statistics, calot.cli.report, calot.statistics.summary, calot.statistics.compare\n"
+        "import calot.report.page, calot.data.endoscapes, calot.analysis.dataset_stats\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
