@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from calot.errors import CalotError
+from calot.statistics.paired_error import PairedError, paired_error
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
 from calot.statistics.predictions import Predictions, same_rows
-from calot.statistics.resampling import Resampler, bootstrap_weights
+from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_weights
 from calot.statistics.schema import UNKNOWN
 
 Array = NDArray[np.float64]
@@ -204,8 +205,9 @@ def _differences(a: Resampler, b: Resampler, *, replicates: int, seed: int, trea
     points = [_with_mean(side.ap(whole))[0] for side in (a, b)]
     weights = bootstrap_weights(count, replicates=replicates, seed=seed)
     drawn = [_with_mean(side.ap(weights)) for side in (a, b)]
+    left_out = [_with_mean(side.ap(jackknife_weights(count))).mean(axis=1) for side in (a, b)]
     by_video = drawn[0].mean(axis=1) - drawn[1].mean(axis=1)
-    both = by_video
+    both = None
     p = swap_videos(a.tables, b.tables, replicates=replicates, seed=seed)
     if treatment:
         both = _seeds_drawn(a, drawn[0], seed=seed) - _seeds_drawn(b, drawn[1], seed=seed)
@@ -214,16 +216,16 @@ def _differences(a: Resampler, b: Resampler, *, replicates: int, seed: int, trea
     held = (*a.positive_videos, min(a.positive_videos))
     found = {}
     for k, name in enumerate(names):
-        parts = (points[0][:, k], points[1][:, k])
-        found[name] = _difference(
-            parts,
-            both=both[:, k],
+        if held[k] < 2 or count < MIN_VIDEOS:
+            found[name] = _undefined(points, column=k, videos=count, held=held[k])
+            continue
+        error = paired_error(
+            (points[0][:, k], points[1][:, k]),
             by_video=by_video[:, k],
-            p=float(p[k]),
-            videos=count,
-            held=held[k],
-            treatment=treatment,
+            left_out=left_out[0][:, k] - left_out[1][:, k],
+            both=None if both is None else both[:, k],
         )
+        found[name] = _difference(float(points[0][:, k].mean() - points[1][:, k].mean()), p=float(p[k]), error=error)
     corrected = holm([found[name].p for name in a.criteria])
     for name, value in zip(a.criteria, corrected, strict=True):
         found[name] = Difference(**{**asdict(found[name]), "p_holm": value})
@@ -246,35 +248,26 @@ def _seeds_drawn(side: Resampler, drawn: Array, *, seed: int) -> Array:
     return np.asarray(np.einsum("rs,rsk->rk", weights, drawn), dtype=np.float64)
 
 
-def _difference(
-    parts: tuple[Array, Array], *, both: Array, by_video: Array, p: float, videos: int, held: int, treatment: bool
-) -> Difference:
+def _undefined(points: Sequence[Array], *, column: int, videos: int, held: int) -> Difference:
     if held == 0:
         return Difference(value=None, reason="no positive label")
-    value = float(parts[0].mean() - parts[1].mean())
-    if videos < MIN_VIDEOS or held < 2:
-        where = f"{videos} videos" if videos < MIN_VIDEOS else "all positive labels lie in one video"
-        return Difference(value=value, reason=f"{where}: how the difference varies between videos cannot be told")
-    error, video_error = float(np.nanstd(both, ddof=1)), float(np.nanstd(by_video, ddof=1))
-    seed_variances = [float(part.var(ddof=1)) / len(part) for part in parts] if treatment else []
-    degrees = _degrees([video_error**2, *seed_variances], [videos - 1, *(len(part) - 1 for part in parts)])
-    half = float(student.ppf((1 + LEVEL) / 2, degrees)) * error
+    value = float(points[0][:, column].mean() - points[1][:, column].mean())
+    where = f"{videos} videos" if videos < MIN_VIDEOS else "all positive labels lie in one video"
+    return Difference(value=value, reason=f"{where}: how the difference varies between videos cannot be told")
+
+
+def _difference(value: float, *, p: float, error: PairedError) -> Difference:
+    half = float(student.ppf((1 + LEVEL) / 2, error.degrees)) * error.total
     return Difference(
         value=value,
         low=value - half,
         high=value + half,
         p=p,
-        standard_error=error,
-        video_error=video_error,
-        seed_error=float(np.sqrt(sum(seed_variances))) if treatment else None,
-        minimum_detectable=half + float(student.ppf(POWER, degrees)) * error,
+        standard_error=error.total,
+        video_error=error.video,
+        seed_error=error.seed,
+        minimum_detectable=half + float(student.ppf(POWER, error.degrees)) * error.total,
     )
-
-
-def _degrees(variances: Sequence[float], degrees: Sequence[int]) -> float:
-    """Welch and Satterthwaite: (sum v)^2 / sum(v^2 / df)."""
-    below = sum(v**2 / df for v, df in zip(variances, degrees, strict=False))
-    return sum(variances) ** 2 / below if below > 0 else float(degrees[0])
 
 
 def _outcome(difference: Difference, *, smallest_effect: float) -> str:

@@ -80,7 +80,7 @@ def jackknife_logit(left_out: Array, *, value: float) -> Interval:
 
 def jackknife_logit_df(left_out: Array, *, value: float) -> Interval:
     """`jackknife_logit` with Satterthwaite's degrees of freedom, fewer where few videos carry the variance."""
-    return _jackknife(left_out, value=value, degrees=_satterthwaite)
+    return _jackknife(left_out, value=value, degrees=satterthwaite)
 
 
 def _jackknife(left_out: Array, *, value: float, degrees: Callable[[Array], float]) -> Interval:
@@ -98,7 +98,7 @@ def _jackknife(left_out: Array, *, value: float, degrees: Callable[[Array], floa
     return Interval(value=value, low=float(expit(centre - half)), high=float(expit(centre + half)))
 
 
-def _satterthwaite(squares: Array) -> float:
+def satterthwaite(squares: Array) -> float:
     """2 E[v]^2 / Var(v) for the variance v = sum of squares, Var(v) from the squares' own spread; 2 ... V - 1."""
     count = len(squares)
     spread = float(((squares - squares.mean()) ** 2).sum()) * count / (count - 1)

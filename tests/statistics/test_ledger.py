@@ -1,0 +1,68 @@
+"""The ledger: nothing lost between processes, nothing glued to a broken line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from calot.errors import CalotError
+from calot.statistics import ledger
+
+
+def test_openings_of_test_are_counted_by_manifest(tmp_path: Path) -> None:
+    assert ledger.test_openings(tmp_path, manifest_hash="m") == 0
+    for manifest in ("m", "n", "m"):
+        ledger.record(tmp_path, event=ledger.TEST_OPENED, manifest_hash=manifest)
+    ledger.record(tmp_path, event="trained", manifest_hash="m")
+    assert ledger.test_openings(tmp_path, manifest_hash="m") == 2
+    assert [entry.event for entry in ledger.read(tmp_path)] == ["test_opened"] * 3 + ["trained"]
+
+
+def test_equal_predictions_under_another_fingerprint_are_found(tmp_path: Path) -> None:
+    ledger.record(tmp_path, event=ledger.PREDICTED, digest="d", fingerprint="e02", run="e02/run_1")
+    assert ledger.equal_predictions(tmp_path, digest="d", fingerprint="e02") == ()
+    found = ledger.equal_predictions(tmp_path, digest="d", fingerprint="e06")
+    assert [entry.facts["run"] for entry in found] == ["e02/run_1"]
+
+
+def test_several_processes_lose_no_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from calot.statistics import ledger\n"
+        "for i in range(50): ledger.record(Path(sys.argv[1]), event='e', who=sys.argv[2], i=i, pad='x' * 5000)\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(who)]) for who in range(4)]
+    assert [process.wait(timeout=120) for process in started] == [0] * 4
+    lines = (tmp_path / ledger.NAME).read_text().splitlines()
+    pairs = sorted((fields["who"], fields["i"]) for fields in map(json.loads, lines))
+    assert pairs == sorted((str(who), i) for who in range(4) for i in range(50))
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"event": "e"}', "", "null"])
+def test_a_corrupt_line_is_named(tmp_path: Path, line: str) -> None:
+    ledger.record(tmp_path, event="e")
+    with (tmp_path / ledger.NAME).open("a") as stream:
+        stream.write(line + "\n")
+    with pytest.raises(CalotError, match=r"ledger\.jsonl, line 2: not an entry"):
+        ledger.read(tmp_path)
+
+
+def test_nothing_is_appended_to_an_unfinished_line(tmp_path: Path) -> None:
+    ledger.record(tmp_path, event="e")
+    with (tmp_path / ledger.NAME).open("a") as stream:
+        stream.write('{"event": "cut')
+    before = (tmp_path / ledger.NAME).read_bytes()
+    with pytest.raises(CalotError, match="line 2: unfinished"):
+        ledger.record(tmp_path, event="f")
+    with pytest.raises(CalotError, match="line 2: unfinished"):
+        ledger.read(tmp_path)
+    assert (tmp_path / ledger.NAME).read_bytes() == before
+
+
+def test_facts_that_are_no_json_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CalotError, match="JSON values"):
+        ledger.record(tmp_path, event="e", value=float("nan"))
+    assert ledger.read(tmp_path) == ()
