@@ -107,7 +107,16 @@ def test_the_json_is_the_contract_of_a_runs_data_file() -> None:
     found = dataset_statistics(made, protocol=Keyframes()).to_dict()
     assert list(found) == ["protocol", "manifest_hash", "splits"]
     assert (found["protocol"], found["manifest_hash"]) == ("keyframes", made.hash)
-    needed = "frames keyframes videos scored positives negative_per_positive all_negative all_positive".split()
+    needed = [
+        "frames",
+        "keyframes",
+        "videos",
+        "scored",
+        "positives",
+        "negative_per_positive",
+        "all_negative",
+        "all_positive",
+    ]
     assert set(needed) < set(found["splits"]["train"])
     json.dumps(found, allow_nan=False)
 

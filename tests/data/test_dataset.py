@@ -117,6 +117,13 @@ def test_one_components_draws_do_not_depend_on_another(dataset: ClipDataset) -> 
         assert torch.equal(clip, was.flip(-1) if flip else was)
 
 
+def test_two_components_of_one_class_draw_apart(dataset: ClipDataset) -> None:
+    request = EpochIndices(epoch=2, indices=tuple(range(24)))
+    twice = replace(dataset, augment=(HorizontalFlip(), HorizontalFlip()))[request].video
+    plain = replace(dataset, augment=())[request].video
+    assert not torch.equal(twice, plain)  # drawing alike, the second would undo the first everywhere
+
+
 def test_workers_take_one_thread_each(dataset: ClipDataset) -> None:
     @dataclass(frozen=True)
     class CountThreads:

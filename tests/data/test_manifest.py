@@ -35,7 +35,12 @@ def test_a_manifest_comes_back_from_disk_with_the_same_content_and_hash(manifest
 def test_the_hash_is_pinned() -> None:
     """A change of this value makes every stored result incomparable: it needs its own commit and reason."""
     row = {
-        **{"dataset": "endoscapes", "split": "val", "video": "121", "frame": 25, "image": "", "keyframe": False},
+        "dataset": "endoscapes",
+        "split": "val",
+        "video": "121",
+        "frame": 25,
+        "image": "",
+        "keyframe": False,
         **dict.fromkeys(("mask", "mask_source"), None),
         **{name: 0 for name in SCHEMA if name.startswith(("soft_", "label_"))},
         **{name: None for name in SCHEMA if name.startswith("vote")},

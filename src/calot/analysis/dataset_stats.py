@@ -203,9 +203,9 @@ def tables(stats: DatasetStats) -> list[Table]:
     """For people: one table of the class distribution and one of the raters."""
     note = f" ({PHANTOM_NOTE})" if stats.dataset == "phantom" else ""
     main = Table(title=f"{stats.dataset}{note}, protocol {stats.protocol}, manifest {stats.manifest_hash[:12]}")
-    main.add_column("")
-    raters = Table(title="raters on keyframes: Fleiss kappa / all three alike / AP of two raters for the third")
-    raters.add_column("")
+    main.add_column("", no_wrap=True)
+    raters = Table(title="raters: Fleiss kappa / all three alike / AP of two raters for the third")
+    raters.add_column("", no_wrap=True)
     for name, split in stats.splits.items():
         main.add_column(f"{name}\n{split.scored:,} scored", justify="right")
         raters.add_column(f"{name}\n{split.keyframes:,} keyframes", justify="right")
@@ -214,11 +214,11 @@ def tables(stats: DatasetStats) -> list[Table]:
     for c in CRITERIA:
         main.add_row(label(c), *[_prevalence(s, c) for s in splits])
         raters.add_row(label(c), *[_agreement(s, c) for s in splits])
-    main.add_row("chance (mean prevalence)", *[f"{s.chance:.1%}" for s in splits])
+    main.add_row("chance (mean of the 3)", *[f"{s.chance:.1%}" for s in splits])
     main.add_row("no criterion", *[f"{s.all_negative:.1%}" for s in splits])
     main.add_row("all three", *[f"{s.all_positive:.1%}" for s in splits])
-    main.add_row("seconds a video", *[_lengths(s.video_lengths) for s in splits])
-    main.add_row("videos never positive", *[f"{len(s.never_positive_videos['any'])} of {s.videos}" for s in splits])
+    main.add_row("seconds, median", *[_lengths(s.video_lengths) for s in splits])
+    main.add_row("never positive videos", *[f"{len(s.never_positive_videos['any'])} of {s.videos}" for s in splits])
     main.add_row("largest video's share", *[f"{s.video_lengths.largest_share:.1%}" for s in splits])
     return [main, raters]
 
@@ -234,15 +234,15 @@ def _agreement(stats: SplitStats, criterion: str) -> str:
         return "no keyframe"
     left_out = [r["average_precision"] for r in raters.leave_one_rater_out[criterion].values()]
     mean = None if None in left_out else float(np.mean([p for p in left_out if p is not None]))
-    return f"{_number(raters.fleiss_kappa[criterion])} / {raters.unanimous[criterion]:.1%} / {_number(mean)}"
+    return f"{_number(raters.fleiss_kappa[criterion])} / {raters.unanimous[criterion]:.0%} / {_number(mean)}"
 
 
 def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _lengths(lengths: VideoLengths) -> str:
-    return f"{lengths.shortest}..{lengths.longest}, median {lengths.median:.0f}"
+    return f"{lengths.shortest}..{lengths.longest}, {lengths.median:.0f}"
 
 
 def draw(stats: DatasetStats, *, path: Path) -> None:
@@ -264,8 +264,9 @@ def draw(stats: DatasetStats, *, path: Path) -> None:
     axes[0, 1].set(title=f"Combinations (no criterion: {none})", ylabel="% of scored frames")
     raters = {s: v.rater_agreement for s, v in stats.splits.items()}
     kappas = {s: [_or_nan(r.fleiss_kappa[c]) for c in CRITERIA] for s, r in raters.items() if r is not None}
+    lowest = float(np.nanmin([0.0, *(k for split in kappas.values() for k in split)]))
     _bars(axes[1, 0], kappas, names=names)
-    axes[1, 0].set(title="Agreement of the three raters", ylabel="Fleiss' kappa", ylim=(0, 1))
+    axes[1, 0].set(title="Agreement of the three raters", ylabel="Fleiss' kappa", ylim=(lowest, 1))
     lengths = {s: [n / 60 for n in v.video_lengths.seconds.values()] for s, v in stats.splits.items()}
     axes[1, 1].hist(list(lengths.values()), bins=15, label=[f"{s} ({len(n)} videos)" for s, n in lengths.items()])
     axes[1, 1].set(title="Length of the videos", xlabel="minutes", ylabel="videos")

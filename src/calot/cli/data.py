@@ -92,7 +92,8 @@ def store(
     if json:
         _print_json(answer)
         return
-    _next(f"calot train e02_frozen_probe --data {root} --out results/first")
+    scale = " --scale tiny" if manifest.dataset == "phantom" else ""
+    _next(f"calot train e02_frozen_probe --data {root}{scale}")
 
 
 @app.command()

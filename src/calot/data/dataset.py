@@ -59,8 +59,9 @@ class ClipDataset(Dataset[Batch]):
             soft=torch.from_numpy(self.table.soft[index]),
             index=torch.from_numpy(index),
         )
-        for component in self.augment:
-            name = zlib.crc32(type(component).__name__.encode())
+        kinds = [type(component).__name__ for component in self.augment]
+        for number, component in enumerate(self.augment):
+            name = zlib.crc32(f"{kinds[number]} {kinds[:number].count(kinds[number])}".encode())
             draws = enumerate(request.indices, start=request.start)
             rngs = [np.random.default_rng([self.seed, request.epoch, place, i, name]) for place, i in draws]
             batch = component(batch, rngs=rngs)
