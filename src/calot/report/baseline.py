@@ -10,7 +10,7 @@ from pathlib import Path
 from calot.criteria import label
 from calot.errors import CalotError
 from calot.report.forest import Estimate, Forest, difference_forest
-from calot.report.run_folder import RunFolder, find_runs, read_run
+from calot.report.run_folder import RunFolder, read_run
 from calot.report.tables import Row, Table, columns, interval_text, number, plain_reason
 from calot.report.verdict import Reason
 from calot.statistics.compare import Comparison, compare
@@ -36,7 +36,11 @@ def against_baseline(run: RunFolder, *, results: Path) -> Paired | None:
     """This run against its baseline's run of the same seed (else of the lowest); None when it names no baseline."""
     if not run.experiment.get("baseline"):
         return None
-    others = baseline_runs(run, results=results)
+    try:
+        others = baseline_runs(run, results=results)
+    except CalotError as error:
+        text = str(error).replace(f"{results}/", "")
+        return Paired(reason=Reason("Against its baseline.", f"No comparison: {text}"))
     problem = no_partner(run, others)
     if problem is not None:
         return Paired(reason=Reason("Against its baseline.", problem))
@@ -47,7 +51,7 @@ def against_baseline(run: RunFolder, *, results: Path) -> Paired | None:
 def baseline_runs(run: RunFolder, *, results: Path) -> list[RunFolder]:
     """The runs of this run's baseline experiment below `results`, at the same scale."""
     name, here = str(run.experiment.get("baseline")), run.path.resolve()
-    paths = [path for path in find_runs(results) if path.resolve() != here and _names(path, experiment=name)]
+    paths = [path for path in _candidates(results) if path.resolve() != here and _names(path, experiment=name)]
     return [other for other in map(read_run, paths) if other.experiment.get("scale") == run.experiment.get("scale")]
 
 
@@ -118,6 +122,11 @@ def one_a_seed(runs: Sequence[RunFolder]) -> list[RunFolder]:
     """The newest run (last by folder name) of each seed, by seed."""
     newest = {run.seed: run for run in sorted(runs, key=lambda run: run.path.name)}
     return [newest[seed] for seed in sorted(newest)]
+
+
+def _candidates(results: Path) -> list[Path]:
+    """Runs as they stand in a results root, `<experiment>/<run>`, or one level up or down; never a search of a disk."""
+    return sorted({file.parent for depth in ("*", "*/*", "*/*/*") for file in results.glob(f"{depth}/experiment.json")})
 
 
 def _names(path: Path, *, experiment: str) -> bool:

@@ -60,18 +60,23 @@ _STYLE: dict[str, Any] = {
     "lines.solid_capstyle": "round",
     "xtick.major.size": 0,
     "ytick.major.size": 0,
-    "figure.constrained_layout.use": True,
     "text.parse_math": False,
 }
 #: CSS pixels to an inch of figure: SVG points are read as pixels, so text keeps its size when a panel fills its column.
 _UNITS = 72.0
+#: Margins in pixels: fixed, so that panels side by side line up (and no layout has to be solved).
+_RIGHT, _BOTTOM = 6.0, 36.0
 
 
 @contextmanager
-def canvas(*, width: float, height: float) -> Iterator[Figure]:
-    """A figure of `width` x `height` CSS pixels in the page's style; call `svg` on it inside the block."""
+def canvas(*, width: float, height: float, left: float = 42.0, top: float = 22.0) -> Iterator[Figure]:
+    """A figure of `width` x `height` CSS pixels in the page's style; call `svg` inside the block."""
     with matplotlib.rc_context(_STYLE):
-        yield Figure(figsize=(width / _UNITS, height / _UNITS))
+        figure = Figure(figsize=(width / _UNITS, height / _UNITS))
+        figure.subplots_adjust(
+            left=left / width, right=1 - _RIGHT / width, bottom=_BOTTOM / height, top=1 - top / height
+        )
+        yield figure
 
 
 def svg(figure: Figure, *, name: str, describe: str) -> Markup:

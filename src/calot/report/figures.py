@@ -117,7 +117,7 @@ def reliability(
     criterion: str, *, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, prevalence: float
 ) -> Markup:
     """Observed share of positives against mean predicted probability, one dot a bin (area ~ frames in it)."""
-    with canvas(width=PANEL[0], height=256.0) as figure:
+    with canvas(width=PANEL[0], height=256.0, left=46.0) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.axhline(prevalence, color=RULE, linewidth=1.2)
@@ -133,7 +133,7 @@ def decision(
     criterion: str, *, thresholds: np.ndarray, model: np.ndarray, treat_all: np.ndarray, prevalence: float
 ) -> Markup:
     """Net benefit over threshold probabilities, against calling every frame positive and calling none."""
-    with canvas(width=PANEL[0], height=PANEL[1]) as figure:
+    with canvas(width=PANEL[0], height=PANEL[1], left=50.0) as figure:
         axes = figure.subplots()
         axes.axhline(0, color=INK, linewidth=1, label="call none")
         axes.plot(thresholds, treat_all, color=MUTED, linewidth=1.3, linestyle=(0, (3, 2)), label="call all")
@@ -148,7 +148,7 @@ def decision(
 def rater_agreement(criterion: str, *, soft: np.ndarray, split: str) -> Markup:
     """How many scored frames each rater mean has: 0 and 1 are unanimous, what lies between is disagreement."""
     values, counts = np.unique(np.round(soft[np.isfinite(soft)], 2), return_counts=True)
-    with canvas(width=PANEL[0], height=170.0) as figure:
+    with canvas(width=PANEL[0], height=176.0) as figure:
         axes = figure.subplots()
         bars = axes.bar(np.arange(values.size), counts / max(counts.sum(), 1), color=CRITERION[criterion], width=0.62)
         for bar, value in zip(bars, values, strict=True):

@@ -78,7 +78,7 @@ def _line(row: Estimate, *, low: float, high: float, sign: bool = False) -> Line
         point=_percent(found.value, low=low, high=high) if defined and found.value is not None else None,
         bar=bar,
         chance=None if row.chance is None or not defined else _percent(row.chance, low=low, high=high),
-        value=number(found.value, sign=sign, reason=found.reason),
+        value=number(found.value, sign=sign),
         interval=interval_text(found.low, found.high, sign=sign) if bar else "",
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from calot.criteria import CRITERIA
+from calot.criteria import CRITERIA, label
 from calot.report import figures, scores, tables, timelines, verdict
 from calot.report.baseline import Paired, against_baseline
 from calot.report.clips import clip_groups
@@ -140,9 +140,9 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -
         Fact(name="Label rule", text=str(data.get("label_rule", "not written yet"))),
     ]
     for split, summary in summaries.items():
-        positives = " / ".join(f"{item.positives:,}" for item in summary.criteria.values())
+        positives = ", ".join(f"{label(name).split()[0]} {item.positives:,}" for name, item in summary.criteria.items())
         frames = len(summary.predictions.labels) // len(summary.predictions.seeds)
-        text = f"{summary.intervals.videos} videos, {frames:,} frames, positives C1 / C2 / C3 {positives}"
+        text = f"{summary.intervals.videos} videos, {frames:,} frames, positives {positives}"
         facts.append(Fact(name=f"Scored, {split}", text=text))
     seeds = ", ".join(str(seed) for seed in summaries["val"].predictions.seeds) if summaries else str(run.seed)
     facts += [
@@ -162,7 +162,7 @@ def _split(split: str, summary: Summary) -> SplitView:
         name=split,
         forest=scores.interval_forest(summary, split=split),
         ap=scores.ap_table(summary, split=split),
-        note=" ".join(summary.predictions.notes),
+        note=" ".join(part for part in (scores.over_defined(summary), *summary.predictions.notes) if part),
         reliability=scores.reliability_figures(summary) if split == "val" else (),
         calibration=scores.calibration_table(summary, split=split),
         decisions=scores.decisions_table(summary, split=split),
@@ -189,13 +189,13 @@ def _curves(run: RunFolder) -> dict[str, Any]:
         parts.append("No epoch is marked: val macro mAP is undefined in every one.")
     else:
         last, at_best = run.metrics.row(-1, named=True), run.metrics.row(best, named=True)
-        gap = at_best["train_clean_map"] - at_best["val_map"]
-        parts.append(
-            f"Dashed: the best epoch, {best + 1} of {run.metrics.height}; there the gap is {tables.signed(gap)}."
-        )
-        parts.append(
-            f"By the last epoch val mAP has moved {tables.signed(last['val_map'] - at_best['val_map'])} from its best."
-        )
+        gap = tables.signed(at_best["train_clean_map"] - at_best["val_map"])
+        so_far = "" if run.finished else " so far"
+        parts.append(f"Dashed: the best epoch{so_far}, {best + 1} of {run.metrics.height}; there the gap is {gap}.")
+        if best + 1 == run.metrics.height:
+            parts.append("It is the last one: val mAP had not peaked.")
+        else:
+            parts.append(f"By the last epoch val mAP has moved {tables.signed(last['val_map'] - at_best['val_map'])}.")
     return {"curves": figures.learning_curves(run.metrics, best_row=best), "curves_caption": " ".join(parts)}
 
 
@@ -244,6 +244,7 @@ def _difference(run: RunFolder, *, paired: Paired | None) -> dict[str, Any]:
     return {
         "difference": tables.difference_table(difference, baseline=str(baseline)) if baseline and difference else None,
         "difference_note": note,
+        "receipt": json.dumps(run.receipt, indent=2, ensure_ascii=False) if run.receipt else "",
         "paired": paired if paired is not None and paired.forest is not None else None,
     }
 

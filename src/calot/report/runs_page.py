@@ -59,7 +59,9 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
     groups = _groups(runs)
     pairs = [paired for group in groups for paired in _pairs(group, given=runs, results=root)]
     banners = [verdict.PHANTOM_BANNER] if any(run.synthetic for run in runs) else []
-    contents = [("verdict", "Verdict")] + [(f"frames-{place}", "Scores") for place, _ in enumerate(groups, 1)]
+    several = len(groups) > 1
+    contents = [("verdict", "Verdict")]
+    contents += [(f"frames-{n}", f"Scores, {g.manifest[:6]}" if several else "Scores") for n, g in enumerate(groups, 1)]
     contents += [("differences", "Differences"), ("curves", "Learning curves"), ("fields", "Declared fields")]
     return {
         "title": f"{folder.name}: {len(runs)} runs, calot report",

@@ -63,13 +63,18 @@ def ap_table(summary: Summary, *, split: str) -> Table:
     total = summary.intervals.map
     cells: list[Cell] = ["macro mAP", number(total.value, reason=total.reason), bounds_once(total)]
     rows.append(Row(cells=[*cells, percent(chance(summary)), "", ""], strong=True))
-    if total.value is None and summary.over_defined is not None:
-        defined = ", ".join(label(name) for name in summary.defined)
-        rows.append(Row(cells=(f"mean over {defined} only", number(summary.over_defined), "", "", "", "")))
     names = columns(
         "criterion", "AP", "95 % interval by video", "chance (prevalence)", "positive frames", "videos with one"
     )
     return Table(title=f"Average precision, {split} split", columns=names, rows=rows)
+
+
+def over_defined(summary: Summary) -> str:
+    """The mean over the criteria that are defined, in one sentence; empty where mAP itself is defined."""
+    if summary.intervals.map.value is not None or summary.over_defined is None:
+        return ""
+    names = ", ".join(label(name) for name in summary.defined)
+    return f"The mean AP over {names} alone is {number(summary.over_defined)}: another quantity than mAP over three."
 
 
 def bounds_once(interval: Interval) -> Cell:

@@ -129,7 +129,7 @@ def difference_table(difference: Sequence[Mapping[str, Any]], *, baseline: str, 
         for item in difference
     ]
     names = columns("field", baseline, name, text=(baseline, name))
-    return Table(title=f"Declared difference from {baseline}", columns=names, rows=rows)
+    return Table(title=f"Declared difference of {name} from {baseline}", columns=names, rows=rows)
 
 
 def split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:

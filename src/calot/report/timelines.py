@@ -9,12 +9,14 @@ from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from calot.criteria import CRITERIA, label
-from calot.report.canvas import CRITERION, INK, MUTED, canvas, svg
+from calot.report.canvas import CRITERION, MUTED, canvas, svg
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
 from calot.statistics.videos import FRAMES_PER_SECOND
 
 _GAP_SECONDS = 30.0
+#: Height from one criterion's 0 to the next one's.
+_PITCH = 1.5
 
 
 def choose_videos(predictions: Predictions, *, count: int = 5) -> list[str]:
@@ -37,29 +39,44 @@ def timeline(predictions: Predictions, *, video: str) -> Markup:
     truth = predictions.labels[rows] if predictions.soft is None else predictions.soft[rows]
     probability = sigmoid(predictions.logits[rows])
     positive = int((predictions.labels[rows] == 1).any(axis=1).sum())
-    with canvas(width=400.0, height=236.0) as figure:
+    with canvas(width=400.0, height=236.0, left=18.0, top=26.0) as figure:
+        axes = figure.subplots()
+        for place, criterion in enumerate(CRITERIA):
+            base = _PITCH * (len(CRITERIA) - 1 - place)
+            _row(
+                axes, seconds, truth=truth[:, place], probability=probability[:, place], base=base, criterion=criterion
+            )
+        _axes(axes, seconds)
         title = f"Video {video}: {positive} of {rows.size} frames with a criterion"
-        figure.suptitle(title, x=0.0, ha="left", fontsize=11, fontweight="bold")
-        panels = figure.subplots(3, 1, sharex=True)
-        for place, (axes, criterion) in enumerate(zip(panels, CRITERIA, strict=True)):
-            _row(axes, seconds, truth=truth[:, place], probability=probability[:, place], criterion=criterion)
-        _time_axis(panels[-1], seconds)
+        figure.text(0.0, 0.985, title, va="top", fontsize=11, fontweight="bold")
         spoken = f"Timeline of video {video}: rater mean and predicted probability"
         return svg(figure, name=f"timeline-{video}", describe=spoken)
 
 
-def _row(axes: Any, seconds: np.ndarray, *, truth: np.ndarray, probability: np.ndarray, criterion: str) -> None:
-    """One criterion: neither band nor line crosses a gap in the scored frames."""
+def _row(
+    axes: Any, seconds: np.ndarray, *, truth: np.ndarray, probability: np.ndarray, base: float, criterion: str
+) -> None:
+    """One criterion, its 0 at height `base`: neither band nor line crosses a gap in the scored frames."""
     colour = CRITERION[criterion]
+    axes.axhline(base + 0.5, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
     for part in np.split(np.arange(seconds.size), np.flatnonzero(np.diff(seconds) > _GAP_SECONDS) + 1):
-        band = np.append(truth[part], truth[part[-1]])
-        axes.fill_between(_edges(seconds[part]), 0, band, step="post", alpha=0.28, linewidth=0, color=colour)
-        axes.plot(seconds[part], probability[part], color=colour, linewidth=1.5, marker="o", markersize=2.2)
-    axes.axhline(0.5, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
-    axes.set_ylim(-0.04, 1.04)
-    axes.set_yticks([0, 1])
+        band = base + np.append(truth[part], truth[part[-1]])
+        axes.fill_between(_edges(seconds[part]), base, band, step="post", alpha=0.28, linewidth=0, color=colour)
+        axes.plot(seconds[part], base + probability[part], color=colour, linewidth=1.5, marker="o", markersize=2.2)
+    axes.text(0.0, base + 1.05, label(criterion), fontsize=9.5, va="bottom", transform=axes.get_yaxis_transform())
+
+
+def _axes(axes: Any, seconds: np.ndarray) -> None:
+    """A 0 and a 1 for each criterion; time as mm:ss."""
+    bases = [_PITCH * place for place in range(len(CRITERIA))]
+    axes.set_yticks([base + value for base in bases for value in (0, 1)], ["0", "1"] * len(bases))
+    axes.set_ylim(-0.08, bases[-1] + 1.4)
+    axes.spines["left"].set_visible(False)
     axes.grid(axis="x", visible=False)
-    axes.set_title(label(criterion), fontsize=9.5, fontweight="normal", color=INK, pad=3)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.5, 3, 6, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
+    axes.set_xlim(seconds.min() - 3, seconds.max() + 3)
+    axes.set_xlabel("time in the video, mm:ss")
 
 
 def _edges(seconds: np.ndarray) -> np.ndarray:
@@ -68,13 +85,6 @@ def _edges(seconds: np.ndarray) -> np.ndarray:
         return np.array([seconds[0] - 2.5, seconds[0] + 2.5])
     middle = (seconds[1:] + seconds[:-1]) / 2
     return np.concatenate([[2 * seconds[0] - middle[0]], middle, [2 * seconds[-1] - middle[-1]]])
-
-
-def _time_axis(axes: Any, seconds: np.ndarray) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.5, 3, 6, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
-    axes.set_xlim(seconds.min() - 3, seconds.max() + 3)
-    axes.set_xlabel("time in the video, mm:ss")
 
 
 def clock(seconds: float) -> str:

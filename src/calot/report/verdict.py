@@ -37,10 +37,11 @@ _OUTCOMES = {
 
 @dataclass(frozen=True)
 class Reason:
-    """One line under the headline: a lead of a few words, then the sentence."""
+    """One line under the headline: a lead of a few words, the sentence, and a command where there is one to type."""
 
     lead: str
     text: str
+    code: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", tidy(self.text))
@@ -126,7 +127,7 @@ def unfinished(run: RunFolder) -> Verdict:
         Reason("How far it came.", f"{epochs} epoch{'' if epochs == 1 else 's'} in metrics.csv; no val predictions.")
     ]
     if command:
-        reasons.append(Reason("To go on.", f"Run `{command} --resume`, then `calot report` again."))
+        reasons.append(Reason("To go on.", "Resume it, then report again.", code=f"{command} --resume"))
     return Verdict(headline=Markup("<strong>Unfinished</strong>: this run has no result yet."), reasons=reasons)
 
 

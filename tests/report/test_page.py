@@ -1,0 +1,185 @@
+"""The page of one run: what it says in each case, and that it is one safe, offline file."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from make_run import MANIFEST, make_run
+
+from calot.criteria import CRITERIA, label
+from calot.errors import CalotError
+from calot.report.page import write_report
+from calot.report.results import openings_text
+from calot.report.run_folder import read_run
+from calot.statistics import ledger
+from calot.statistics.summary import summarise
+from conftest import Words, visible
+
+
+class Resources(HTMLParser):
+    """Every address that a browser would fetch, and every id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "data", "action", "srcset", "poster"):
+                self.addresses.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+
+def test_the_page_is_one_file_without_any_outside_resource(page: str) -> None:
+    found = Resources()
+    found.feed(page)
+    assert all(address.startswith(("#", "data:image/jpeg;base64,")) for address in found.addresses)
+    assert not re.search(r"https?:|//[a-z]+\.|@import|url\((?!#)", re.sub(r"base64,[^\"]*", "", page))
+    assert not found.tags & {"script", "iframe", "link", "object"}
+    assert len(page.encode()) < 3_000_000
+
+
+def test_every_contents_link_leads_somewhere_and_no_id_stands_twice(page: str) -> None:
+    found = Resources()
+    found.feed(page)
+    assert {address[1:] for address in found.addresses if address.startswith("#")} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, page: str) -> None:
+    assert write_report(run).read_text(encoding="utf-8") == page
+
+
+def test_the_numbers_shown_are_those_of_summarise(run: Path, page: str) -> None:
+    text = visible(page)
+    for split, predictions in read_run(run).predictions.items():
+        fields = summarise(predictions).to_dict()
+        total = fields["map"]
+        assert f"average precision, {split}" in text
+        assert f"{total['value']:.3f} {total['low']:.3f} to {total['high']:.3f}" in text
+        for criterion in CRITERIA:
+            ap, shown = fields["ap"][criterion], label(criterion)
+            row = f"{shown} {ap['value']:.3f} {ap['low']:.3f} to {ap['high']:.3f} {100 * ap['prevalence']:.1f} %"
+            assert row in text
+            brier, fit = fields["brier"][criterion], fields["calibration"][criterion]
+            assert f"{shown} {brier['value']:.3f} {brier['skill']:.3f}".replace("-", "−") in text
+            assert f"{fit['ece']:.3f} {fit['slope']:.2f}".replace("-", "−") in text
+
+
+def test_a_run_above_chance_says_so_with_its_interval_first(page: str) -> None:
+    text = visible(page)
+    assert re.search(
+        r"Val mAP is 0\.\d{3}, above chance \(0\.208\): the 95 % interval over videos is 0\.\d{3} to", text
+    )
+    assert text.index("Val mAP is") < text.index("Protocol keyframes")
+
+
+def test_phantom_data_is_said_in_a_banner_and_real_data_is_not(page: str, tmp_path: Path, words: Words) -> None:
+    assert "Phantom data: these scores mean nothing clinically" in page[: page.index('<div class="page">')]
+    assert "Phantom" not in words(make_run(tmp_path / "real", synthetic=False, pictures=False))
+
+
+def test_a_model_without_skill_is_not_distinguishable_from_chance(tmp_path: Path, words: Words) -> None:
+    text = words(make_run(tmp_path / "run", skill=0.0, pictures=False))
+    assert re.search(r"Val mAP is 0\.\d{3}, not distinguishable from chance \(0\.208\)", text)
+
+
+def test_an_unfinished_run_says_how_far_it_came_and_how_to_go_on(tmp_path: Path, words: Words) -> None:
+    text = words(make_run(tmp_path / "run", finished=False))
+    assert "Unfinished: this run has no result yet." in text
+    assert "2 epochs in metrics.csv" in text
+    assert "--resume" in text
+    assert "Val mAP is" not in text
+
+
+def test_a_run_that_wrote_only_its_experiment_is_unfinished_too(tmp_path: Path, words: Words) -> None:
+    folder = make_run(tmp_path / "run", finished=False)
+    for name in ("environment.json", "data.json", "model.json", "receipt.json", "metrics.csv"):
+        (folder / name).unlink()
+    assert "Unfinished: this run has no result yet." in words(folder)
+
+
+def test_random_frozen_weights_are_a_control_and_not_a_result(tmp_path: Path, words: Words, page: str) -> None:
+    text = words(make_run(tmp_path / "frozen", weights="random", pictures=False))
+    assert "As a control, val mAP is" in text
+    assert "the backbone has never been trained, so this is a control, not a result" in text
+    assert "control" not in words(make_run(tmp_path / "trained", weights="random", trained=True, pictures=False))
+    assert "never been trained" not in visible(page)
+
+
+def test_a_run_without_a_receipt_is_stamped(tmp_path: Path, words: Words, page: str) -> None:
+    assert "treatment unverified" in words(make_run(tmp_path / "run", receipt=False, pictures=False))
+    assert "treatment unverified" not in visible(page)
+
+
+def test_a_criterion_without_positives_is_undefined_and_never_zero(tmp_path: Path, words: Words) -> None:
+    text = words(make_run(tmp_path / "run", without="cystic_plate", pictures=False))
+    assert "Val mAP is undefined: no positive label for C3 cystic plate." in text
+    assert "C3 cystic plate undefined: no positive label undefined 0.0 %" in text
+    assert "The mean AP over C1 two structures, C2 hepatocystic triangle alone is" in text
+    assert "C3 cystic plate 0.000" not in text
+    assert "No epoch is marked: val macro mAP is undefined" in text
+
+
+def test_names_from_files_are_text_and_never_markup(tmp_path: Path) -> None:
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(2)>$x$'
+    folder = make_run(tmp_path / "run", name=evil, baseline="<b>base</b>", pictures=False)
+    for path in (folder, tmp_path):
+        page = write_report(path).read_text(encoding="utf-8")
+        assert "<script" not in page
+        assert "<img src=x" not in page
+        assert "<b>base</b>" not in page
+        assert "&lt;script&gt;" in page
+
+
+def test_predictions_of_another_checkpoint_than_the_best_are_found_out(tmp_path: Path, words: Words) -> None:
+    folder = make_run(tmp_path / "run", pictures=False)
+    table = (folder / "metrics.csv").read_text().splitlines()
+    (folder / "metrics.csv").write_text("\n".join(table[:3]) + "\n")
+    assert "they do not come from the same checkpoint" in words(folder)
+
+
+def test_test_openings_are_counted_from_the_ledger(page: str, tmp_path: Path, words: Words) -> None:
+    assert "how often test was opened is unknown" in visible(page)
+    ledger.record(tmp_path, event=ledger.TEST_OPENED, manifest_hash="other")
+    assert openings_text(tmp_path, manifest_hash=MANIFEST) == "Test has never been opened on this manifest."
+    for _ in range(2):
+        ledger.record(tmp_path, event=ledger.TEST_OPENED, manifest_hash=MANIFEST)
+    assert "Test has been opened 2 times on this manifest." in words(make_run(tmp_path / "e02/run_s0", pictures=False))
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "data.json", "metrics.csv", "predictions/val.parquet"])
+def test_a_corrupt_file_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    folder = make_run(tmp_path / "run", pictures=False)
+    (folder / name).write_bytes(b'{"half": ')
+    with pytest.raises(CalotError, match=re.escape(name)):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_file_missing_from_a_finished_run_is_an_error_that_names_it(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", pictures=False)
+    (folder / "model.json").unlink()
+    with pytest.raises(CalotError, match=r"model\.json is missing"):
+        write_report(folder)
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CalotError, match="holds no run"):
+        write_report(tmp_path)
+
+
+def test_the_declared_difference_and_the_command_are_shown(tmp_path: Path, words: Words) -> None:
+    folder = make_run(tmp_path / "e03/run", name="e03_focal", baseline="e02_frozen_probe", pictures=False)
+    text = words(folder)
+    assert "loss BCE(pos_weight=none) FocalLoss(gamma=2.0)" in text
+    assert json.loads((folder / "environment.json").read_text())["command"] in text
+    assert "No run of e02_frozen_probe at this scale stands in the results root" in text

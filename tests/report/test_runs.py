@@ -1,0 +1,109 @@
+"""Several runs on one page, and a run against its baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from make_run import make_run
+
+from calot.report.page import write_report
+from calot.report.run_folder import read_run
+from calot.statistics.compare import compare
+from conftest import Words
+
+
+def test_a_run_is_held_against_its_baseline_of_the_same_seed(tmp_path: Path, words: Words) -> None:
+    results = tmp_path / "results"
+    bases = [make_run(results / f"e02/run_s{seed}", seed=seed, pictures=False) for seed in (0, 1)]
+    folder = make_run(
+        results / "e03/run_s1",
+        name="e03_focal",
+        baseline="e02_frozen_probe",
+        seed=1,
+        skill=0.9,
+        noise=7,
+        pictures=False,
+    )
+    result = compare(
+        read_run(folder).predictions["val"],
+        read_run(bases[1]).predictions["val"],
+        names=("e03_focal", "e02_frozen_probe"),
+    )
+    text = words(folder)
+    assert "This is about these checkpoints, not about the treatment" in text
+    assert "Seeds 1 against 1." in text
+    shown = f"macro mAP {result.map.value:+.3f} {result.map.low:+.3f} to {result.map.high:+.3f}".replace("-", "−")
+    assert shown in text
+
+
+def test_equal_predictions_under_another_treatment_are_invalid(tmp_path: Path, words: Words) -> None:
+    make_run(tmp_path / "e02/run_s0", pictures=False)
+    folder = make_run(tmp_path / "e03/run_s0", name="e03_focal", baseline="e02_frozen_probe", pictures=False)
+    assert "INVALID" in words(folder)
+
+
+def test_a_baseline_that_cannot_be_read_is_said_and_does_not_stop_the_page(tmp_path: Path, words: Words) -> None:
+    broken = make_run(tmp_path / "e02/run_s0", pictures=False)
+    (broken / "data.json").write_text("{")
+    folder = make_run(tmp_path / "e03/run_s0", name="e03_focal", baseline="e02_frozen_probe", pictures=False)
+    text = words(folder)
+    assert "No comparison:" in text
+    assert "data.json is not readable JSON" in text
+    assert str(tmp_path) not in text
+
+
+def test_runs_of_other_frames_are_not_compared_and_the_page_says_why(tmp_path: Path, words: Words) -> None:
+    make_run(tmp_path / "e02/run_s0", manifest="a" * 64, pictures=False)
+    folder = make_run(tmp_path / "e03/run_s0", name="e03_focal", baseline="e02_frozen_probe", pictures=False, noise=7)
+    refusal = "Refused: e02_frozen_probe was scored on other frames"
+    assert refusal in words(folder)
+    text = words(tmp_path)
+    assert "2 different sets of frames: they cannot be ranked together" in text
+    assert refusal in text
+
+
+def test_a_folder_of_runs_lists_every_seed_and_compares_with_the_baseline(tmp_path: Path, words: Words) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / f"e02/run_s{seed}", seed=seed, pictures=False)
+        make_run(
+            tmp_path / f"e03/run_s{seed}",
+            name="e03_focal",
+            baseline="e02_frozen_probe",
+            seed=seed,
+            noise=7 + seed,
+            receipt=seed == 0,
+            pictures=False,
+        )
+    make_run(tmp_path / "e04/run_s0", name="e04_lora", baseline="e02_frozen_probe", finished=False)
+    text = words(tmp_path)
+    assert "calot report · 5 runs of 3 experiments" in text
+    for name in ("e02_frozen_probe", "e03_focal"):
+        for seed in (0, 1):
+            assert f"{name}, seed {seed}" in text
+    assert "between e03_focal and e02_frozen_probe" in text or "e03_focal scores" in text
+    assert "about these checkpoints" in text
+    assert "Seeds 0, 1 against 0, 1." in text
+    assert "treatment unverified: 1 of 5" in text
+    assert "No val predictions yet: e04_lora seed 0." in text
+
+
+def test_the_seeds_of_one_experiment_have_a_mean_with_an_interval(tmp_path: Path, words: Words) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / f"run_s{seed}", seed=seed, pictures=False)
+    text = words(tmp_path)
+    assert "e02_frozen_probe: val mAP over 2 runs is 0." in text
+    assert "e02_frozen_probe (tiny) 0, 1 0." in text
+
+
+def test_a_folder_of_runs_links_to_the_page_of_each(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / f"a run #{seed}", seed=seed, pictures=False)
+    write_report(tmp_path / "a run #0")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert 'href="a%20run%20%230/report.html"' in page
+    assert "a%20run%20%231" not in page
+
+
+def test_only_unfinished_runs_make_an_unfinished_page(tmp_path: Path, words: Words) -> None:
+    make_run(tmp_path / "run_s0", finished=False)
+    assert "Unfinished: no run here has a result yet." in words(tmp_path)
