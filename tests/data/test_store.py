@@ -61,6 +61,9 @@ def test_rows_of_any_shape_are_read(root: Path) -> None:
     video = store.read(rows)
     assert video.shape == (2, 3, 3, 16, 16)
     assert (video[1, 0] == store.read(np.array(23))).all()
+    buffer = np.empty_like(video)
+    store.read(rows, out=buffer)
+    assert (buffer == video).all()
     for outside in (-1, 24):
         with pytest.raises(IndexError, match=r"there are 0\.\.23"):
             store.read(np.array([0, outside]))
