@@ -143,16 +143,16 @@ def _data(predictions: Predictions, *, synthetic: bool, manifest: str) -> dict[s
     scored, videos = len(predictions.frames), len(set(predictions.videos.tolist()))
 
     def counts(share: float) -> dict[str, Any]:
-        scaled = {c: round(n * share) for c, n in positives.items()}
         return {
             "frames": round(5 * scored * share),
             "keyframes": round(scored * share),
             "videos": round(videos * share),
             "scored": round(scored * share),
-            "positives": scaled,
-            "negative_per_positive": {c: (round(scored * share) - n) / n if n else None for c, n in scaled.items()},
-            "all_negative": round(0.55 * scored * share),
-            "all_positive": round(0.05 * scored * share),
+            "positives": {c: n / scored for c, n in positives.items()},
+            "negative_per_positive": {c: (scored - n) / n if n else None for c, n in positives.items()},
+            "all_negative": 0.62,
+            "all_positive": 0.05,
+            "rater_agreement": {"leave_one_rater_out_map": 0.71},
         }
 
     return {
@@ -162,18 +162,19 @@ def _data(predictions: Predictions, *, synthetic: bool, manifest: str) -> dict[s
         "protocol": "keyframes",
         "causal": True,
         "window": "16 frames at 1 fps ending on the keyframe, start-padded",
-        "label_rule": "majority of raters (mean >= 0.5)",
+        "label_rule": "Majority",
         "manifest_hash": manifest,
         "splits": {"train": counts(3.0), "val": counts(1.0), "test": counts(1.0)},
     }
 
 
 def _model(*, weights: str, trained: bool) -> dict[str, Any]:
-    groups = {"backbone": 303_885_312 if trained else 0, "pooling": 4_199_424, "head": 3_075}
+    groups = {"backbone": 303_885_312, "pooling": 4_199_424, "head": 3_075}
+    total = sum(groups.values())
     return {
         "weights": weights,
         "backbone": "V-JEPA 2 ViT-L, 24 layers, width 1024",
-        "parameters": {"total": 308_087_811, "trainable": sum(groups.values()), "groups": groups},
+        "parameters": {"total": total, "trainable": total if trained else total - groups["backbone"], "groups": groups},
         "tokens": {"grid": [8, 16, 16], "width": 1024},
     }
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from calot.criteria import CRITERIA, label
-from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, RULE, canvas, svg
+from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, PAPER, RULE, canvas, svg
 
 PANEL = (264.0, 204.0)
 
@@ -61,9 +61,10 @@ def map_panel(
             axes.annotate(
                 f"{val[best_row]:.3f}",
                 (epochs[best_row], val[best_row]),
-                (0, -13),
+                (0, -15),
                 textcoords="offset points",
                 ha="center",
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1.0},
             )
         axes.set_title(title)
         axes.set_ylim(0, 1.02)
@@ -108,9 +109,9 @@ def _points(metrics: pl.DataFrame) -> dict[str, Any]:
 
 
 def _legend(axes: Any) -> None:
-    axes.legend(
-        loc="best", fontsize=9, frameon=False, labelcolor=INK, handlelength=1.6, borderaxespad=0.2, labelspacing=0.3
-    )
+    legend = axes.legend(loc="best", fontsize=9, labelcolor=INK, handlelength=1.6, borderaxespad=0.2, labelspacing=0.3)
+    legend.set_zorder(6)
+    legend.get_frame().set(facecolor=PAPER, edgecolor="none", alpha=0.85)
 
 
 def reliability(

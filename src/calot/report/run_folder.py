@@ -61,10 +61,7 @@ class RunFolder:
         parameters = self.model.get("parameters")
         if not parameters:
             return False
-        groups = {name: _count(value) for name, value in parameters.get("groups", {}).items()}
-        if groups.get("backbone") == 0:
-            return True
-        return bool(parameters["trainable"] <= groups.get("pooling", 0) + groups.get("head", 0))
+        return bool(parameters["trainable"] <= parameters["total"] - parameters["groups"]["backbone"])
 
     @property
     def is_random_control(self) -> bool:
@@ -164,8 +161,3 @@ def _pictures(folder: Path) -> dict[tuple[str, int], Path]:
         if frame.isdigit():
             found[(video, int(frame))] = path
     return found
-
-
-def _count(value: Any) -> int:
-    """A group's count, or its trainable part when the group gives both."""
-    return int(value["trainable"] if isinstance(value, Mapping) else value)

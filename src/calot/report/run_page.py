@@ -137,7 +137,7 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -
         Fact(name="Protocol", text=str(data.get("protocol", "not written yet"))),
         Fact(name="Causal", text=causal.get(data.get("causal"), "not written yet")),  # type: ignore[arg-type]
         Fact(name="Window", text=str(data.get("window", "not written yet"))),
-        Fact(name="Label rule", text=str(data.get("label_rule", "not written yet"))),
+        Fact(name="Label rule", text=_label_rule(run, summaries=summaries)),
     ]
     for split, summary in summaries.items():
         positives = ", ".join(f"{label(name).split()[0]} {item.positives:,}" for name, item in summary.criteria.items())
@@ -153,6 +153,12 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -
         Fact(name="Frame manifest, sha256", text=str(run.manifest_hash or "not written yet"), wide=True, code=True),
     ]
     return facts
+
+
+def _label_rule(run: RunFolder, *, summaries: dict[str, Summary]) -> str:
+    trained = str(run.data.get("label_rule", "not written yet"))
+    scored = [str(summary.to_dict()["label_rule"]) for summary in summaries.values()][:1]
+    return "; ".join([f"trained on {trained}", *(f"scored by {rule}" for rule in scored)])
 
 
 def _split(split: str, summary: Summary) -> SplitView:

@@ -133,33 +133,26 @@ def difference_table(difference: Sequence[Mapping[str, Any]], *, baseline: str, 
 
 
 def split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Sizes of each split: videos, frames, scored frames, and the frames where all or none of the criteria hold."""
-    fields = ("videos", "frames", "keyframes", "scored", "all_negative", "all_positive")
-    rows = [Row(cells=(split, *(count(facts.get(name)) for name in fields))) for split, facts in splits.items()]
-    names = columns("split", "videos", "frames", "keyframes", "scored", "none holds", "all three hold")
-    return Table(title="Videos and frames per split; the last two count scored frames", columns=names, rows=rows)
+    """Sizes of each split, and the shares of scored frames where none or all of the criteria hold."""
+    rows = []
+    for split, facts in splits.items():
+        sizes = (count(facts.get(name)) for name in ("videos", "frames", "keyframes", "scored"))
+        shares = (percent(facts.get(name)) for name in ("all_negative", "all_positive"))
+        ceiling = (facts.get("rater_agreement") or {}).get("leave_one_rater_out_map")
+        rows.append(Row(cells=(split, *sizes, *shares, number(ceiling))))
+    heads = ("videos", "frames", "keyframes", "scored", "none holds", "all three hold", "one rater by the others, mAP")
+    return Table(title="Splits", columns=columns("split", *heads), rows=rows)
 
 
 def class_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Positives of each criterion and split, their share of the scored frames, and negatives to one positive."""
+    """Share of positives among the scored frames of each criterion and split, and negatives to one positive."""
     rows = []
     for criterion in CRITERIA:
         cells: list[Cell] = [label(criterion)]
         for facts in splits.values():
-            positives, scored = by_criterion(facts.get("positives"), criterion), facts.get("scored")
-            share = percent(positives / scored if scored and positives is not None else None)
-            cells.append(f"{positives:,} ({share})" if isinstance(share, str) else share)
-            cells.append(number(by_criterion(facts.get("negative_per_positive"), criterion), digits=1))
+            cells.append(percent((facts.get("positives") or {}).get(criterion)))
+            ratio = (facts.get("negative_per_positive") or {}).get(criterion)
+            cells.append(number(ratio, digits=1, reason="no positive"))
         rows.append(Row(cells=cells, key=KEYS[criterion]))
     heads = [head for split in splits for head in (f"{split}, positive", "negatives to one")]
     return Table(title="Positive frames per criterion", columns=columns("criterion", *heads), rows=rows)
-
-
-def by_criterion(values: Any, criterion: str) -> float | None:
-    """One criterion's number out of `{criterion: number}` or a list in canonical order; None where there is none."""
-    if isinstance(values, Mapping):
-        return values.get(criterion)
-    if isinstance(values, list | tuple) and len(values) == len(CRITERIA):
-        value: float | None = values[CRITERIA.index(criterion)]
-        return value
-    return None

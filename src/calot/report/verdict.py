@@ -122,12 +122,18 @@ def difference_headline(result: Comparison) -> Markup:
 def unfinished(run: RunFolder) -> Verdict:
     """What an unfinished run can say: how far it came, and how to go on."""
     epochs = run.metrics.height
-    command = run.environment.get("command")
+    command = str(run.environment.get("command", ""))
     reasons = [
         Reason("How far it came.", f"{epochs} epoch{'' if epochs == 1 else 's'} in metrics.csv; no val predictions.")
     ]
     if command:
-        reasons.append(Reason("To go on.", "Resume it, then report again.", code=f"{command} --resume"))
+        reasons.append(
+            Reason(
+                "To go on.",
+                "Resume it, then report again.",
+                code=command if "--resume" in command else f"{command} --resume",
+            )
+        )
     return Verdict(headline=Markup("<strong>Unfinished</strong>: this run has no result yet."), reasons=reasons)
 
 
