@@ -18,7 +18,7 @@ from calot.statistics.calibration import (
     calibration,
     choose_thresholds,
     decision_curve,
-    reliability,
+    reliability_points,
 )
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
@@ -85,7 +85,7 @@ def test_huge_logits_do_not_break_the_fit() -> None:
 
 
 def test_ece_of_a_hand_computed_table_with_ties() -> None:
-    points = reliability([1, 0, 1, 1], logits=[0.0, 0.0, 0.0, 0.0])
+    points = reliability_points([1, 0, 1, 1], logits=[0.0, 0.0, 0.0, 0.0])
     assert [(p.forecast, p.observed, p.frames) for p in points] == [(0.5, 0.75, 4)]
     assert calibration([1, 0, 1, 1], logits=[0.0] * 4).ece == pytest.approx(0.25)
 

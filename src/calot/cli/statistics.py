@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from calot.statistics.calibration import Thresholds
-    from calot.statistics.compare import Comparison, Difference
+    from calot.statistics.compare import Comparison, PairedDifference
     from calot.statistics.predictions import Predictions
     from calot.statistics.videos import VideoTable
 
@@ -279,7 +279,7 @@ def _print_comparison(found: Comparison, *, holm_p: float | None) -> None:
         print(f"p corrected over the comparisons (Holm): {_p(holm_p)}")
 
 
-def _cells(item: Difference) -> list[str]:
+def _cells(item: PairedDifference) -> list[str]:
     bounds = {"low": item.low, "high": item.high, "reason": item.reason}
     errors = [_points(value) if value is not None else "–" for value in (item.minimum_detectable, item.video_error)]
     seeds = "–" if item.seed_error is None else _points(item.seed_error)

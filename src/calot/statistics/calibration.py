@@ -94,7 +94,7 @@ def calibration(labels: ArrayLike, *, logits: ArrayLike, bins: int = BINS) -> Ca
     1958).
     """
     truth, score = np.asarray(labels, dtype=np.float64), np.asarray(logits, dtype=np.float64)
-    points = reliability(truth, logits=score, bins=bins)
+    points = reliability_points(truth, logits=score, bins=bins)
     ece = sum(point.frames * abs(point.forecast - point.observed) for point in points) / len(truth)
     reason = _why_undefined(truth, score)
     fit = None if reason else _logistic(truth, score)
@@ -107,7 +107,7 @@ def calibration(labels: ArrayLike, *, logits: ArrayLike, bins: int = BINS) -> Ca
     )
 
 
-def reliability(labels: ArrayLike, *, logits: ArrayLike, bins: int = BINS) -> list[ReliabilityPoint]:
+def reliability_points(labels: ArrayLike, *, logits: ArrayLike, bins: int = BINS) -> list[ReliabilityPoint]:
     """Bins of equal mass by forecast; equal forecasts share a bin, so there may be fewer than `bins`."""
     truth, forecast = np.asarray(labels, dtype=np.float64), sigmoid(logits)
     edges = np.unique(np.quantile(forecast, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf"))

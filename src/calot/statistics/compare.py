@@ -38,7 +38,7 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class PairedDifference:
     """A minus B. `low`, `high`: value +- t * se; `p`: permutation; `p_holm`: corrected over the criteria (None for
     mAP).
 
@@ -64,8 +64,8 @@ class Comparison:
 
     a: Side
     b: Side
-    map: Difference
-    ap: dict[str, Difference]
+    map: PairedDifference
+    ap: dict[str, PairedDifference]
     about: str
     outcome: str
     verdict: str
@@ -82,6 +82,9 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
+
+
+Difference = PairedDifference
 
 
 def compare(
@@ -198,7 +201,9 @@ def _none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _differences(a: Resampler, b: Resampler, *, replicates: int, seed: int, treatment: bool) -> dict[str, Difference]:
+def _differences(
+    a: Resampler, b: Resampler, *, replicates: int, seed: int, treatment: bool
+) -> dict[str, PairedDifference]:
     """Both sides meet the same resampled videos; mAP stands under `map`, and the criteria's p are Holm-corrected."""
     count = len(a.videos)
     whole = np.ones((1, count))
@@ -228,7 +233,7 @@ def _differences(a: Resampler, b: Resampler, *, replicates: int, seed: int, trea
         found[name] = _difference(float(points[0][:, k].mean() - points[1][:, k].mean()), p=float(p[k]), error=error)
     corrected = holm([found[name].p for name in a.criteria])
     for name, value in zip(a.criteria, corrected, strict=True):
-        found[name] = Difference(**{**asdict(found[name]), "p_holm": value})
+        found[name] = PairedDifference(**{**asdict(found[name]), "p_holm": value})
     return found
 
 
@@ -248,17 +253,17 @@ def _seeds_drawn(side: Resampler, drawn: Array, *, seed: int) -> Array:
     return np.asarray(np.einsum("rs,rsk->rk", weights, drawn), dtype=np.float64)
 
 
-def _undefined(points: Sequence[Array], *, column: int, videos: int, held: int) -> Difference:
+def _undefined(points: Sequence[Array], *, column: int, videos: int, held: int) -> PairedDifference:
     if held == 0:
-        return Difference(value=None, reason="no positive label")
+        return PairedDifference(value=None, reason="no positive label")
     value = float(points[0][:, column].mean() - points[1][:, column].mean())
     where = f"{videos} videos" if videos < MIN_VIDEOS else "all positive labels lie in one video"
-    return Difference(value=value, reason=f"{where}: how the difference varies between videos cannot be told")
+    return PairedDifference(value=value, reason=f"{where}: how the difference varies between videos cannot be told")
 
 
-def _difference(value: float, *, p: float, error: PairedError) -> Difference:
+def _difference(value: float, *, p: float, error: PairedError) -> PairedDifference:
     half = float(student.ppf((1 + LEVEL) / 2, error.degrees)) * error.total
-    return Difference(
+    return PairedDifference(
         value=value,
         low=value - half,
         high=value + half,
@@ -270,7 +275,7 @@ def _difference(value: float, *, p: float, error: PairedError) -> Difference:
     )
 
 
-def _outcome(difference: Difference, *, smallest_effect: float) -> str:
+def _outcome(difference: PairedDifference, *, smallest_effect: float) -> str:
     """`higher` or `lower` need the interval beside 0 and p < 0.05; `equivalent` needs it within the smallest effect."""
     if difference.low is None or difference.high is None or difference.p is None:
         return "undefined"
@@ -283,7 +288,7 @@ def _outcome(difference: Difference, *, smallest_effect: float) -> str:
 
 
 def _verdict(
-    difference: Difference, *, outcome: str, names: tuple[str, str], about: str, smallest_effect: float
+    difference: PairedDifference, *, outcome: str, names: tuple[str, str], about: str, smallest_effect: float
 ) -> str:
     if difference.value is None or difference.low is None or difference.high is None or outcome == "undefined":
         return f"Undefined: {difference.reason}."

@@ -202,6 +202,7 @@ def _point(tables: Sequence[Predictions]) -> Array:
 
 
 def interval(method: Method, *, value: float, left_out: Array, drawn: Array | None, positive_videos: int) -> Interval:
+    """One interval by one method; undefined, with the reason, where the videos cannot tell."""
     if positive_videos == 0:
         return Interval(value=None, low=None, high=None, reason="no positive label")
     if len(left_out) < MIN_VIDEOS:

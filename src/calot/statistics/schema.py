@@ -81,7 +81,7 @@ def _number(cell: str | None, *, row: int, field: str, source: str) -> float:
         raise CalotError(f"{source}: {field} in data row {row} is {cell!r}, not a number") from None
 
 
-def nearest(name: str, *, among: Sequence[str]) -> str:
+def _nearest(name: str, *, among: Sequence[str]) -> str:
     """`; nearest here: 'x'` for a misspelt name, or the empty string."""
     close = difflib.get_close_matches(name, among, n=1, cutoff=0.6)
     return f"; nearest column here: '{close[0]}'" if close else ""
@@ -91,7 +91,7 @@ def _required(table: pl.DataFrame, name: str, *, source: str) -> pl.Series:
     if name in table.columns:
         return table[name]
     raise CalotError(
-        f"{source}: column '{name}' is missing{nearest(name, among=table.columns)}; "
+        f"{source}: column '{name}' is missing{_nearest(name, among=table.columns)}; "
         f"needed are video, frame, {', '.join(LOGITS)} (or prob_<criterion>), {', '.join(LABELS)}"
     )
 
