@@ -139,8 +139,8 @@ def split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
         sizes = (count(facts.get(name)) for name in ("videos", "frames", "keyframes", "scored"))
         shares = (percent(facts.get(name)) for name in ("all_negative", "all_positive"))
         ceiling = (facts.get("rater_agreement") or {}).get("leave_one_rater_out_map")
-        rows.append(Row(cells=(split, *sizes, *shares, number(ceiling))))
-    heads = ("videos", "frames", "keyframes", "scored", "none holds", "all three hold", "one rater by the others, mAP")
+        rows.append(Row(cells=(split, *sizes, *shares, number(ceiling, reason="no figure for every rater"))))
+    heads = ("videos", "frames", "keyframes", "scored", "none holds", "all three hold", "rater by raters, mAP")
     return Table(title="Splits", columns=columns("split", *heads), rows=rows)
 
 

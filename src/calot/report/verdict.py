@@ -126,14 +126,10 @@ def unfinished(run: RunFolder) -> Verdict:
     reasons = [
         Reason("How far it came.", f"{epochs} epoch{'' if epochs == 1 else 's'} in metrics.csv; no val predictions.")
     ]
+    if command.startswith("calot train") and "--resume" not in command:
+        command += " --resume"
     if command:
-        reasons.append(
-            Reason(
-                "To go on.",
-                "Resume it, then report again.",
-                code=command if "--resume" in command else f"{command} --resume",
-            )
-        )
+        reasons.append(Reason("To go on.", "Run this, then report again.", code=command))
     return Verdict(headline=Markup("<strong>Unfinished</strong>: this run has no result yet."), reasons=reasons)
 
 
