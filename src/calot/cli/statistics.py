@@ -171,29 +171,34 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def _table(*headings: str) -> Any:
+    """A table narrow enough for 80 columns, so that a log file loses nothing."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading != "why not")
+    return table
+
+
 def _p(value: float | None) -> str:
     return "< 0.001" if value is not None and value < 0.001 else _number(value)
 
 
 def _print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_video: bool) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from calot.criteria import label
 
     console = Console()
     _print_header(fields)
     coverage = fields["interval"]["measured_coverage"]
-    table = Table("", "AP", "95 % interval over videos", "chance", "Brier", "skill", "ECE", "slope", "intercept")
+    table = _table("", "AP", "95 % over videos", "chance")
     for name, ap in fields["ap"].items():
-        brier, fit = fields["brier"][name], fields["calibration"][name]
-        table.add_row(
-            label(name), _points(ap["value"]), _range(ap), f"{100 * ap['prevalence']:.1f}", _number(brier["value"]),
-            _number(brier["skill"]), _number(fit["ece"]), _number(fit["slope"]), _number(fit["intercept"]),
-        )  # fmt: skip
+        table.add_row(label(name), _points(ap["value"]), _range(ap), f"{100 * ap['prevalence']:.1f}")
     total = fields["map"]
-    skill = _number(fields["brier_skill_macro"])
-    table.add_row("mAP", _points(total["value"]), _range(total), f"{100 * total['chance']:.1f}", "", skill, "", "", "")
+    table.add_row("mAP", _points(total["value"]), _range(total), f"{100 * total['chance']:.1f}")
     console.print(table)
     if coverage:
         print(
@@ -204,6 +209,13 @@ def _print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_
     if len(fields["per_seed"]) > 1:
         each = ", ".join(f"{row['seed']}: {_points(row['map'])}" for row in fields["per_seed"])
         print(f"mAP by seed: {each}; standard deviation over seeds {_points(fields['seed_deviation'])}")
+    table = _table("", "Brier", "skill", "ECE", "slope", "intercept")
+    for name, fit in fields["calibration"].items():
+        brier = fields["brier"][name]
+        numbers = (brier["value"], brier["skill"], fit["ece"], fit["slope"], fit["intercept"])
+        table.add_row(label(name), *map(_number, numbers))
+    table.add_row("mean skill", "", _number(fields["brier_skill_macro"]), "", "", "")
+    console.print(table)
     _print_decisions(fields["decisions"], console=console)
     if operations is not None and operations.operations is not None:
         o = operations.operations
@@ -230,23 +242,21 @@ def _print_header(fields: dict[str, Any]) -> None:
 
 
 def _print_decisions(rows: dict[str, Any], *, console: Any) -> None:
-    from rich.table import Table
 
     from calot.criteria import label
 
     rates = ("sensitivity", "specificity", "ppv", "npv", "f1", "balanced_accuracy")
     if not any("reason" not in row for row in rows.values()):
         return
-    table = Table("", "threshold (logit)", *(rate.replace("_", " ") for rate in rates))
+    table = _table("", "cut (logit)", "sens.", "spec.", "PPV", "NPV", "F1", "bal. acc.")
     for name, row in rows.items():
         table.add_row(label(name), _number(row["threshold"]), *(_number(row.get(rate)) for rate in rates))
     console.print(table)
 
 
 def _print_videos(videos: VideoTable, *, console: Any) -> None:
-    from rich.table import Table
 
-    table = Table("video", "criterion", "positives", "AP", "flips/min", "false alarms/h", "detected after s", "why not")
+    table = _table("video", "criterion", "pos.", "AP", "flips/min", "alarms/h", "delay s", "why not")
     for row in videos.rows:
         for name, item in row.criteria.items():
             table.add_row(
@@ -258,7 +268,6 @@ def _print_videos(videos: VideoTable, *, console: Any) -> None:
 
 def _print_comparison(found: Comparison, *, holm_p: float | None) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from calot.criteria import label
 
@@ -269,11 +278,12 @@ def _print_comparison(found: Comparison, *, holm_p: float | None) -> None:
         spread = "" if side.deviation is None else f"; standard deviation over seeds {_points(side.deviation)}"
         print(f"{side.name}: mAP {_points(side.mean)} ({each}{spread})")
     if not found.invalid:
-        table = Table("points", "difference", "95 % interval", "p", "p (Holm)", "detectable", "se videos", "se seeds")
+        table = _table("points", "A − B", "95 % interval", "p", "Holm", "MDD", "se video", "se seed")
         for name, item in found.ap.items():
             table.add_row(label(name), *_cells(item))
         table.add_row("mAP", *_cells(found.map))
         Console().print(table)
+        print("MDD: smallest difference this design detects with 80 % power; se: standard error.")
     print(found.verdict)
     if holm_p is not None:
         print(f"p corrected over the comparisons (Holm): {_p(holm_p)}")
