@@ -92,6 +92,12 @@ def test_a_model_without_skill_is_not_distinguishable_from_chance(tmp_path: Path
     assert re.search(r"Val mAP is 0\.\d{3}, not distinguishable from chance \(0\.208\)", text)
 
 
+def test_two_videos_give_a_value_without_an_interval_and_the_reason(tmp_path: Path, words: Words) -> None:
+    text = words(make_run(tmp_path / "run", videos=2, pictures=False))
+    assert re.search(r"Val mAP is 0\.\d{3} \(chance 0\.\d{3}\), without an interval: ", text)
+    assert "above chance" not in text.split("Protocol")[0]
+
+
 def test_an_unfinished_run_says_how_far_it_came_and_how_to_go_on(tmp_path: Path, words: Words) -> None:
     text = words(make_run(tmp_path / "run", finished=False))
     assert "Unfinished: this run has no result yet." in text

@@ -22,7 +22,7 @@ _WORDS: dict[Standing, str] = {
     "above": "above chance",
     "below": "below chance",
     "level": "not distinguishable from chance",
-    "unknown": "without an interval to hold against chance",
+    "unknown": "without an interval",
 }
 
 _OUTCOMES = {
@@ -96,11 +96,12 @@ def headline(run: RunFolder, *, total: Interval, chance: float) -> Markup:
     opening = "As a control, val" if run.is_random_control else "Val"
     if total.value is None:
         return Markup("{} mAP is <strong>undefined</strong>: {}.").format(opening, plain_reason(total.reason))
-    words = _WORDS[standing(total, chance=chance)]
-    start = Markup("{} mAP is <strong>{}</strong>, {} ({})").format(opening, number(total.value), words, number(chance))
     if total.low is None:
-        return start + Markup(". There is no interval: {}.").format(plain_reason(total.reason))
-    return start + Markup(": the 95 % interval over videos is <strong>{}</strong>.").format(bounds(total))
+        text = "{} mAP is <strong>{}</strong> (chance {}), without an interval: {}."
+        return Markup(text).format(opening, number(total.value), number(chance), plain_reason(total.reason))
+    words = _WORDS[standing(total, chance=chance)]
+    text = "{} mAP is <strong>{}</strong>, {} ({}): the 95 % interval over videos is <strong>{}</strong>."
+    return Markup(text).format(opening, number(total.value), words, number(chance), bounds(total))
 
 
 def against(total: Interval, *, chance: float) -> str:
