@@ -56,28 +56,34 @@ class Tube:
     radius: Image
 
 
-@dataclass(frozen=True)
-class Anatomy:
-    """One video's geometry.
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """One video's organs as fields on the canvas; regions are signed distances in units, positive inside."""
+
+    gallbladder: Tube
+    duct: Tube
+    artery: Tube
+    triangle: Image
+    plate: Image
+    liver: Image  # above its lower edge
+    ligament: Image
+    centre: tuple[float, float]  # of the triangle
+    neck: tuple[float, float]  # of the gallbladder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy(Shapes):
+    """One video's organs, and the order in which dissection lays them open.
 
     `region` says which structure's dissection lays a pixel open (0 none, else 1 + its index in `STRUCTURES`), `order`
     in which share of that dissection it happens, so that the open share of a region equals the state's exposure.
     `open_class` is the class that then shows; `gallbladder_mask` holds where nothing is dissected.
     """
 
-    gallbladder: Tube
-    duct: Tube
-    artery: Tube
-    triangle: Image  # signed distance in units, positive inside
-    plate: Image
-    liver: Image  # positive above its lower edge
-    ligament: Image
     region: NDArray[np.uint8]
     order: Image
     open_class: NDArray[np.uint8]
     gallbladder_mask: NDArray[np.bool_]
-    centre: tuple[float, float]  # of the triangle
-    neck: tuple[float, float]
 
 
 def grid() -> tuple[Image, Image]:
@@ -93,7 +99,7 @@ def curve(points: Points, *, count: int = 48) -> tuple[Points, Points]:
     i, f = t.astype(int), (t % 1)[:, None]
     a, b, c, d = (padded[i + j] for j in range(4))
     line = 0.5 * (2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3)
-    return line.astype(np.float32), (t / t[-1]).astype(np.float32)
+    return np.asarray(line, np.float32), np.asarray(t / t[-1], np.float32)
 
 
 def tube(points: Points, *, radius: NDArray[np.float64], x: Image, y: Image) -> Tube:
@@ -140,70 +146,77 @@ def _beyond(points: Points, *, x: Image, y: Image) -> Image:
 
 
 def build(rng: np.random.Generator) -> Anatomy:
-    """Draw one patient: the ordinary scene turned, stretched and bent."""
+    """Draw one patient."""
+    shapes = _shapes(rng)
+    region, order = _dissection(shapes, rng=rng)
+    open_class = np.zeros(SHAPE, np.uint8)
+    plate, artery, duct = (region == 1 + STRUCTURES.index(name) for name in ("plate", "artery", "duct"))
+    open_class[region > 0] = TRIANGLE  # a window, also beside the tubes
+    open_class[plate] = PLATE
+    open_class[artery & (shapes.artery.ratio < 1)] = ARTERY
+    open_class[duct & (shapes.duct.ratio < 1)] = DUCT
+    return Anatomy(
+        **vars(shapes),
+        region=region,
+        order=order,
+        open_class=open_class,
+        gallbladder_mask=shapes.gallbladder.ratio <= 1.0,
+    )
+
+
+def _shapes(rng: np.random.Generator) -> Shapes:
+    """The ordinary scene turned, stretched and bent."""
     turn, stretch = rng.normal(0, 0.09), np.clip(rng.normal((1.03, 1.03), 0.06), 0.9, 1.18)
     shift, pivot = rng.normal((0.0, 0.01), (0.045, 0.03)), np.array((0.92, 0.48))
     turning = np.array(((np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn)))) * stretch[:, None]
 
     def place(points: tuple[tuple[float, float], ...], wobble: float = 0.012) -> Points:
         moved = (np.asarray(points) - pivot) @ turning.T + pivot + shift
-        return (moved + rng.normal(0, wobble, moved.shape)).astype(np.float32)
+        return np.asarray(moved + rng.normal(0, wobble, moved.shape), np.float32)
 
-    x, y = grid()
-    bend = 0.012 * noise(rng, shape=SHAPE, cell=70, octaves=3)
-    bend_y = 0.012 * noise(rng, shape=SHAPE, cell=70, octaves=3)
-    x, y = x + bend, y + bend_y
-    fat = float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.25))
-    gallbladder = tube(place(_GALLBLADDER), radius=np.asarray(_GALLBLADDER_RADIUS) * fat, x=x, y=y)
-    duct = tube(place(_DUCT), radius=np.full(2, rng.uniform(0.034, 0.046)), x=x, y=y)
-    artery = tube(place(_ARTERY), radius=np.full(2, rng.uniform(0.023, 0.030)), x=x, y=y)
+    def ragged(cell: float, strength: float) -> Image:
+        return strength * noise(rng, shape=SHAPE, cell=cell, octaves=3)
+
+    flat_x, flat_y = grid()
+    bend = ragged(70, 0.012)
+    x, y = flat_x + bend, flat_y + ragged(70, 0.012)
+    girth = float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.25))
     corners = place(_TRIANGLE)
-    triangle = signed_distance(corners) + 0.012 * noise(rng, shape=SHAPE, cell=24, octaves=3)
-    plate = signed_distance(place(_PLATE)) + 0.010 * noise(rng, shape=SHAPE, cell=24, octaves=3)
-    liver = -_beyond(place(_LIVER_EDGE), x=x, y=y)
-    ligament = signed_distance(np.concatenate([place(_LIGAMENT), np.array([[2.3, 1.4]], np.float32)])) + bend
-    return _regions(rng, gallbladder, duct, artery, triangle, plate, liver, ligament, corners)
+    beyond = np.array(((2.3, 1.4),), np.float32)  # closes the ligament's border outside the canvas
+    return Shapes(
+        gallbladder=tube(place(_GALLBLADDER), radius=np.asarray(_GALLBLADDER_RADIUS) * girth, x=x, y=y),
+        duct=tube(place(_DUCT), radius=np.full(2, rng.uniform(0.034, 0.046)), x=x, y=y),
+        artery=tube(place(_ARTERY), radius=np.full(2, rng.uniform(0.023, 0.030)), x=x, y=y),
+        triangle=signed_distance(corners) + ragged(24, 0.012),
+        plate=signed_distance(place(_PLATE)) + ragged(24, 0.010),
+        liver=-_beyond(place(_LIVER_EDGE), x=x, y=y),
+        ligament=signed_distance(np.concatenate([place(_LIGAMENT), beyond])) + bend,
+        centre=(float(corners[:, 0].mean()), float(corners[:, 1].mean())),
+        neck=(float(corners[-1, 0]), float(corners[-1, 1])),
+    )
 
 
-def _regions(
-    rng: np.random.Generator,
-    gallbladder: Tube,
-    duct: Tube,
-    artery: Tube,
-    triangle: Image,
-    plate: Image,
-    liver: Image,
-    ligament: Image,
-    corners: Points,
-) -> Anatomy:
-    free = gallbladder.ratio > 1.0
-    ragged = [noise(rng, shape=SHAPE, cell=30, octaves=3) for _ in STRUCTURES]
-    where = {
-        "plate": (plate > 0) & free,
-        "triangle": (triangle > 0) & free,
+def _dissection(shapes: Shapes, *, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Image]:
+    """Which structure's dissection lays a pixel open, and in which share of it."""
+    free = shapes.gallbladder.ratio > 1.0
+    artery, duct = shapes.artery, shapes.duct
+    ragged = dict(zip(STRUCTURES, (noise(rng, shape=SHAPE, cell=30, octaves=3) for _ in STRUCTURES), strict=True))
+    where = {  # later ones lie in front
+        "plate": (shapes.plate > 0) & free,
+        "triangle": (shapes.triangle > 0) & free,
         "artery": (artery.ratio < 1.45) & (artery.along < 0.86) & free & (duct.ratio > 1.2),
         "duct": (duct.ratio < 1.4) & (duct.along < 0.84) & free,
     }
-    raw = {
-        "plate": -plate + 0.02 * ragged[3],
-        "triangle": -triangle + 0.012 * ragged[2],
-        "artery": np.abs(artery.along - 0.45) + 0.05 * artery.ratio + 0.08 * ragged[1],
-        "duct": np.abs(duct.along - 0.35) + 0.05 * duct.ratio + 0.08 * ragged[0],
+    first = {
+        "plate": -shapes.plate + 0.02 * ragged["plate"],
+        "triangle": -shapes.triangle + 0.012 * ragged["triangle"],
+        "artery": np.abs(artery.along - 0.45) + 0.05 * artery.ratio + 0.08 * ragged["artery"],
+        "duct": np.abs(duct.along - 0.35) + 0.05 * duct.ratio + 0.08 * ragged["duct"],
     }
     region, order = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 2.0, np.float32)
-    for name, mask in where.items():  # later ones lie in front
+    for name, mask in where.items():
         region[mask] = 1 + STRUCTURES.index(name)
     for index, name in enumerate(STRUCTURES):
         mask = region == 1 + index
-        order[mask] = _ranks(raw[name], where=mask)
-    open_class = np.zeros(SHAPE, np.uint8)
-    open_class[(region == 1 + STRUCTURES.index("plate"))] = PLATE
-    open_class[(region > 0) & (region != 1 + STRUCTURES.index("plate"))] = TRIANGLE
-    open_class[(artery.ratio < 1) & (region == 1 + STRUCTURES.index("artery"))] = ARTERY
-    open_class[(duct.ratio < 1) & (region == 1 + STRUCTURES.index("duct"))] = DUCT
-    x, y = corners.mean(axis=0)
-    neck = tuple(float(v) for v in corners[-1])
-    return Anatomy(
-        gallbladder, duct, artery, triangle, plate, liver, ligament, region, order, open_class, ~free,
-        centre=(float(x), float(y)), neck=(neck[0], neck[1]),
-    )  # fmt: skip
+        order[mask] = _ranks(first[name], where=mask)
+    return region, order

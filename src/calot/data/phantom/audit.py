@@ -95,7 +95,7 @@ def read_votes(table: pl.DataFrame) -> list[Votes]:
 def label_rows(votes: Sequence[Votes]) -> list[Row]:
     """The statistics of a set of votes beside the real ones."""
     found = describe(votes)
-    return [Row(name, found[name], band.target, band.low, band.high) for name, band in REAL.items()]
+    return [Row(name, found[name], band.target, *band.ends(videos=len(votes))) for name, band in REAL.items()]
 
 
 def _metadata(root: Path) -> tuple[pl.DataFrame, dict[int, str]]:

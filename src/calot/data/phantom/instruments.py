@@ -38,7 +38,7 @@ def _metal(colour: tuple[float, float, float], across: Image, *, shine: float) -
     """A cylinder lit from the camera's side, with one sharp and one broad streak of light."""
     body = 0.22 + 0.78 * np.sqrt(np.clip(1 - across**2, 0, 1))
     streak = shine * (np.exp(-((across + 0.35) ** 2) / 0.02) + 0.35 * np.exp(-((across - 0.45) ** 2) / 0.06))
-    return np.asarray(np.float32(colour) * body[..., None] + streak[..., None], np.float32)
+    return np.asarray(np.asarray(colour, np.float32) * body[..., None] + streak[..., None], np.float32)
 
 
 class _Bench:

@@ -25,6 +25,7 @@ class Palette:
     duct: Colour
     artery: Colour
     plate: Colour
+    serosa: Colour  # over the plate, before it is laid open
     fascia: Colour
     wall: Colour
     bowel: Colour
@@ -57,16 +58,17 @@ def draw(rng: np.random.Generator) -> Palette:
         gallbladder=jitter(_between(tuple(gallbladder), (0.72, 0.42, 0.38), 0.5 * inflamed)),
         gallbladder_low=jitter(_between((0.84, 0.56, 0.36), (0.62, 0.36, 0.38), float(rng.uniform()))),
         fat=fat,
-        cover=jitter(cover),
+        cover=jitter(cover * np.float32(rng.uniform(0.80, 1.08))),
         cover_deep=jitter(np.asarray(cover * np.array((0.78, 0.62, 0.52), np.float32))),
         duct=jitter(_between((0.86, 0.74, 0.60), (0.78, 0.70, 0.58), float(rng.uniform()))),
         artery=jitter(np.array((0.82, 0.36, 0.30), np.float32)),
-        plate=jitter(np.array((0.76, 0.60, 0.58), np.float32)),
-        fascia=jitter(_between((0.42, 0.18, 0.15), (0.52, 0.26, 0.22), float(rng.uniform()))),
+        plate=jitter(_between((0.74, 0.58, 0.56), (0.62, 0.38, 0.37), float(rng.uniform()))),
+        serosa=jitter(_between((0.78, 0.56, 0.50), (0.46, 0.22, 0.19), float(rng.uniform()))),
+        fascia=jitter(_between((0.34, 0.14, 0.12), (0.50, 0.25, 0.22), float(rng.uniform()))),
         wall=jitter(_between((0.66, 0.40, 0.34), (0.52, 0.26, 0.24), float(rng.uniform()))),
         bowel=jitter(_between((0.80, 0.48, 0.40), (0.84, 0.60, 0.40), float(rng.uniform()))),
         vessel=np.array((0.52, 0.08, 0.09), np.float32),
         blood=jitter(np.array((0.40, 0.03, 0.04), np.float32)),
         raw=jitter(np.array((0.58, 0.20, 0.18), np.float32)),
-        light=np.asarray(balance * np.exp(rng.normal(0.0, 0.16)), np.float32),
+        light=np.asarray(balance * np.exp(rng.normal(-0.04, 0.13)), np.float32),
     )

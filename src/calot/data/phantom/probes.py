@@ -32,12 +32,12 @@ def histogram(picture: NDArray[np.uint8]) -> Floats:
     channels = [np.histogram(picture[..., c], bins=12, range=(0, 256))[0] for c in range(3)]
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
     joint = cv2.calcHist([hsv], [0, 1], None, [8, 8], [0, 180, 0, 256]).ravel()
-    return np.concatenate([*channels, joint]).astype(np.float32) / picture[..., 0].size
+    return np.asarray(np.concatenate([*channels, joint]) / picture[..., 0].size, np.float32)
 
 
 def thumbnail(picture: NDArray[np.uint8]) -> Floats:
     """The picture squashed to 8 x 8 RGB."""
-    return cv2.resize(picture, (8, 8), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() / np.float32(255)
+    return np.asarray(cv2.resize(picture, (8, 8), interpolation=cv2.INTER_AREA).ravel() / 255, np.float32)
 
 
 def small_pixels(picture: NDArray[np.uint8]) -> Floats:

@@ -12,7 +12,6 @@ from calot.data.phantom import palette as colours
 from calot.data.phantom.anatomy import SCALE, SHAPE, Anatomy, build, grid
 from calot.data.phantom.texture import Image, lobules, mix, noise, slopes, smoothstep, vessels
 
-
 _SHADOW = np.array([[1, 0, 2.0], [0, 1, 4.0]], np.float32)
 
 
@@ -94,11 +93,12 @@ def _grain(rng: np.random.Generator) -> _Grain:
     )
 
 
-def _shade(colour: colours.Colour, *, by: Image, other: colours.Colour | None = None) -> Image:
+def _shade(colour: colours.Colour, *, by: Image | NDArray[np.float64], other: colours.Colour | None = None) -> Image:
     """A colour field: `colour` scaled by 1 + `by`, or moved towards `other` by `by`."""
     if other is None:
         return np.asarray(colour * (1.0 + by)[..., None], np.float32)
-    return mix(np.broadcast_to(colour, (*SHAPE, 3)), np.broadcast_to(other, (*SHAPE, 3)), np.clip(by, 0, 1))
+    opacity = np.clip(by, 0, 1).astype(np.float32)
+    return mix(np.broadcast_to(colour, (*SHAPE, 3)), np.broadcast_to(other, (*SHAPE, 3)), opacity)
 
 
 def _edge(field: Image, *, width: float) -> Image:
@@ -121,7 +121,11 @@ def make_scene(rng: np.random.Generator) -> Scene:
         slice(max(int(columns.min()) - pad, 0), min(int(columns.max()) + pad, SHAPE[1])),
     )
     gauze, gauze_rgb = _gauze(rng, palette)
-    blood = 0.55 * noise(rng, shape=SHAPE, cell=60, octaves=5) + 0.45 * noise(rng, shape=SHAPE, cell=160, octaves=2)
+    x, y = grid()
+    source = anatomy.centre + rng.normal((0.0, 0.0), (0.10, 0.14))  # bleeding starts somewhere near the dissection
+    near = np.exp(-((x - source[0]) ** 2 + (y - source[1]) ** 2) / 0.03).astype(np.float32)
+    blood = 0.5 * noise(rng, shape=SHAPE, cell=60, octaves=5) + 0.4 * noise(rng, shape=SHAPE, cell=160, octaves=2)
+    blood += 0.9 * near - 0.1
     return Scene(
         anatomy, palette, _material(surface, grain), _material(covered, grain), blood, gauze, gauze_rgb, window
     )  # fmt: skip
@@ -178,7 +182,7 @@ def _lay_open(surface: Surface, *, anatomy: Anatomy, palette: colours.Palette, g
         _edge(anatomy.plate, width=0.03),
         rgb=plate_rgb,
         height=2.0 + 1.2 * grain.broad,
-        gloss=0.35,
+        gloss=0.25,
         rough=0.35,
         shadow=0.2,
     )
@@ -209,7 +213,7 @@ def _cover(surface: Surface, *, anatomy: Anatomy, palette: colours.Palette, grai
     bulge = 8.0 + 13.0 * smoothstep((anatomy.triangle + 0.05) / 0.16) + 2.4 * lobes + 1.5 * grain.mid
     upper = smoothstep((anatomy.plate + 0.04) / 0.06)  # over the plate: serosa that runs from gallbladder to liver
     across = np.clip((anatomy.gallbladder.ratio - 1.0) / 0.9 + 0.25 * grain.mid, 0, 1)
-    serosa = _shade(palette.gallbladder * 0.9, by=0.85 * across, other=palette.liver * 1.1)
+    serosa = _shade(palette.serosa, by=0.85 * across, other=palette.liver * 1.1)
     serosa = _veined(serosa * (1 + 0.06 * grain.streak)[..., None], palette=palette, grain=grain, strength=0.5)
     rgb = mix(rgb, serosa, upper)
     fold = surface.height + 5.0 * (1 - across) + 1.5 * grain.broad

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LETTERS = ("C1", "C2", "C3")
+REAL_VIDEOS = 120
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -18,16 +19,13 @@ class Band:
 
     target: float
     tolerance: float
+    fixed: bool = False
 
-    @property
-    def low(self) -> float:
-        """The least value that passes."""
-        return self.target - self.tolerance
-
-    @property
-    def high(self) -> float:
-        """The greatest value that passes."""
-        return self.target + self.tolerance
+    def ends(self, *, videos: int) -> tuple[float, float]:
+        """Least and greatest value that pass for a phantom of so many videos: the tolerance grows as chance does in
+        sets smaller than the real one, except where the phantom sets the figure itself (`fixed`)."""
+        wider = 1.0 if self.fixed else max(1.0, (REAL_VIDEOS / videos) ** 0.5)
+        return self.target - self.tolerance * wider, self.target + self.tolerance * wider
 
 
 def _bands(names: Sequence[str], targets: Sequence[float], tolerance: float) -> dict[str, Band]:
@@ -37,7 +35,10 @@ def _bands(names: Sequence[str], targets: Sequence[float], tolerance: float) -> 
 #: Measured on the 6,960 real train keyframes of 120 videos (majority of three raters unless a rater is named). The
 #: tolerances are the design's (prevalence: two points) or about what a resample of the real videos moves by.
 REAL: dict[str, Band] = {
-    **_bands([f"prevalence {c}" for c in LETTERS], (0.156, 0.112, 0.179), 0.02),
+    **{
+        f"prevalence {c}": Band(target, 0.02, fixed=True)
+        for c, target in zip(LETTERS, (0.156, 0.112, 0.179), strict=True)
+    },
     **_bands(["all three negative"], (0.722,), 0.04),
     **_bands(["all three positive"], (0.053,), 0.025),
     **_bands([f"rise per keyframe {c}" for c in LETTERS], (0.053, 0.033, 0.042), 0.015),

@@ -34,7 +34,8 @@ def lobules(rng: np.random.Generator, *, shape: tuple[int, int], cell: float) ->
     points = np.ones(shape, np.uint8)
     points[np.clip(y * cell, 0, height - 1).astype(int), np.clip(x * cell, 0, width - 1).astype(int)] = 0
     distance = cv2.distanceTransform(points, cv2.DIST_L2, 5) / (0.75 * cell)
-    return cv2.GaussianBlur(np.clip(1.0 - distance * distance, 0.0, 1.0).astype(np.float32), (0, 0), 0.12 * cell)
+    domes = np.clip(1.0 - distance * distance, 0.0, 1.0).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(domes, (0, 0), 0.12 * cell), np.float32)
 
 
 def vessels(
@@ -60,7 +61,7 @@ def vessels(
                 at = int(rng.integers(steps // 2, steps))
                 turn = angles[at] + rng.choice([-1, 1]) * rng.uniform(0.3, 0.9)
                 stack.append((path[at, 0], path[at, 1], turn, left * rng.uniform(0.4, 0.7), thick * 0.7))
-    return cv2.GaussianBlur(canvas.astype(np.float32) / 255.0, (0, 0), 0.6)
+    return np.asarray(cv2.GaussianBlur(canvas.astype(np.float32) / 255.0, (0, 0), 0.6), np.float32)
 
 
 def slopes(height: Image) -> tuple[Image, Image]:
