@@ -173,10 +173,9 @@ def _number(value: float | None) -> str:
 
 def _table(*headings: str) -> Any:
     """A table narrow enough for 80 columns, so that a log file loses nothing."""
-    from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in headings:
         table.add_column(heading, no_wrap=heading != "why not")
     return table
@@ -248,7 +247,8 @@ def _print_decisions(rows: dict[str, Any], *, console: Any) -> None:
     rates = ("sensitivity", "specificity", "ppv", "npv", "f1", "balanced_accuracy")
     if not any("reason" not in row for row in rows.values()):
         return
-    table = _table("", "cut (logit)", "sens.", "spec.", "PPV", "NPV", "F1", "bal. acc.")
+    print("\nDecisions, positive when logit >= cut:")
+    table = _table("", "cut", "sens.", "spec.", "PPV", "NPV", "F1", "bal. acc.")
     for name, row in rows.items():
         table.add_row(label(name), _number(row["threshold"]), *(_number(row.get(rate)) for rate in rates))
     console.print(table)
@@ -278,12 +278,12 @@ def _print_comparison(found: Comparison, *, holm_p: float | None) -> None:
         spread = "" if side.deviation is None else f"; standard deviation over seeds {_points(side.deviation)}"
         print(f"{side.name}: mAP {_points(side.mean)} ({each}{spread})")
     if not found.invalid:
-        table = _table("points", "A − B", "95 % interval", "p", "Holm", "MDD", "se video", "se seed")
+        table = _table("points", "A − B", "95 % interval", "p", "Holm", "MDD", "se v", "se s")
         for name, item in found.ap.items():
             table.add_row(label(name), *_cells(item))
         table.add_row("mAP", *_cells(found.map))
         Console().print(table)
-        print("MDD: smallest difference this design detects with 80 % power; se: standard error.")
+        print("MDD: smallest difference detected with 80 % power; se: standard error from videos, seeds.")
     print(found.verdict)
     if holm_p is not None:
         print(f"p corrected over the comparisons (Holm): {_p(holm_p)}")
