@@ -66,15 +66,22 @@ def split_sizes(spec: PhantomSpec) -> dict[str, int]:
 
 
 def _spread(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Uniform draws, one in each of `count` equal strata, shuffled."""
-    return np.asarray((rng.permutation(count) + rng.uniform(0.05, 0.95, count)) / count)
+    """Uniform draws, one in each of `count` equal strata, so that neighbours lie in different quarters.
+
+    Videos are planned in order of length: thus neither long nor short ones get all the high levels.
+    """
+    quarters = [rng.permutation(part) for part in np.array_split(np.arange(count), 4)]
+    strata: list[int] = []
+    for row in range(max(map(len, quarters))):
+        strata += [int(quarters[q][row]) for q in rng.permutation(4) if row < len(quarters[q])]
+    return np.asarray((np.asarray(strata) + rng.uniform(0.05, 0.95, count)) / count)
 
 
 def _lengths(rng: np.random.Generator, spec: PhantomSpec, count: int) -> NDArray[np.int64]:
     drawn = np.exp(np.interp(_spread(rng, count), LENGTH_AT, np.log(LENGTH_QUANTILES)))
     scaled = np.clip(drawn * spec.mean_frames / REAL_MEAN_FRAMES, spec.min_frames, spec.max_frames)
     on_grid = TAIL + STRIDE * np.round((scaled - TAIL) / STRIDE).astype(np.int64)
-    return np.asarray(np.clip(on_grid, FEWEST_FRAMES, None))
+    return np.sort(np.clip(on_grid, FEWEST_FRAMES, None))
 
 
 def plan_videos(spec: PhantomSpec) -> list[VideoPlan]:
@@ -87,7 +94,7 @@ def plan_videos(spec: PhantomSpec) -> list[VideoPlan]:
             ndtri(np.stack([_spread(rng, count) for _ in range(columns)], axis=1))
             for columns in (len(CRITERIA), len(CRITERIA), 3 * len(CRITERIA))
         )
-        for i in range(count):
+        for i in rng.permutation(count).tolist():
             allowed = [lead for lead in LEADS if lead <= max(LEADS[0], int(lengths[i]) // 4)]
             plans.append(
                 VideoPlan(

@@ -26,7 +26,7 @@ class RaterHabits:
 
     lean: tuple[float, float, float]
     doubt_sd: tuple[float, float, float]  # within a video
-    video_sd: float  # between videos
+    video_sd: tuple[float, float, float]  # between videos
     doubt_seconds: float
 
 
@@ -34,9 +34,15 @@ HABITS: dict[str, RaterHabits] = dict(
     zip(
         CRITERIA,
         (
-            RaterHabits(lean=(-2.97, 0.10, 0.90), doubt_sd=(0.51, 0.44, 0.91), video_sd=0.34, doubt_seconds=11.0),
-            RaterHabits(lean=(-0.66, 0.18, 0.47), doubt_sd=(1.05, 0.42, 0.15), video_sd=0.72, doubt_seconds=12.4),
-            RaterHabits(lean=(0.75, -1.05, 0.26), doubt_sd=(1.10, 0.20, 0.32), video_sd=1.50, doubt_seconds=15.7),
+            RaterHabits(
+                lean=(-2.97, 0.10, 0.90), doubt_sd=(0.51, 0.44, 0.91), video_sd=(0.34, 0.34, 0.34), doubt_seconds=11.0
+            ),
+            RaterHabits(
+                lean=(-0.66, 0.18, 0.47), doubt_sd=(1.05, 0.42, 0.15), video_sd=(0.72, 0.65, 0.65), doubt_seconds=12.4
+            ),
+            RaterHabits(
+                lean=(0.75, -1.05, 0.26), doubt_sd=(1.10, 0.20, 0.32), video_sd=(1.75, 1.35, 1.20), doubt_seconds=15.7
+            ),
         ),
         strict=True,
     )
@@ -56,7 +62,7 @@ def readings(state: State, *, plan: VideoPlan, rng: np.random.Generator) -> NDAr
         for k, name in enumerate(CRITERIA):
             habit = HABITS[name]
             doubt = spells(DOUBT_SHARED * common + apart * rng.standard_normal(n), seconds=habit.doubt_seconds)
-            level = habit.lean[r] + habit.video_sd * plan.rater_level[r][k]
+            level = habit.lean[r] + habit.video_sd[r] * plan.rater_level[r][k]
             seen[:, r, k] = state.q[:, k] + level + habit.doubt_sd[r] * doubt
     return seen
 
