@@ -60,7 +60,7 @@ CORRELATION = ((1.0, 0.84, 0.60), (0.84, 1.0, 0.90), (0.60, 0.90, 1.0))
 LEAD_LEVEL_SD, LEAD_SPELL_SD, LEAD_SECONDS = 0.9, 0.9, 60.0
 
 #: Slope from q to the share of a structure's region laid open: share = 1 / (1 + exp(-slope * q)); 0.5 at the threshold.
-EXPOSURE_SLOPE = 1.1
+EXPOSURE_SLOPE = 1.3
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def make_track(state: State, *, rng: np.random.Generator) -> Track:
         series = spells(rng.standard_normal((n, columns)), seconds=seconds)
         return series[:, 0] if columns == 1 else series
 
-    base_zoom, base_roll, base_pan = rng.normal(1.20, 0.10), rng.normal(0, 4.0), rng.normal(0, (0.05, 0.04))
+    base_zoom, base_roll, base_pan = rng.normal(1.15, 0.09), rng.normal(0, 4.0), rng.normal(0, (0.05, 0.04))
     view = np.tanh(state.view)
     pull = np.stack([-0.020 * view, -0.010 * view], axis=1) + 0.012 * drift(8.0, 2)
     part = [_segments(rng, n=n, seconds=s) for s in (60.0, 25.0)]
@@ -68,8 +68,8 @@ def make_track(state: State, *, rng: np.random.Generator) -> Track:
     work = np.stack([away * np.cos(bearing), 0.8 * away * np.sin(bearing)], axis=1) + 0.03 * drift(2.0, 2)
     hold = np.array((-0.10, 0.0)) + 0.02 * rng.standard_normal(2) + 0.006 * drift(5.0, 2)
     return Track(
-        zoom=np.clip(base_zoom * np.exp(0.10 * drift(25.0) + 0.012 * drift(2.0)), 0.98, 1.55),
-        pan=base_pan + (0.055, 0.045) * drift(20.0, 2) + 0.006 * drift(1.5, 2),
+        zoom=np.clip(base_zoom * np.exp(0.10 * drift(25.0) + 0.012 * drift(2.0)), 0.96, 1.50),
+        pan=base_pan + (0.050, 0.035) * drift(20.0, 2) + 0.006 * drift(1.5, 2),
         roll=np.deg2rad(base_roll + 4.0 * drift(30.0)),
         pull=pull,
         breath=0.006 * np.sin(2 * np.pi * (0.23 * np.arange(n) + rng.uniform())),

@@ -20,7 +20,7 @@ from calot.data.phantom.texture import Image, noise
 #: Tissue is drawn at two thirds of the picture's size and enlarged: real video is no sharper.
 ROWS, COLUMNS = 320, 570
 #: Where the camera looks on average, and where a shortcut's marker lies, in scene units.
-CENTRE, MARKER = (0.88, 0.44), (1.18, 0.22)
+CENTRE, MARKER = (0.88, 0.425), (1.18, 0.22)
 _MARKER_RGB = (40.0, 90.0, 235.0)
 _JITTER = 64  # pixels of spare grain, so that its pattern moves from frame to frame
 

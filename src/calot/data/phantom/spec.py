@@ -14,8 +14,8 @@ FRAME_STEP = 25  # 25-fps frame numbers at 1 fps
 KEYFRAME_STEP = 125
 SPLITS = ("train", "val", "test")
 
-#: Longest operation of the real tables, in 1-fps frames (val), and the shortest (train).
-LONGEST, SHORTEST = 1752, 48
+#: Longest operation of the real tables, in 1-fps frames (val).
+LONGEST = 1752
 #: Fewest 1-fps frames a video may have: three keyframes, and a tail behind the last one.
 FEWEST_FRAMES = 18
 
@@ -36,7 +36,7 @@ class PhantomSpec:
     videos: int = 60
     seed: int = 0
     mean_frames: float = 305.8
-    min_frames: int = SHORTEST
+    min_frames: int = FEWEST_FRAMES
     max_frames: int = LONGEST
     split_shares: tuple[float, float, float] = (120 / 201, 41 / 201, 40 / 201)
     mask_share: float = 1.0
