@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from calot.data.phantom import PhantomSpec, audit, generate, simulate_labels
-from calot.data.phantom.audit import AuditReport, Row, label_rows, main, read_votes
+from calot.data.phantom.audit import AuditReport, AuditRow, label_rows, main, read_votes
 from calot.data.phantom.probes import average_precisions, histogram, mask_features
 from calot.errors import CalotError
 
@@ -42,7 +42,11 @@ def test_a_folder_without_phantom_json_is_refused(tmp_path):
 
 
 def test_a_row_outside_its_band_fails_the_report():
-    inside, outside, open_ended = Row("a", 0.5, low=0.4, high=0.6), Row("b", 0.7, high=0.6), Row("c", 9.0)
+    inside, outside, open_ended = (
+        AuditRow("a", 0.5, low=0.4, high=0.6),
+        AuditRow("b", 0.7, high=0.6),
+        AuditRow("c", 9.0),
+    )
     assert (inside.passed, outside.passed, open_ended.passed) == (True, False, None)
     assert AuditReport("x", (inside, open_ended)).passed
     assert not AuditReport("x", (inside, outside)).passed

@@ -25,7 +25,7 @@ MARGIN, ABOVE_CHANCE = 0.15, 0.05
 
 
 @dataclass(frozen=True)
-class Row:
+class AuditRow:
     """One measured figure, its target and the band it must lie in (`low` or `high` None where open, both for none)."""
 
     name: str
@@ -56,7 +56,7 @@ class AuditReport:
     """Every row measured on one folder."""
 
     root: str
-    rows: tuple[Row, ...]
+    rows: tuple[AuditRow, ...]
 
     @property
     def passed(self) -> bool:
@@ -92,7 +92,7 @@ def read_votes(table: pl.DataFrame) -> list[Votes]:
     return found
 
 
-def label_rows(votes: Sequence[Votes]) -> list[Row]:
+def label_rows(votes: Sequence[Votes]) -> list[AuditRow]:
     """The statistics of a set of votes beside the real ones.
 
     Shares of videos and rises of a dissection depend on how long a video is, so they are judged only where the mean
@@ -101,7 +101,7 @@ def label_rows(votes: Sequence[Votes]) -> list[Row]:
     found = describe(votes)
     short = float(np.mean([len(v) for v in votes])) < REAL_KEYFRAMES * 2 / 3
     return [
-        Row(
+        AuditRow(
             name,
             found[name],
             band.target,
@@ -134,7 +134,7 @@ def _keyframes(root: Path, table: pl.DataFrame, split: dict[int, str]) -> dict[s
     return found
 
 
-def probe_rows(train: Sequence[Keyframe], test: Sequence[Keyframe], *, workers: int) -> list[Row]:
+def probe_rows(train: Sequence[Keyframe], test: Sequence[Keyframe], *, workers: int) -> list[AuditRow]:
     """AP of each probe, fitted on train and scored on test, and the margins between them."""
     seen, held = features(train, workers=workers), features(test, workers=workers)
     train_labels, test_labels = (np.asarray([k.labels for k in s], dtype=np.int8) for s in (train, test))
@@ -142,13 +142,13 @@ def probe_rows(train: Sequence[Keyframe], test: Sequence[Keyframe], *, workers: 
     for name in (*PICTURE_PROBES, ORACLE):
         scores = average_precisions(seen[name], train_labels, test=held[name], test_labels=test_labels)
         means[name] = float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
-        rows += [Row(f"AP {letter}, {name}", score) for letter, score in zip(LETTERS, scores, strict=True)]
-        rows.append(Row(f"mAP, {name}", means[name], high=0.999 if name == ORACLE else None))
+        rows += [AuditRow(f"AP {letter}, {name}", score) for letter, score in zip(LETTERS, scores, strict=True)]
+        rows.append(AuditRow(f"mAP, {name}", means[name], high=0.999 if name == ORACLE else None))
     chance = float(test_labels.mean())
-    rows.append(Row("chance (mean prevalence of val and test)", chance))
+    rows.append(AuditRow("chance (mean prevalence of val and test)", chance))
     for name in ("colour histogram", "8 x 8 thumbnail"):
-        rows.append(Row(f"true masks minus {name}", means[ORACLE] - means[name], low=MARGIN))
-    rows.append(Row("64 x 64 pixels minus chance", means["64 x 64 pixels"] - chance, low=ABOVE_CHANCE))
+        rows.append(AuditRow(f"true masks minus {name}", means[ORACLE] - means[name], low=MARGIN))
+    rows.append(AuditRow("64 x 64 pixels minus chance", means["64 x 64 pixels"] - chance, low=ABOVE_CHANCE))
     return rows
 
 
@@ -157,8 +157,8 @@ def audit(root: Path, *, workers: int = 1) -> AuditReport:
     scored on val and test together."""
     table, split = _metadata(root)
     lengths = table.group_by("vid").len()["len"]
-    sizes = [Row("videos", float(len(lengths))), Row("frames", float(table.height))]
-    sizes.append(Row("frames per video, mean", table.height / len(lengths)))
+    sizes = [AuditRow("videos", float(len(lengths))), AuditRow("frames", float(table.height))]
+    sizes.append(AuditRow("frames per video, mean", table.height / len(lengths)))
     like_train = table.filter(pl.col("vid").is_in([v for v, name in split.items() if name != "test"]))
     keyframes = _keyframes(root, table, split)
     probes = probe_rows(keyframes["train"], keyframes["val"] + keyframes["test"], workers=workers)

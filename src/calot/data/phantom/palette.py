@@ -39,7 +39,7 @@ def _between(a: tuple[float, float, float], b: tuple[float, float, float], f: fl
     return (np.asarray(a) * (1 - f) + np.asarray(b) * f).astype(np.float32)
 
 
-def draw(rng: np.random.Generator) -> Palette:
+def draw_palette(rng: np.random.Generator) -> Palette:
     """One operation's colours; the ranges were set by eye against real frames."""
 
     def jitter(colour: Colour, spread: float = 0.045) -> Colour:

@@ -107,7 +107,7 @@ def _edge(field: Image, *, width: float) -> Image:
 
 def make_scene(rng: np.random.Generator) -> Scene:
     """Draw a patient: geometry, colours, textures, both states."""
-    anatomy, palette, grain = build(rng), colours.draw(rng), _grain(rng)
+    anatomy, palette, grain = build(rng), colours.draw_palette(rng), _grain(rng)
     surface = _surroundings(rng, anatomy, palette, grain)
     covered = surface.copy()
     _lay_open(surface, anatomy=anatomy, palette=palette, grain=grain)
