@@ -14,7 +14,7 @@ from calot.data.phantom import PhantomSpec, simulate_labels
 from calot.data.phantom.audit import label_rows
 from calot.data.phantom.plan import split_sizes
 from calot.data.phantom.raters import fills
-from calot.data.phantom.statistics import REAL, cohen, describe, fleiss
+from calot.data.phantom.statistics import REAL, cohen, describe_votes, fleiss
 from calot.errors import CalotError
 
 
@@ -112,7 +112,7 @@ def test_the_stored_targets_are_those_of_the_real_train_tables():
         np.stack([rows.select(f"c{k}_rater{r}" for r in (1, 2, 3)).to_numpy() for k in (1, 2, 3)], axis=2)
         for _, rows in table.group_by("vid", maintain_order=True)
     ]
-    measured = describe([v.astype(np.int8) for v in votes])
+    measured = describe_votes([v.astype(np.int8) for v in votes])
     assert {name: measured[name] for name in REAL} == pytest.approx({n: b.target for n, b in REAL.items()}, abs=0.001)
     assert len(CRITERIA) == 3
 

@@ -17,7 +17,7 @@ import polars as pl
 from calot.criteria import CRITERIA
 from calot.data.phantom.probes import ORACLE, PICTURE_PROBES, Keyframe, average_precisions, features
 from calot.data.phantom.spec import NOTICE, SPLITS
-from calot.data.phantom.statistics import LETTERS, REAL, REAL_KEYFRAMES, Votes, describe
+from calot.data.phantom.statistics import LETTERS, REAL, REAL_KEYFRAMES, Votes, describe_votes
 from calot.errors import CalotError
 
 #: mAP points: how far colour and thumbnail must stay below the masks, and small pixels above chance.
@@ -98,7 +98,7 @@ def label_rows(votes: Sequence[Votes]) -> list[AuditRow]:
     Shares of videos and rises of a dissection depend on how long a video is, so they are judged only where the mean
     length is at least two thirds of the real one.
     """
-    found = describe(votes)
+    found = describe_votes(votes)
     short = float(np.mean([len(v) for v in votes])) < REAL_KEYFRAMES * 2 / 3
     return [
         AuditRow(

@@ -87,7 +87,7 @@ def _correlation(a: NDArray[np.int8], b: NDArray[np.int8]) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 0 and b.std() > 0 else 0.0
 
 
-def describe(votes: Sequence[Votes]) -> dict[str, float]:
+def describe_votes(votes: Sequence[Votes]) -> dict[str, float]:
     """Every statistic of `REAL` for the votes (keyframe x rater x criterion) of a set of videos."""
     majority = [np.asarray(v.sum(axis=1) >= 2, dtype=np.int8) for v in votes]
     all_votes, labels = np.concatenate(list(votes)), np.concatenate(majority)
