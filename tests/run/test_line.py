@@ -1,0 +1,204 @@
+import csv
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calot.criteria import CRITERIA
+from calot.errors import CalotError, Stopped
+from calot.experiment import scaled
+from calot.experiments import find
+from calot.progress import Ui
+from calot.run.line import Request, _Session, build_classifier, predict_run, train_run
+from calot.run.opened import OpenData
+from calot.run.signals import Stopper
+from calot.statistics.predictions import load_predictions
+from calot.train.loop import optimise
+from calot.values import apply_overrides
+
+QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")
+
+
+def _request(phantom: Path, folder: Path, name: str = "e00_finetune", *, changes: tuple[str, ...] = (), seed: int = 0) -> Request:
+    found = find(name)
+    experiment = apply_overrides(scaled(found.experiment, "tiny"), [*QUICK, *changes])
+    return Request(found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=seed)
+
+
+def _train(request: Request, stopper: Stopper | None = None) -> Path:
+    return train_run(request, ui=Ui(), stopper=stopper or Stopper())
+
+
+class StopAfter(Stopper):
+    """Asks for an end after some steps, as a signal would."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def asked(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """What a repeated run must equal byte for byte: weights, metrics, predictions."""
+    names = ["metrics.csv", "predictions/val.parquet", "checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"]
+    return {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
+
+
+@pytest.fixture(scope="module")
+def run(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _train(_request(phantom, tmp_path_factory.mktemp("runs") / "run"))
+
+
+def test_a_run_leaves_what_the_docs_say(run: Path) -> None:
+    for name in ("experiment.json", "environment.json", "data.json", "model.json", "metrics.csv", "train.log"):
+        assert (run / name).is_file(), name
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [r["epoch"] for r in rows] == ["1", "2"]
+    assert {"train_clean_map", "val_map", *(f"val_ap_{c}" for c in CRITERIA)} <= set(rows[0])
+    model = json.loads((run / "model.json").read_text())
+    assert (model["weights"], model["tokens"]) == ("random", {"grid": [4, 8, 8], "width": 128})
+    data = json.loads((run / "data.json").read_text())
+    assert (data["synthetic"], data["protocol"], data["causal"]) == (True, "keyframes", True)
+
+
+def test_predictions_cover_every_val_keyframe_with_the_raters_majority(run: Path, phantom: Path) -> None:
+    predictions = load_predictions(run / "predictions" / "val.parquet")
+    data = OpenData.of(phantom, experiment=_request(phantom, run).experiment, ui=Ui())
+    table = data.clips("val", training=False)
+    assert predictions.frames.tolist() == table.frame_numbers.tolist()
+    assert np.array_equal(predictions.labels, table.majority)
+    assert np.isfinite(predictions.logits).all()
+    assert (predictions.protocol, predictions.split, predictions.dataset) == ("keyframes", "val", "phantom")
+    assert predictions.manifest_hash == data.manifest.hash
+
+
+def test_the_same_run_twice_is_the_same_bytes(run: Path, phantom: Path, tmp_path: Path) -> None:
+    assert _digests(_train(_request(phantom, tmp_path / "again"))) == _digests(run)
+
+
+def test_workers_do_not_change_a_run(run: Path, phantom: Path, tmp_path: Path) -> None:
+    again = _train(_request(phantom, tmp_path / "workers", changes=("compute.workers=2",)))
+    assert _digests(again) == _digests(run)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_resumed_run_ends_in_the_same_bytes(run: Path, phantom: Path, tmp_path: Path, steps: int) -> None:
+    request = _request(phantom, tmp_path / "stopped")
+    with pytest.raises(Stopped):
+        _train(request, StopAfter(steps))
+    assert _digests(_train(replace(request, resume=True))) == _digests(run)
+
+
+def test_an_existing_folder_names_both_ways_out(run: Path, phantom: Path) -> None:
+    with pytest.raises(CalotError, match=r"--resume .* --overwrite"):
+        _train(_request(phantom, run))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [("train.lr=1e-5", r"train\.lr: 0\.0005 -> 1e-05"), ("seed", "seed: 0 -> 1")]
+)
+def test_resuming_another_run_is_refused_with_the_difference(run: Path, phantom: Path, change: str, message: str) -> None:
+    request = _request(phantom, run, changes=() if change == "seed" else (change,), seed=int(change == "seed"))
+    with pytest.raises(CalotError, match=message):
+        _train(replace(request, resume=True))
+
+
+def test_a_frozen_backbone_is_bit_identical_after_training(phantom: Path, tmp_path: Path) -> None:
+    request = _request(phantom, tmp_path / "frozen", "e02_frozen_probe", changes=("train.epochs=1",))
+    folder = _train(request)
+    from safetensors.torch import load_file
+
+    torch.manual_seed(request.seed)
+    before = {k: v for k, v in build_classifier(request.experiment).state_dict().items()}
+    after = load_file(folder / "checkpoints" / "last" / "model.safetensors")
+    moved = {k.split(".")[0] for k in after if not torch.equal(before[k], after[k])}
+    assert moved == {"pooling", "head"}
+
+
+def test_a_non_finite_loss_stops_the_run_and_says_where(phantom: Path, tmp_path: Path) -> None:
+    changes = ("train.adaptation.lr=1e30", "train.lr=1e30", "train.clip_norm=1e30", "train.warmup=0")
+    with pytest.raises(CalotError, match=r"non-finite .*epoch 1, batch \d.*clips \["):
+        _train(_request(phantom, tmp_path / "diverged", changes=changes))
+
+
+def _session(phantom: Path, folder: Path, *changes: str, name: str = "e00_finetune") -> _Session:
+    quiet = ("head.dropout=0.0", "pooling.dropout=0.0", *changes)
+    request = _request(phantom, folder, name, changes=quiet)
+    data = OpenData.of(request.data, experiment=request.experiment, ui=Ui())
+    return _Session.start(request, data=data, ui=Ui(), stopper=Stopper())
+
+
+def _after_one_step(session: _Session) -> tuple[float, dict[str, torch.Tensor]]:
+    session.model.double()
+    stage = session.request.experiment.train
+    fit = session._fit(stage, session._optimiser(stage))
+    session.model.train()
+    batch = next(fit.epoch_batches(0, 0))
+    batch = replace(batch, labels=batch.labels.double())
+    return optimise(fit, batch, progress=session.progress), dict(session.model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["e00_finetune", "e03_focal", "e06_c2_weighted"])
+def test_micro_batches_do_not_change_a_step(phantom: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from calot.train import loop
+
+    real = loop.normalise
+    monkeypatch.setattr(loop, "normalise", lambda video: real(video).double())
+    whole, state = _after_one_step(_session(phantom, tmp_path, name=name))
+    parts, other = _after_one_step(_session(phantom, tmp_path, "compute.micro_batch=3", name=name))
+    assert parts == pytest.approx(whole, abs=1e-6)
+    assert max(float((state[k] - other[k]).abs().max()) for k in state) < 1e-6
+
+
+def test_an_epochs_remainder_is_a_step_of_its_own(phantom: Path, tmp_path: Path) -> None:
+    session = _session(phantom, tmp_path)
+    stage = session.request.experiment.train
+    sizes = [len(b) for b in session._batches(stage, epoch=0, start=0)]
+    count = len(session.train_set)
+    assert sizes == [8] * (count // 8) + ([count % 8] if count % 8 else [])
+
+
+def test_a_positive_weight_shows_another_loss_on_the_same_batch(phantom: Path, tmp_path: Path) -> None:
+    e02, e06 = (_session(phantom, tmp_path, name=n) for n in ("e02_frozen_probe", "e06_c2_weighted"))
+    batch = next(iter(e02._batches(e02.request.experiment.train, epoch=0, start=0)))
+    assert batch.labels[:, 1].any(), "the batch must hold a positive triangle, or the weight has nothing to weigh"
+    from calot.data.transforms import normalise
+
+    losses = []
+    for session in (e02, e06):
+        torch.manual_seed(0)
+        losses.append(float(session.request.experiment.loss(session.model.eval()(normalise(batch.video)), batch).detach()))
+    assert losses[1] > losses[0] * 1.01
+
+
+def test_a_later_stage_starts_from_the_best_of_the_one_before(phantom: Path, tmp_path: Path) -> None:
+    request = _request(phantom, tmp_path / "stages", "e02_frozen_probe")
+    tiny_step = replace(request.experiment.train, lr=1e-12, min_lr=0.0, epochs=1, weight_decay=0.0)
+    staged = replace(request, experiment=replace(request.experiment, then=(tiny_step,)))
+    one = _train(replace(request, folder=tmp_path / "one"))
+    two = _train(staged)
+    a, b = (load_predictions(f / "predictions" / "val.parquet").logits for f in (one, two))
+    assert np.allclose(a, b, atol=1e-5)
+    assert [r["stage"] for r in csv.DictReader((two / "metrics.csv").open())] == ["1", "1", "2"]
+
+
+def test_predicting_again_gives_the_same_table(run: Path, phantom: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again.parquet"
+    predict_run(run, split="val", data=phantom, ui=Ui(), out=out)
+    assert out.read_bytes() == (run / "predictions" / "val.parquet").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["e03_focal", "e04_balanced", "e05_focal_balanced", "e06_c2_weighted", "e06_cystic_plate"]
+)
+def test_the_probe_family_runs_at_tiny_scale(phantom: Path, tmp_path: Path, name: str) -> None:
+    folder = _train(_request(phantom, tmp_path / name, name))
+    assert load_predictions(folder / "predictions" / "val.parquet").fingerprint == _request(phantom, folder, name).experiment.fingerprint()
