@@ -37,7 +37,15 @@ def test_a_file_and_its_experiment_share_their_name_and_the_baseline_exists(name
 
 def test_e02_has_the_documented_settings() -> None:
     stage = find("e02_frozen_probe").experiment.train
-    documented = {"lr": 5e-4, "weight_decay": 0.1, "epochs": 15, "warmup": 2.0, "min_lr": 1e-6, "batch": 32, "patience": 5}
+    documented = {
+        "lr": 5e-4,
+        "weight_decay": 0.1,
+        "epochs": 15,
+        "warmup": 2.0,
+        "min_lr": 1e-6,
+        "batch": 32,
+        "patience": 5,
+    }
     assert {k: getattr(stage, k) for k in documented} == documented
 
 
@@ -68,7 +76,7 @@ def test_another_scale_is_refused() -> None:
 
 
 def test_a_misspelt_name_brings_the_nearest() -> None:
-    with pytest.raises(CalotError, match="did you mean 'e03_focal'"):
+    with pytest.raises(CalotError, match='Did you mean "e03_focal"'):
         find("e03_focl")
 
 

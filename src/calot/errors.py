@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class CalotError(Exception):
     """Bad input, said so that a person can mend it: the file, the field, the value and the remedy. Exit code 2."""
@@ -14,3 +17,11 @@ class Stopped(Exception):
 def first_line(error: BaseException) -> str:
     """An error's first line for a message of our own, or its kind where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def nearest_name(name: str, *, among: Iterable[str]) -> str:
+    """Say what a misspelt name may have meant: ` Did you mean "val"? There are: train, val.`"""
+    options = [str(option) for option in among]
+    close = difflib.get_close_matches(name.lower(), [o.lower() for o in options], n=1, cutoff=0.5)
+    meant = next((f' Did you mean "{o}"?' for o in options if close and o.lower() == close[0]), "")
+    return f"{meant} There are: {', '.join(options) or 'none'}."

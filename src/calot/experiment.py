@@ -1,4 +1,4 @@
-"""An experiment is a frozen value that names its baseline and its difference; this file holds the value and its scale."""
+"""An experiment is a frozen value that names its baseline and its difference; here are the value and its scale."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protoc
 from calot.data.geometry import Geometry, Squash
 from calot.data.sampling import Sampler, Uniform
 from calot.data.transforms import Augmentation, HorizontalFlip
+from calot.errors import CalotError
 from calot.models.heads import Head, MLPHead
 from calot.models.pooling import AttentivePooling, Pooling
 from calot.models.vjepa2 import VJEPA2
@@ -74,7 +75,15 @@ class _Treatment:
 
 FULL, TINY = "full", "tiny"
 
-_TINY_BACKBONE = {"weights": None, "size": 64, "frames": 8, "patch": 8, "width": 128, "layers": 4, "heads": 2}
+_TINY_BACKBONE: dict[str, Any] = {
+    "weights": None,
+    "size": 64,
+    "frames": 8,
+    "patch": 8,
+    "width": 128,
+    "layers": 4,
+    "heads": 2,
+}
 _TINY_EPOCHS, _TINY_BATCH = 12, 16
 
 
@@ -87,7 +96,7 @@ def scaled(experiment: Experiment, scale: str) -> Experiment:
     if scale == FULL:
         return experiment
     if scale != TINY:
-        raise values.CalotError(f"--scale {scale}: there are {FULL} and {TINY}")
+        raise CalotError(f"--scale {scale}: there are {FULL} and {TINY}")
     full = experiment.backbone
     backbone = replace(full, **_TINY_BACKBONE, mlp_ratio=full.mlp_ratio)
     ratio = backbone.width / full.width

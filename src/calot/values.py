@@ -1,12 +1,12 @@
 """Frozen dataclasses as values: to JSON and back, difference, fingerprint, and `key=value` changes.
 
-A component is written `{"_type": "calot.train.losses.FocalLoss", "gamma": 2.0}` and rebuilt from calot's own classes only.
+A component is written `{"_type": "calot.train.losses.FocalLoss", "gamma": 2.0}` and rebuilt from calot's own classes
+only.
 """
 
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib
 import json
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from calot.errors import CalotError
+from calot.errors import CalotError, nearest_name
 
 T = TypeVar("T")
 
@@ -53,7 +53,9 @@ def from_json(data: Any) -> Any:
     known = {f.name for f in fields(cls)}
     unknown = set(data) - known - {"_type"}
     if unknown:
-        raise CalotError(f"{cls.__name__} has no field {sorted(unknown)}: the file was written by another version of calot")
+        raise CalotError(
+            f"{cls.__name__} has no field {sorted(unknown)}: the file was written by another version of calot"
+        )
     return cls(**{k: from_json(v) for k, v in data.items() if k != "_type"})
 
 
@@ -123,7 +125,10 @@ def _set(value: Any, *, path: list[str], raw: str, whole: str) -> Any:
         raise CalotError(f"{whole}: {path[0]!r} is inside a plain value, {value!r}")
     names = [f.name for f in fields(value)]
     if path[0] not in names:
-        raise CalotError(f"unknown key {whole!r}: {type(value).__name__} has no field {path[0]!r}{nearest(path[0], names)}")
+        raise CalotError(
+            f"unknown key {whole!r}: {type(value).__name__} has no field {path[0]!r}."
+            f"{nearest_name(path[0], among=names)}"
+        )
     current = getattr(value, path[0])
     hint = typing.get_type_hints(type(value)).get(path[0], Any)
     new = _set(current, path=path[1:], raw=raw, whole=whole) if len(path) > 1 else _parse(raw, hint=hint, key=whole)
@@ -141,17 +146,13 @@ def _set_item(value: tuple[Any, ...], *, path: list[str], raw: str, whole: str) 
     return (*value[:i], new, *value[i + 1 :])
 
 
-def nearest(name: str, choices: Sequence[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what there is."""
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(choices)}"
-
-
 def _parse(raw: str, *, hint: Any, key: str) -> Any:
     """Read a literal, a component expression or a component's name, and hold it against the field's type."""
     components = {_plain(c.__name__): c for c in component_classes(hint)}
-    if _plain(raw) in components:
-        value: Any = _build(components[_plain(raw)], {}, key=key)
+    if raw != "None" and str in (typing.get_args(hint) or (hint,)):
+        value: Any = raw.strip("'\"")
+    elif _plain(raw) in components:
+        value = _build(components[_plain(raw)], {}, key=key)
     else:
         try:
             value = _evaluate(ast.parse(raw, mode="eval").body, key=key, components=components)
@@ -172,7 +173,7 @@ def _evaluate(node: ast.expr, *, key: str, components: Mapping[str, type]) -> An
         cls = components.get(_plain(node.func.id))
         if cls is None:
             names = [c.__name__ for c in components.values()]
-            raise CalotError(f"{key}: no component {node.func.id!r}{nearest(node.func.id, names)}")
+            raise CalotError(f"{key}: no component {node.func.id!r}.{nearest_name(node.func.id, among=names)}")
         hints = typing.get_type_hints(cls)
         arguments = {}
         for k in node.keywords:
@@ -199,10 +200,11 @@ def _build(cls: type, arguments: dict[str, Any], *, key: str) -> Any:
 
 def component_classes(hint: Any) -> Iterator[type]:
     """The dataclasses a field's annotation admits: the class itself, its subclasses, and the members of a union."""
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
         if is_dataclass(hint) and not getattr(hint, "__abstractmethods__", None):
             yield hint
-        for sub in hint.__subclasses__() if hint is not object else ():
+        subclasses: list[type] = hint.__subclasses__() if hint is not object else []
+        for sub in subclasses:
             yield from component_classes(sub)
         return
     for member in typing.get_args(hint):
@@ -211,14 +213,18 @@ def component_classes(hint: Any) -> Iterator[type]:
 
 def _coerce(value: Any, hint: Any) -> Any:
     """An int where a float is due, a list of numbers where a dataclass offers `of` (column order)."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    options = (
+        typing.get_args(hint)
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        else (hint,)
+    )
     if isinstance(value, int) and not isinstance(value, bool) and float in options and int not in options:
         return float(value)
     if isinstance(value, tuple):
-        for option in options:
-            if hasattr(option, "of") and is_dataclass(option):
+        for of in (getattr(option, "of", None) for option in options):
+            if of is not None:
                 try:
-                    return option.of(value)
+                    return of(value)
                 except (TypeError, ValueError) as error:
                     raise CalotError(f"{value}: {error}") from None
     return value

@@ -10,8 +10,8 @@ import pytest
 from endoscapes_folder import Folder
 
 from calot.data.endoscapes import read_endoscapes
-from calot.data.manifest import SCHEMA, Manifest, nearest_name
-from calot.errors import CalotError
+from calot.data.manifest import SCHEMA, Manifest
+from calot.errors import CalotError, nearest_name
 
 
 @pytest.fixture

@@ -56,7 +56,9 @@ def test_another_clip_size_is_refused_and_a_backbone_built_for_it_gives_right_po
     right = larger.build()
     right.load_state_dict(backbone.state_dict())
     assert torch.equal(ours(clip).values, right(clip).values)
-    assert (ours(clip).values - wrong).abs().max() > 1e-4, "positions of another size must differ, or this test is blind"
+    assert (ours(clip).values - wrong).abs().max() > 1e-4, (
+        "positions of another size must differ, or this test is blind"
+    )
 
 
 def test_a_local_folder_at_another_size_equals_a_model_built_for_that_size(tmp_path: Path) -> None:

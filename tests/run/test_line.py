@@ -23,7 +23,9 @@ from calot.values import apply_overrides
 QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")
 
 
-def _request(phantom: Path, folder: Path, name: str = "e00_finetune", *, changes: tuple[str, ...] = (), seed: int = 0) -> Request:
+def _request(
+    phantom: Path, folder: Path, name: str = "e00_finetune", *, changes: tuple[str, ...] = (), seed: int = 0
+) -> Request:
     found = find(name)
     experiment = apply_overrides(scaled(found.experiment, "tiny"), [*QUICK, *changes])
     return Request(found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=seed)
@@ -47,7 +49,12 @@ class StopAfter(Stopper):
 
 def _digests(folder: Path) -> dict[str, str]:
     """What a repeated run must equal byte for byte: weights, metrics, predictions."""
-    names = ["metrics.csv", "predictions/val.parquet", "checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors"]
+    names = [
+        "metrics.csv",
+        "predictions/val.parquet",
+        "checkpoints/best/model.safetensors",
+        "checkpoints/last/model.safetensors",
+    ]
     return {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
 
 
@@ -104,7 +111,9 @@ def test_an_existing_folder_names_both_ways_out(run: Path, phantom: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "message"), [("train.lr=1e-5", r"train\.lr: 0\.0005 -> 1e-05"), ("seed", "seed: 0 -> 1")]
 )
-def test_resuming_another_run_is_refused_with_the_difference(run: Path, phantom: Path, change: str, message: str) -> None:
+def test_resuming_another_run_is_refused_with_the_difference(
+    run: Path, phantom: Path, change: str, message: str
+) -> None:
     request = _request(phantom, run, changes=() if change == "seed" else (change,), seed=int(change == "seed"))
     with pytest.raises(CalotError, match=message):
         _train(replace(request, resume=True))
@@ -116,7 +125,7 @@ def test_a_frozen_backbone_is_bit_identical_after_training(phantom: Path, tmp_pa
     from safetensors.torch import load_file
 
     torch.manual_seed(request.seed)
-    before = {k: v for k, v in build_classifier(request.experiment).state_dict().items()}
+    before = dict(build_classifier(request.experiment).state_dict().items())
     after = load_file(folder / "checkpoints" / "last" / "model.safetensors")
     moved = {k.split(".")[0] for k in after if not torch.equal(before[k], after[k])}
     assert moved == {"pooling", "head"}
@@ -146,7 +155,9 @@ def _after_one_step(session: _Session) -> tuple[float, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize("name", ["e00_finetune", "e03_focal", "e06_c2_weighted"])
-def test_micro_batches_do_not_change_a_step(phantom: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_micro_batches_do_not_change_a_step(
+    phantom: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from calot.train import loop
 
     real = loop.normalise
@@ -174,7 +185,9 @@ def test_a_positive_weight_shows_another_loss_on_the_same_batch(phantom: Path, t
     losses = []
     for session in (e02, e06):
         torch.manual_seed(0)
-        losses.append(float(session.request.experiment.loss(session.model.eval()(normalise(batch.video)), batch).detach()))
+        losses.append(
+            float(session.request.experiment.loss(session.model.eval()(normalise(batch.video)), batch).detach())
+        )
     assert losses[1] > losses[0] * 1.01
 
 
@@ -201,4 +214,7 @@ def test_predicting_again_gives_the_same_table(run: Path, phantom: Path, tmp_pat
 )
 def test_the_probe_family_runs_at_tiny_scale(phantom: Path, tmp_path: Path, name: str) -> None:
     folder = _train(_request(phantom, tmp_path / name, name))
-    assert load_predictions(folder / "predictions" / "val.parquet").fingerprint == _request(phantom, folder, name).experiment.fingerprint()
+    assert (
+        load_predictions(folder / "predictions" / "val.parquet").fingerprint
+        == _request(phantom, folder, name).experiment.fingerprint()
+    )

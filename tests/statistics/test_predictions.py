@@ -103,7 +103,7 @@ def test_null_labels_in_a_typed_table_are_an_error() -> None:
 
 def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     header = [name.replace("logit_cystic_plate", "logit_cystic_plat") for name in HEADER]
-    with pytest.raises(CalotError, match=r"'logit_cystic_plate' is missing; nearest column here: 'logit_cystic_plat'"):
+    with pytest.raises(CalotError, match=r'is missing. Did you mean "logit_cystic_plat"'):
         load_predictions(write_csv(tmp_path / "p.csv", header=header))
 
 

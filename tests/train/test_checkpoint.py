@@ -41,7 +41,7 @@ def test_weights_and_optimiser_come_back_bit_for_bit(tmp_path: Path) -> None:
     fresh.load_state_dict(found.optimiser)
     for a, b in ((model, other),):
         assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    for (p, q) in zip(optimiser.state.values(), fresh.state.values(), strict=True):
+    for p, q in zip(optimiser.state.values(), fresh.state.values(), strict=True):
         assert all(torch.equal(p[k], q[k]) for k in p)
     assert fresh.param_groups[0]["lr"] == 0.1
 

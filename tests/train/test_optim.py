@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ def test_the_schedule_warms_up_linearly_peaks_and_ends_on_its_floor() -> None:
     rates = [schedule.lr(peak=1e-3, step=s) for s in range(20)]
     assert rates[:5] == pytest.approx([2e-4, 4e-4, 6e-4, 8e-4, 1e-3])
     assert rates[-1] == pytest.approx(1e-6)
-    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[4:]))
 
 
 def test_the_schedule_does_not_step_past_its_end() -> None:

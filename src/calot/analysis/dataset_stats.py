@@ -70,6 +70,8 @@ class SplitStats:
 
 @dataclass(frozen=True)
 class DatasetStats:
+    """The statistics of every split under one protocol; `to_dict` is what `calot data stats --json` prints."""
+
     dataset: str
     protocol: str
     manifest_hash: str

@@ -19,14 +19,18 @@ def list_experiments(json: Json = False) -> None:
     """List the shipped experiments with the difference each declares from its baseline."""
     from calot.experiments import find, names
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in names():
         found = find(name)
         base = found.experiment.baseline
         changes = found.experiment.difference(find(base).experiment) if base else []
         rows.append({"name": name, "baseline": base, "difference": [vars(d) for d in changes], "header": found.header})
     if json:
-        print(json_module.dumps([{k: r[k] for k in ("name", "baseline", "difference")} for r in rows], indent=1, default=str))
+        print(
+            json_module.dumps(
+                [{k: r[k] for k in ("name", "baseline", "difference")} for r in rows], indent=1, default=str
+            )
+        )
         return
     from rich.console import Console
     from rich.table import Table
@@ -54,7 +58,12 @@ def show(
 
     found = find(experiment)
     value = values.apply_overrides(scaled(found.experiment, scale), overrides or [])
-    data: dict[str, Any] = {"name": value.name, "baseline": value.baseline, "scale": scale, "fingerprint": value.fingerprint()}
+    data: dict[str, Any] = {
+        "name": value.name,
+        "baseline": value.baseline,
+        "scale": scale,
+        "fingerprint": value.fingerprint(),
+    }
     if params:
         from calot.run.line import parameter_counts
 

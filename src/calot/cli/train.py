@@ -42,9 +42,7 @@ def train(
     print(f"next: calot evaluate {asked[0].folder} --split test   (once; every opening of test is counted)")
 
 
-def requests(
-    what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str
-) -> list[Request]:
+def requests(what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str) -> list[Request]:
     """The runs that a command line asks for: every experiment with every seed."""
     from calot.errors import CalotError
     from calot.experiment import scaled
@@ -94,9 +92,9 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Score a run's best epoch on a split, with intervals by video; val chooses the thresholds, test uses them."""
-    from calot.run import files
     from calot.cli.statistics import metrics
     from calot.progress import Ui
+    from calot.run import files
     from calot.run.line import predict_run
     from calot.statistics import ledger
 
@@ -105,7 +103,7 @@ def evaluate(
     def on_open(manifest_hash: str) -> None:
         if split != "test":
             return
-        ledger.record(results, event={"event": "test_opened", "run": str(run), "manifest_hash": manifest_hash})
+        ledger.record(results, event=ledger.TEST_OPENED, run=str(run), manifest_hash=manifest_hash)
         count = ledger.test_openings(results, manifest_hash=manifest_hash)
         ui.say(f"test opened for this data set: {count} time{'s' if count != 1 else ''}, counted in {results}")
 

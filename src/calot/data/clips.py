@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from calot.data.manifest import FRAME_STEP, Manifest, nearest_name
-from calot.errors import CalotError
+from calot.data.manifest import FRAME_STEP, Manifest
+from calot.errors import CalotError, nearest_name
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from calot.criteria import COLUMNS, CRITERIA
-from calot.data.manifest import RATERS, SPLITS, Manifest, nearest_name
-from calot.errors import CalotError
+from calot.data.manifest import RATERS, SPLITS, Manifest
+from calot.errors import CalotError, nearest_name
 
 METADATA = "all_metadata.csv"
 MASKS = "semseg"

@@ -5,11 +5,9 @@ Everything that trains or scores starts from a manifest, and every result shows 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
-from calot.errors import CalotError
+from calot.errors import CalotError, nearest_name
 
 SPLITS = ("train", "val", "test")
 RATERS = (1, 2, 3)
@@ -52,14 +50,6 @@ _NULLABLE = ("mask", "mask_source", *VOTES)
 
 #: How far the mean of the raters may be from the stored value (a table may have rounded 2/3 to 0.67).
 MEAN_TOLERANCE = 0.01
-
-
-def nearest_name(name: str, *, among: Iterable[str]) -> str:
-    """Say what a misspelt name may have meant: ` Did you mean "val"? There are: train, val.`"""
-    options = [str(option) for option in among]
-    close = difflib.get_close_matches(name.lower(), [o.lower() for o in options], n=1, cutoff=0.5)
-    meant = next((f' Did you mean "{o}"?' for o in options if close and o.lower() == close[0]), "")
-    return f"{meant} There are: {', '.join(options) or 'none'}."
 
 
 @dataclass(frozen=True, eq=False)

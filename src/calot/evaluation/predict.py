@@ -22,8 +22,8 @@ from calot.types import Batch, Outputs
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Raw logits `(n, k)` float32 of a dataset's clips in table order, and the units-weighted mean of a loss over them."""
+class Scores:
+    """Raw logits `(n, k)` float32 of the clips asked for, in their order, and the mean of a loss over them."""
 
     logits: np.ndarray
     loss: float
@@ -40,7 +40,7 @@ def score(
     indices: np.ndarray | None = None,
     loss: Callable[[Outputs, Batch], torch.Tensor] | None = None,
     on_batch: Callable[[int], None] | None = None,
-) -> Scored:
+) -> Scores:
     """Score clips in evaluation mode (all of them, or those at `indices`); the model's mode is put back afterwards.
 
     Raises CalotError naming the clip when a logit is not finite.
@@ -59,7 +59,7 @@ def score(
         if on_batch:
             on_batch(len(batch))
     model.train(was_training)
-    return Scored(logits=np.concatenate(logits), loss=losses / len(order))
+    return Scores(logits=np.concatenate(logits), loss=losses / len(order))
 
 
 def predictions_table(

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from calot.errors import CalotError
+from calot.errors import CalotError, nearest_name
 from calot.experiment import Experiment
-from calot.values import nearest
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,10 @@ def find(name: str) -> Found:
     if name.endswith(".py"):
         return _from_file(Path(name))
     if name not in names():
-        raise CalotError(f"no experiment {name!r}{nearest(name, names())}. A file of your own is given by its path, ending in .py")
+        raise CalotError(
+            f"no experiment {name!r}.{nearest_name(name, among=names())} "
+            "A file of your own is given by its path, ending in .py."
+        )
     module = importlib.import_module(f"{__name__}.{name}")
     return Found(module.experiment, (module.__doc__ or "").strip())
 

@@ -9,6 +9,4 @@ from dataclasses import replace
 from calot.data.sampling import Balanced
 from calot.experiments import e03_focal
 
-experiment = replace(
-    e03_focal.experiment, name="e05_focal_balanced", baseline="e02_frozen_probe", sampler=Balanced()
-)
+experiment = replace(e03_focal.experiment, name="e05_focal_balanced", baseline="e02_frozen_probe", sampler=Balanced())

@@ -27,7 +27,9 @@ def find_weights(weights: str) -> Path:
             raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors")
         return folder
     if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
-        raise CalotError(f"backbone.weights={weights!r}: no such folder or file, and not a hub id of the form owner/name")
+        raise CalotError(
+            f"backbone.weights={weights!r}: no such folder or file, and not a hub id of the form owner/name"
+        )
     return _from_hub(weights)
 
 
@@ -69,7 +71,7 @@ def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict
     """An official V-JEPA 2 `.pt` as a state dict for transformers' encoder.
 
     The file holds `encoder` (as the official hub loader reads it) with fused `qkv` under `blocks.N.attn`; training
-    wrappers (`module.`, `backbone.`) are dropped. Raises CalotError naming tensors that are missing or of another shape.
+    wrappers (`module.`, `backbone.`) are dropped. Raises CalotError naming tensors that lack or have another shape.
     """
     data = read_pt(path)
     source = data.get("encoder", data.get("target_encoder")) if isinstance(data, dict) else None

@@ -43,6 +43,8 @@ class AttentivePooling(Pooling):
 
 
 class MeanPool(nn.Module):
+    """The mean over the token axis."""
+
     def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         return tokens.values.mean(dim=1)
 
@@ -75,7 +77,8 @@ class AttentivePool(nn.Module):
         weights_bhn = self.attention_map(scores_bhn.to(torch.promote_types(x.dtype, torch.float32)).softmax(-1))
         weights_bhn = F.dropout(weights_bhn, self.dropout, self.training)
         mixed_bhd = torch.bmm(weights_bhn.to(x.dtype), x)
-        return self.norm(self._project(mixed_bhd, total=weights_bhn.sum(-1)))
+        pooled: Tensor = self.norm(self._project(mixed_bhd, total=weights_bhn.sum(-1)))
+        return pooled
 
     def _folded_query(self) -> Float[Tensor, "h d"]:
         width = self.query.shape[-1]
@@ -90,4 +93,5 @@ class AttentivePool(nn.Module):
         b_value = self.attention.in_proj_bias[2 * width :].view(self.heads, -1)
         values_bhe = torch.einsum("bhd,hed->bhe", mixed.to(w_value.dtype), w_value)
         values_bhe = values_bhe + total.to(w_value.dtype)[..., None] * b_value
-        return self.attention.out_proj(values_bhe.flatten(1))
+        out: Tensor = self.attention.out_proj(values_bhe.flatten(1))
+        return out

@@ -57,12 +57,14 @@ class VJEPA2:
             return Backbone(self._random(), spec=self)
         if self.weights.endswith((".pt", ".pth")):
             model = self._random()
-            model.encoder.load_state_dict(read_official_encoder(Path(self.weights), expected=model.encoder.state_dict()))
+            model.encoder.load_state_dict(
+                read_official_encoder(Path(self.weights), expected=model.encoder.state_dict())
+            )
             return Backbone(model, spec=self)
         return Backbone(self._pretrained(find_weights(self.weights)), spec=self)
 
     def build_without_weights(self) -> Backbone:
-        """The same module with untrained weights: for counts on the meta device, and to load a run's checkpoint into."""
+        """The same module with untrained weights: for counts on the meta device, or to load a run's checkpoint."""
         return Backbone(self._random(), spec=self)
 
     def _config_fields(self) -> dict[str, Any]:
@@ -77,7 +79,7 @@ class VJEPA2:
             "mlp_ratio": self.mlp_ratio,
         }
 
-    def _random(self) -> nn.Module:
+    def _random(self) -> Any:
         from transformers import VJEPA2Config, VJEPA2Model
 
         config = VJEPA2Config(**self._config_fields(), pred_num_hidden_layers=1, attn_implementation="sdpa")
@@ -85,15 +87,21 @@ class VJEPA2:
         model.predictor = nn.Identity()
         return model
 
-    def _pretrained(self, folder: Path) -> nn.Module:
+    def _pretrained(self, folder: Path) -> Any:
         from transformers import VJEPA2Config, VJEPA2Model
 
         found = VJEPA2Config.from_pretrained(folder)
         free = {"crop_size", "frames_per_clip"}  # positions are computed, not learned: any size will do
-        wrong = {k: (v, getattr(found, k)) for k, v in self._config_fields().items() if k not in free and getattr(found, k) != v}
+        wrong = {
+            k: (v, getattr(found, k))
+            for k, v in self._config_fields().items()
+            if k not in free and getattr(found, k) != v
+        }
         if wrong:
             listed = ", ".join(f"{k} {theirs} where the experiment says {ours}" for k, (ours, theirs) in wrong.items())
-            raise CalotError(f"weights={self.weights!r} are of another size: {listed}. Set the backbone's fields to match.")
+            raise CalotError(
+                f"weights={self.weights!r} are of another size: {listed}. Set the backbone's fields to match."
+            )
         model, info = VJEPA2Model.from_pretrained(
             folder,
             crop_size=self.size,
@@ -110,7 +118,9 @@ class VJEPA2:
 
 
 class Backbone(nn.Module):
-    """The encoder alone: normalised clips in, tokens out. `model` is transformers' VJEPA2Model without its predictor."""
+    """The encoder alone: normalised clips in, tokens out. `model` is a VJEPA2Model without its predictor."""
+
+    model: Any
 
     def __init__(self, model: nn.Module, *, spec: VJEPA2) -> None:
         super().__init__()
@@ -122,6 +132,7 @@ class Backbone(nn.Module):
         if (t, h, w) != (self.spec.frames, self.spec.size, self.spec.size):
             raise CalotError(
                 f"a clip of {t} frames of {h} x {w} reached a backbone built for {self.spec.frames} of "
-                f"{self.spec.size} x {self.spec.size}: its positions would be wrong. Set backbone.size and backbone.frames."
+                f"{self.spec.size} x {self.spec.size}: its positions would be wrong. "
+                "Set backbone.size and backbone.frames."
             )
         return Tokens(values=self.model.encoder(video).last_hidden_state, grid=self.spec.grid)

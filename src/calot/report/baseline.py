@@ -69,11 +69,11 @@ def pair(treated: Sequence[RunFolder], baseline: Sequence[RunFolder]) -> Paired:
         reason=Reason("Against its baseline.", f"{plain_reason(result.verdict)} {seeds}"),
         comparison=result,
         forest=None if result.invalid else _forest(result),
-        table=None if result.invalid else difference_table(result),
+        table=None if result.invalid else paired_table(result),
     )
 
 
-def difference_table(result: Comparison) -> Table:
+def paired_table(result: Comparison) -> Table:
     """mAP and each AP: difference, interval, permutation p, Holm's p over the criteria, detectable."""
     rows = []
     for name, item in (("macro mAP", result.map), *((label(c), d) for c, d in result.ap.items())):

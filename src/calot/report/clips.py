@@ -21,6 +21,8 @@ _BUDGET_BYTES = 1_700_000
 
 @dataclass(frozen=True, kw_only=True)
 class CriterionLine:
+    """One criterion of a shown clip: what raters said and what was predicted."""
+
     key: str
     name: str
     truth: str
@@ -29,6 +31,8 @@ class CriterionLine:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipView:
+    """One clip as the page shows it."""
+
     source: str
     video: str
     frame: int
@@ -39,6 +43,8 @@ class ClipView:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipGroup:
+    """The best or the worst clips."""
+
     title: str
     clips: Sequence[ClipView]
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from calot.criteria import CRITERIA
 from calot.report.tables import KEYS, Cell, interval_text, number
-from calot.statistics.compare import Difference
+from calot.statistics.compare import PairedDifference
 from calot.statistics.intervals import Interval
 
 
@@ -30,6 +30,8 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Forest:
+    """Intervals on one axis, laid out in the page itself."""
+
     title: str
     lines: Sequence[Line]
     ticks: Sequence[tuple[float, str]]
@@ -41,7 +43,7 @@ class Estimate:
     """What a row shows: a statistic with its interval and the value that chance gives."""
 
     name: str
-    interval: Interval | Difference
+    interval: Interval | PairedDifference
     chance: float | None = None
     criterion: str | None = None
     strong: bool = False

@@ -45,6 +45,8 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupView:
+    """The runs of one experiment, seed by seed."""
+
     title: str
     facts: Sequence[Fact]
     forest: Forest

@@ -25,6 +25,8 @@ Cell = str | Undefined
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
+    """A heading and how its cells align."""
+
     name: str
     number: bool = True
     wrap: bool = False
@@ -32,6 +34,8 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
+    """The cells of one line."""
+
     cells: Sequence[Cell]
     strong: bool = False
     key: str = ""
@@ -39,6 +43,8 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
+    """A table as the page shows it."""
+
     title: str
     columns: Sequence[Column]
     rows: Sequence[Row] = field(default_factory=tuple)

@@ -49,12 +49,16 @@ class Reason:
 
 @dataclass(frozen=True)
 class Stamp:
+    """A short warning or fact beside the title."""
+
     text: str
     warn: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
+    """The page's first sentences."""
+
     headline: Markup
     reasons: Sequence[Reason]
 

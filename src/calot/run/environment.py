@@ -13,7 +13,17 @@ from typing import Any
 
 import calot
 
-_PACKAGES = ("torch", "transformers", "accelerate", "numpy", "polars", "scikit-learn", "safetensors", "simplejpeg", "pillow")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "numpy",
+    "polars",
+    "scikit-learn",
+    "safetensors",
+    "simplejpeg",
+    "pillow",
+)
 
 
 def describe(*, precision: str, device: str, started: str) -> dict[str, Any]:

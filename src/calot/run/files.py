@@ -16,14 +16,14 @@ from accelerate import Accelerator
 from calot import values
 from calot.analysis.dataset_stats import dataset_statistics
 from calot.criteria import CRITERIA
-from calot.run.environment import code_hash, describe, write_json
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.experiments import find
 from calot.models.classifier import Classifier
 from calot.models.vjepa2 import RANDOM
-from calot.run.opened import OpenData
 from calot.progress import Ui
+from calot.run.environment import code_hash, describe, write_json
+from calot.run.opened import OpenData
 from calot.train.loop import Progress
 from calot.train.stage import Stage
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from calot.run import files
 from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
@@ -21,12 +20,13 @@ from calot.experiment import Experiment
 from calot.experiments import Found
 from calot.models.adaptation import ParameterGroup
 from calot.models.classifier import Classifier
-from calot.run.opened import OpenData
 from calot.progress import Ui
+from calot.run import files
+from calot.run.opened import OpenData
 from calot.run.signals import Stopper
 from calot.statistics.metrics import mean_ap
 from calot.train import checkpoint
-from calot.train.loop import Fit, Progress, Scores, fit_stage
+from calot.train.loop import EpochScores, Fit, Progress, fit_stage
 from calot.train.optim import Schedule, build_adamw
 from calot.train.stage import Compute, Stage
 from calot.types import Batch
@@ -190,7 +190,7 @@ class _Session:
             pin=self.accelerator.device.type == "cuda",
         )
 
-    def _evaluate(self) -> Scores:
+    def _evaluate(self) -> EpochScores:
         """Validation, and a clean pass in evaluation mode over a fixed subset of the training clips."""
         compute, loss = self.request.experiment.compute, self.request.experiment.loss
         common = {"accelerator": self.accelerator, "batch_size": compute.evaluation_batch, "loss": loss}
@@ -208,7 +208,7 @@ class _Session:
             **{f"val_ap_{c}": val_map.ap[c] for c in CRITERIA},
         }
         assert val_map.over_defined is not None  # _require_positives saw to it
-        return Scores(val_map.over_defined, columns)
+        return EpochScores(val_map.over_defined, columns)
 
     def _save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
         tensors = checkpoint.model_tensors(self.model, published=self._published)
@@ -221,7 +221,9 @@ class _Session:
 
 def _require_positives(table: ClipTable) -> None:
     if not table.majority.any():
-        raise CalotError(f"split {table.split} of this data set has no positive label: no epoch could be selected on it")
+        raise CalotError(
+            f"split {table.split} of this data set has no positive label: no epoch could be selected on it"
+        )
 
 
 def make_accelerator(compute: Compute) -> Accelerator:
@@ -230,7 +232,7 @@ def make_accelerator(compute: Compute) -> Accelerator:
     if compute.device not in ("auto", "cpu", "cuda"):
         raise CalotError(f"compute.device={compute.device!r} is none of auto, cpu, cuda")
     if compute.device == "cuda" and not has_gpu:
-        raise CalotError("compute.device=cuda, but torch sees no GPU here; use compute.device=cpu, or see `calot doctor`")
+        raise CalotError("compute.device=cuda, but torch sees no GPU here; use compute.device=cpu")
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
     gpu = has_gpu and compute.device != "cpu"
@@ -251,7 +253,13 @@ def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
 
 
 def predict_run(
-    folder: Path, *, split: str, data: Path, ui: Ui, out: Path | None = None, on_open: Callable[[str], None] | None = None
+    folder: Path,
+    *,
+    split: str,
+    data: Path,
+    ui: Ui,
+    out: Path | None = None,
+    on_open: Callable[[str], None] | None = None,
 ) -> Path:
     """Score a split with a run's best weights; writes `predictions/<split>.parquet` (or `out`) and returns the folder.
 

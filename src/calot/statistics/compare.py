@@ -84,9 +84,6 @@ class Comparison:
         return asdict(self)
 
 
-Difference = PairedDifference
-
-
 def compare(
     a: Predictions | Sequence[Predictions],
     b: Predictions | Sequence[Predictions],

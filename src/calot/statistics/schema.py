@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
-from calot.errors import CalotError
+from calot.errors import CalotError, nearest_name
 
 UNKNOWN = "unknown"
 LOGITS = tuple(f"logit_{criterion}" for criterion in CRITERIA)
@@ -81,18 +78,12 @@ def _number(cell: str | None, *, row: int, field: str, source: str) -> float:
         raise CalotError(f"{source}: {field} in data row {row} is {cell!r}, not a number") from None
 
 
-def _nearest(name: str, *, among: Sequence[str]) -> str:
-    """`; nearest here: 'x'` for a misspelt name, or the empty string."""
-    close = difflib.get_close_matches(name, among, n=1, cutoff=0.6)
-    return f"; nearest column here: '{close[0]}'" if close else ""
-
-
 def _required(table: pl.DataFrame, name: str, *, source: str) -> pl.Series:
     if name in table.columns:
         return table[name]
     raise CalotError(
-        f"{source}: column '{name}' is missing{_nearest(name, among=table.columns)}; "
-        f"needed are video, frame, {', '.join(LOGITS)} (or prob_<criterion>), {', '.join(LABELS)}"
+        f"{source}: column '{name}' is missing.{nearest_name(name, among=table.columns)} "
+        f"Needed are video, frame, {', '.join(LOGITS)} (or prob_<criterion>), {', '.join(LABELS)}"
     )
 
 

@@ -42,7 +42,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Scores:
+class EpochScores:
     """What an epoch ends with; written to metrics.csv under these names. `val_map` selects the best epoch."""
 
     val_map: float
@@ -67,7 +67,7 @@ class Fit:
     seed: int
     micro_batch: int | None
     epoch_batches: Callable[[int, int], Iterator[Batch]]
-    evaluate: Callable[[], Scores]
+    evaluate: Callable[[], EpochScores]
     save: Callable[[bool], None]
     report: Callable[[Progress, float], None]
     stop: Callable[[], bool]
@@ -141,7 +141,7 @@ def _require_finite(value: torch.Tensor, what: str, *, progress: Progress, part:
         )
 
 
-def _row(fit: Fit, progress: Progress, scores: Scores) -> dict[str, Any]:
+def _row(fit: Fit, progress: Progress, scores: EpochScores) -> dict[str, Any]:
     return {
         "stage": progress.stage + 1,
         "epoch": progress.epoch + 1,

@@ -17,8 +17,10 @@ from calot.types import Batch, Outputs
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(ABC):
-    """A mean over `units(batch)` things, so that an effective batch may be cut into parts i without changing its step:
-    loss = sum_i units_i / (sum_j units_j) * loss_i, term by term (`effective_loss` does it)."""
+    """A mean over `units(batch)` things, so that an effective batch may be cut into parts without changing its step.
+
+    loss = sum_i units_i / (sum_j units_j) * loss_i over parts i, term by term; `effective_loss` does it.
+    """
 
     @abstractmethod
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
@@ -35,7 +37,7 @@ class Loss(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class BCE(Loss):
-    """Binary cross-entropy, averaged over clips and criteria; `pos_weight` multiplies each criterion's positive term."""
+    """Binary cross-entropy, averaged over clips and criteria; `pos_weight` multiplies a criterion's positive term."""
 
     pos_weight: PerCriterion | None = None
 
