@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from calot.data.phantom import PhantomSpec
     from calot.progress import Ui
 
-_EXPERIMENTS = ("e02_frozen_probe", "e00_finetune")
+_EXPERIMENTS = (["e02_frozen_probe"], ["e00_finetune", "baseline=e02_frozen_probe"])
 _SEED = 42
 
 
@@ -33,10 +33,10 @@ def demo(
     _draw(data, videos=videos, ui=ui, first=out / "first_look.jpg")
     _statistics(data, figure=out / "data.png", ui=ui)
     folders = _train(data, results=results, ui=ui)
-    _compare(folders)
+    _compare(folders[::-1])
     from calot.report.page import write_report
 
-    page = write_report(results)
+    page = write_report(results, results=results)
     print(f"\nreport: {page.resolve()}   ({time.monotonic() - start:.0f} s in all)")
     print(f"next:\n  open {page}\n  calot metrics {folders[1]}/predictions/val.parquet")
     print(f"  calot evaluate {folders[1]} --split test --results {results}")
@@ -98,13 +98,13 @@ def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
     from calot.run.signals import stop_on_signal
 
     folders = []
-    for name in _EXPERIMENTS:
-        out = results / name / f"s{_SEED}"
-        (request,) = requests([name], data=data, out=out, results=results, scale="tiny", seeds=str(_SEED))
-        ui.say(f"\ntraining {name} at tiny scale")
+    for what in _EXPERIMENTS:
+        out = results / what[0] / f"s{_SEED}"
+        (request,) = requests(what, data=data, out=out, results=results, scale="tiny", seeds=str(_SEED))
+        ui.say(f"\ncalot train {' '.join(what)} --scale tiny")
         with stop_on_signal() as stopper:
             folders.append(train_run(request, ui=ui, stopper=stopper))
-        finish(out, ui=ui)
+        finish(out, ui=ui, results=results)
     return folders
 
 

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from calot.progress import Ui
     from calot.run.line import Request
+    from calot.statistics.predictions import Predictions
 
 Data = Annotated[Path, typer.Option(help="A data set's folder, in the Endoscapes layout.")]
 Results = Annotated[Path, typer.Option(help="Where runs go by default, and where the ledger lives.")]
@@ -38,7 +39,7 @@ def train(
         for request in (replace(r, resume=resume, overwrite=overwrite) for r in asked):
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
             folder = train_run(request, ui=ui, stopper=stopper)
-            finish(folder, ui=ui)
+            finish(folder, ui=ui, results=results)
     print(f"next: calot evaluate {asked[0].folder} --split test   (once; every opening of test is counted)")
 
 
@@ -70,18 +71,33 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
     return asked
 
 
-def finish(folder: Path, *, ui: Ui, split: str = "val") -> None:
-    """Pictures of the clips the page shows, then the page."""
+def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
+    """A line in the ledger, pictures of the clips the page shows, then the page."""
     from calot.report.page import write_report
     from calot.report.pictures import choose_clips, write_clip_strip
     from calot.run.line import clip_frames
     from calot.statistics.predictions import load_predictions
 
-    choices = choose_clips(load_predictions(folder / "predictions" / f"{split}.parquet"))
+    predictions = load_predictions(folder / "predictions" / f"{split}.parquet")
+    _enter(predictions, folder=folder, results=results, ui=ui)
+    choices = choose_clips(predictions)
     frames = clip_frames(folder, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
     for choice, images in zip(choices, frames, strict=True):
         write_clip_strip(images, folder / "figures" / "clips" / split / choice.file_name)
-    ui.say(f"report: {write_report(folder)}")
+    ui.say(f"report: {write_report(folder, results=results)}")
+
+
+def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> None:
+    """Enter predictions into the ledger; say so when another treatment gave the very same ones."""
+    from calot.statistics import ledger
+
+    facts = {"digest": predictions.digest, "fingerprint": predictions.fingerprint, "split": predictions.split}
+    twins = ledger.equal_predictions(results, digest=predictions.digest, fingerprint=predictions.fingerprint)
+    ledger.record(results, event=ledger.PREDICTED, run=str(folder), manifest_hash=predictions.manifest_hash, **facts)
+    for twin in twins:
+        ui.say(
+            f"INVALID: another treatment gave the very same predictions ({twin.facts.get('run')}): it took no effect"
+        )
 
 
 def evaluate(
@@ -109,7 +125,7 @@ def evaluate(
 
     root = data or Path(files.read_data(run)["root"])
     predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
-    finish(run, ui=ui, split=split)
+    finish(run, ui=ui, results=results, split=split)
     metrics(run / "predictions" / f"{split}.parquet", json=json)
 
 

@@ -126,10 +126,16 @@ def _data(data: OpenData) -> dict[str, Any]:
         "protocol": protocol.name,
         "causal": protocol.causal,
         "window": f"{data.experiment.clip.length} {protocol.window}",
-        "label_rule": type(data.experiment.label).__name__,
+        "label_rule": _in_words(data.experiment.label),
         "manifest_hash": data.manifest.hash,
         "splits": statistics.to_dict()["splits"],
     }
+
+
+def _in_words(component: Any) -> str:
+    """A component's own first sentence, to stand inside another."""
+    text = (type(component).__doc__ or type(component).__name__).split(".")[0]
+    return text[0].lower() + text[1:]
 
 
 def _model(experiment: Experiment, model: Classifier) -> dict[str, Any]:

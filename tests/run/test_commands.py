@@ -1,0 +1,111 @@
+"""The command line as a user meets it: in a process of its own, with exit codes and no stack traces."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = ("train.epochs=1", "train.batch=8", "compute.train_subset=8")
+
+
+def _calot(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from calot.cli.main import main; main()", *map(str, words)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with one run in `results/e02_frozen_probe/run_...`."""
+    home = tmp_path_factory.mktemp("home")
+    done = _calot("train", "e02_frozen_probe", *QUICK, "--data", phantom, "--scale", "tiny", "--seeds", "7", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "next: calot evaluate" in done.stdout
+    return home
+
+
+def _run(home: Path) -> Path:
+    (run,) = (home / "results" / "e02_frozen_probe").glob("run_*_s7")
+    return run
+
+
+def test_train_ends_with_predictions_a_report_and_a_line_in_the_ledger(trained: Path) -> None:
+    run = _run(trained)
+    assert (run / "report.html").stat().st_size > 10_000
+    assert list((run / "figures" / "clips" / "val").glob("*.jpg"))
+    (line,) = (trained / "results" / "ledger.jsonl").read_text().splitlines()
+    assert json.loads(line)["event"] == "predicted"
+
+
+def test_metrics_of_a_run_print_the_promised_json(trained: Path) -> None:
+    done = _calot("metrics", _run(trained) / "predictions" / "val.parquet", "--json", cwd=trained)
+    found = json.loads(done.stdout)
+    assert {"map", "ap", "brier", "videos", "frames"} <= set(found)
+    assert {"value", "low", "high"} <= set(found["map"])
+    assert all({"value", "low", "high", "prevalence"} <= set(v) for v in found["ap"].values())
+
+
+def test_every_opening_of_test_is_counted_and_printed(trained: Path) -> None:
+    for count in (1, 2):
+        done = _calot("evaluate", _run(trained), "--split", "test", cwd=trained)
+        assert done.returncode == 0, done.stderr
+        assert f"test opened for this data set: {count} time" in done.stderr
+    assert "Test has been opened 2 times" in (_run(trained) / "report.html").read_text()
+
+
+def test_test_is_not_opened_by_predict(trained: Path, phantom: Path) -> None:
+    done = _calot("predict", _run(trained), "--data", phantom, "--split", "test", cwd=trained)
+    assert (done.returncode, "evaluate RUN --split test" in done.stderr) == (2, True)
+
+
+def test_an_equal_result_of_another_treatment_is_called_invalid(trained: Path, phantom: Path) -> None:
+    """A weight of one is another declared treatment that changes nothing: the study's e06, planted again."""
+    change = ("loss.pos_weight=[1,1,1]", *QUICK)
+    words = ("train", "e02_frozen_probe", *change, "--data", phantom, "--scale", "tiny", "--seeds", "7")
+    done = _calot(*words, "--out", trained / "noop", cwd=trained)
+    assert "INVALID: another treatment gave equal predictions" in done.stderr
+    compared = _calot("compare", _run(trained), trained / "noop", cwd=trained)
+    assert (compared.returncode, "INVALID" in compared.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "e02_frozn", "--data", "."), 'Did you mean "e02_frozen_probe"'),
+        (("train", "--data", ".", "train.lr=1"), "name at least one experiment"),
+        (("train", "e02_frozen_probe", "--data", "nowhere", "--scale", "tiny"), "nowhere"),
+        (("train", "e02_frozen_probe", "--data", ".", "--scale", "huge"), "there are full and tiny"),
+        (("train", "e02_frozen_probe", "--data", ".", "--seeds", "a"), "--seeds"),
+        (("train", "e02_frozen_probe", "lr=1", "--data", "."), "unknown key 'lr'"),
+        (("metrics", "nowhere.parquet"), "nowhere.parquet"),
+        (("evaluate", "nowhere"), "nowhere"),
+        (("report", "nowhere"), "nowhere"),
+        (("data", "stats", "nowhere"), "nowhere"),
+        (("data", "stats", ".", "--protocol", "keyframe"), 'Did you mean "keyframes"'),
+        (("experiments", "show", "e3"), "no experiment 'e3'"),
+    ],
+)
+def test_bad_input_is_one_clear_message_and_exit_code_2(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    done = _calot(*words, cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert message in done.stderr
+
+
+def test_full_size_without_weights_names_both_remedies(phantom: Path, tmp_path: Path) -> None:
+    done = _calot("train", "e02_frozen_probe", "--data", phantom, cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "backbone.weights=FOLDER" in done.stderr
+    assert "--scale tiny" in done.stderr
+
+
+def test_statistics_of_a_folder_of_tables_alone(phantom: Path, tmp_path: Path) -> None:
+    for path in (phantom / "all_metadata.csv", *phantom.glob("*_vids.txt")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    done = _calot("data", "stats", ".", "--protocol", "all-frames", "--json", cwd=tmp_path)
+    splits = json.loads(done.stdout)["splits"]
+    expected = {"frames", "keyframes", "videos", "positives", "negative_per_positive", "all_negative", "all_positive"}
+    assert set(splits) == {"train", "val", "test"}
+    assert all(expected <= set(s) for s in splits.values())
