@@ -1,20 +1,45 @@
-"""The command line as a user meets it: in a process of its own, with exit codes and no stack traces."""
+"""The command line as a user meets it: exit codes, messages, no stack traces."""
 
+import contextlib
+import io
 import json
 import os
-import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from calot.cli.main import main
 
 QUICK = ("train.epochs=1", "train.batch=8", "compute.train_subset=8")
 
 
-def _calot(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from calot.cli.main import main; main()", *map(str, words)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def _calot(*words: str | Path, cwd: Path) -> Done:
+    """Run `calot WORDS` in `cwd`, in this process: importing torch anew would take most of the time."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        patch.object(sys, "argv", ["calot", *map(str, words)]),
+        patch.dict(os.environ, {"COLUMNS": "200"}),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +91,7 @@ def test_an_equal_result_of_another_treatment_is_called_invalid(trained: Path, p
     change = ("loss.pos_weight=[1,1,1]", *QUICK)
     words = ("train", "e02_frozen_probe", *change, "--data", phantom, "--scale", "tiny", "--seeds", "7")
     done = _calot(*words, "--out", trained / "noop", cwd=trained)
-    assert "INVALID: another treatment gave equal predictions" in done.stderr
+    assert "INVALID: another treatment gave the very same predictions" in done.stderr
     compared = _calot("compare", _run(trained), trained / "noop", cwd=trained)
     assert (compared.returncode, "INVALID" in compared.stdout) == (1, True)
 
