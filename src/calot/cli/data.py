@@ -103,13 +103,17 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
     mean_frames: Annotated[float, typer.Option(help="Mean length of a video in 1-fps frames.")] = 305.8,
     workers: Annotated[int, typer.Option(help="Processes that draw.")] = 1,
+    invisible: Annotated[str | None, typer.Option(help="A criterion whose anatomy is not drawn.")] = None,
+    shortcut: Annotated[str | None, typer.Option(help="A criterion that a marker gives away, in train only.")] = None,
+    biased_rater: Annotated[int | None, typer.Option(help="1, 2 or 3: a rater who says yes too soon.")] = None,
     json: AsJson = False,
 ) -> None:
     """Draw procedural operations in the Endoscapes layout. Scores on them mean nothing clinically."""
     from calot.data.phantom import PhantomSpec, generate
     from calot.progress import Ui
 
-    spec = PhantomSpec(videos=videos, seed=seed, mean_frames=mean_frames)
+    knobs: dict[str, Any] = {"invisible": invisible, "shortcut": shortcut, "biased_rater": biased_rater}
+    spec = PhantomSpec(videos=videos, seed=seed, mean_frames=mean_frames, **knobs)
     with Ui().task("phantom") as advance:
         made = generate(out, spec=spec, workers=workers, progress=advance)
     if json:
