@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from calot.criteria import CRITERIA
+from calot.data.dataset import EpochIndices
 from calot.errors import CalotError, Stopped
 from calot.experiment import scaled
 from calot.experiments import find
@@ -178,8 +179,13 @@ def test_an_epochs_remainder_is_a_step_of_its_own(phantom: Path, tmp_path: Path)
 
 def test_a_positive_weight_shows_another_loss_on_the_same_batch(phantom: Path, tmp_path: Path) -> None:
     e02, e06 = (_session(phantom, tmp_path, name=n) for n in ("e02_frozen_probe", "e06_c2_weighted"))
-    batch = next(iter(e02._batches(e02.request.experiment.train, epoch=0, start=0)))
-    assert batch.labels[:, 1].any(), "the batch must hold a positive triangle, or the weight has nothing to weigh"
+    labels = e02.train_set.table.labels[:, 1]
+    chosen = [
+        *np.flatnonzero(labels == 1)[:4],
+        *np.flatnonzero(labels == 0)[:4],
+    ]  # without a positive, nothing to weigh
+    assert labels[chosen].any()
+    batch = e02.train_set[EpochIndices(epoch=0, indices=tuple(int(i) for i in chosen))]
     from calot.data.transforms import normalise
 
     losses = []

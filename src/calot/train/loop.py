@@ -135,7 +135,7 @@ def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
 def _require_finite(value: torch.Tensor, what: str, *, progress: Progress, part: Batch) -> None:
     if not torch.isfinite(value):
         raise CalotError(
-            f"non-finite {what} ({float(value)}) in stage {progress.stage + 1}, epoch {progress.epoch + 1}, "
+            f"non-finite {what} ({float(value.detach())}) in stage {progress.stage + 1}, epoch {progress.epoch + 1}, "
             f"batch {progress.batch + 1}; clips {part.index.tolist()[:8]} of the training table. "
             "The run is stopped; its last checkpoint is intact. Lower train.lr, or use compute.precision=fp32."
         )
