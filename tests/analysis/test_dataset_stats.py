@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from calot.analysis.dataset_stats import cohen_kappa, dataset_statistics, draw, fleiss_kappa, tables
+from calot.analysis.dataset_stats import dataset_statistics, draw, tables
 from calot.criteria import CRITERIA
 from calot.data.clips import AllFrames, Keyframes
 from calot.data.manifest import RATERS, Manifest
+from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 
 # Votes of three raters for (two structures, hepatocystic triangle, cystic plate), a keyframe each.
 KEYFRAMES = {

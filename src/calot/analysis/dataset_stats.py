@@ -14,6 +14,7 @@ from rich.table import Table
 from calot.criteria import CRITERIA, label
 from calot.data.clips import Protocol
 from calot.data.manifest import RATERS, Manifest
+from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 
 PHANTOM_NOTE = "synthetic, says nothing clinical"
 
@@ -170,23 +171,6 @@ def _rater_agreement(votes: NDArray[np.int8]) -> RaterAgreement | None:
         leave_one_rater_out=left_out,
         leave_one_rater_out_map=float(np.mean(known)) if len(known) == len(precisions) else None,
     )
-
-
-def cohen_kappa(one: NDArray[np.float64], other: NDArray[np.float64], /) -> float | None:
-    """(observed - chance) / (1 - chance) agreement of two raters' 0/1 votes; None where chance agreement is total."""
-    observed = float((one == other).mean())
-    chance = float(one.mean() * other.mean() + (1 - one.mean()) * (1 - other.mean()))
-    return (observed - chance) / (1 - chance) if chance < 1 else None
-
-
-def fleiss_kappa(votes: NDArray[np.float64]) -> float | None:
-    """Agreement of all raters beyond chance (Fleiss 1971), from 0/1 votes `(frame, rater)`."""
-    raters = votes.shape[1]
-    yes = votes.sum(axis=1)
-    observed = float(((yes * (yes - 1) + (raters - yes) * (raters - yes - 1)) / (raters * (raters - 1))).mean())
-    share = float(votes.mean())
-    chance = share**2 + (1 - share) ** 2
-    return (observed - chance) / (1 - chance) if chance < 1 else None
 
 
 def _left_out(votes: NDArray[np.float64], *, rater: int) -> dict[str, float | None]:

@@ -134,7 +134,6 @@ def predict(
     data: Data,
     split: Annotated[str, typer.Option(help="The split to score.")] = "val",
     out: Annotated[Path | None, typer.Option(help="Where the table goes; by default into the run's folder.")] = None,
-    results: Results = Path("results"),
 ) -> None:
     """Write a run's predictions for any data set in the Endoscapes layout."""
     from calot.errors import CalotError

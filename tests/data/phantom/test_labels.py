@@ -14,8 +14,9 @@ from calot.data.phantom import PhantomSpec, simulate_labels
 from calot.data.phantom.audit import label_rows
 from calot.data.phantom.plan import split_sizes
 from calot.data.phantom.raters import fills
-from calot.data.phantom.statistics import REAL, cohen, describe_votes, fleiss
+from calot.data.phantom.statistics import REAL, describe_votes
 from calot.errors import CalotError
+from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +85,8 @@ def test_the_biased_rater_alone_changes_and_says_yes_more_often():
 
 def test_kappas_of_known_votes():
     same = np.array([[1, 1, 1], [0, 0, 0], [1, 1, 1], [0, 0, 0]], dtype=np.int8)
-    assert fleiss(same) == pytest.approx(1.0)
-    assert cohen(np.array([1, 1, 0, 0], np.int8), np.array([1, 0, 1, 0], np.int8)) == pytest.approx(0.0)
+    assert fleiss_kappa(same) == pytest.approx(1.0)
+    assert cohen_kappa(np.array([1, 1, 0, 0], np.int8), np.array([1, 0, 1, 0], np.int8)) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from calot.statistics.agreement import cohen_kappa, fleiss_kappa
+
 LETTERS = ("C1", "C2", "C3")
 REAL_VIDEOS, REAL_KEYFRAMES = 120, 58  # and keyframes a video, on average
 PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -59,22 +61,6 @@ REAL: dict[str, Band] = {
 Votes = NDArray[np.int8]
 
 
-def cohen(a: NDArray[np.int8], b: NDArray[np.int8]) -> float:
-    """Cohen's kappa of two raters' 0/1 votes; 0 where both always say the same one thing."""
-    seen = float((a == b).mean())
-    chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean()))
-    return (seen - chance) / (1 - chance) if chance < 1 else 0.0
-
-
-def fleiss(votes: Votes) -> float:
-    """Fleiss' kappa of n x 3 votes."""
-    yes = votes.sum(axis=1).astype(float)
-    agree = (yes * (yes - 1) + (3 - yes) * (2 - yes)) / 6
-    share = yes.mean() / 3
-    chance = share**2 + (1 - share) ** 2
-    return float((agree.mean() - chance) / (1 - chance)) if chance < 1 else 0.0
-
-
 def _steps(majority: Sequence[NDArray[np.int8]], *, k: int, start: int) -> float:
     """Share of keyframes at `start` (0 or 1) whose next keyframe differs."""
     before = np.concatenate([m[:-1, k] for m in majority])
@@ -102,10 +88,12 @@ def describe_votes(votes: Sequence[Votes]) -> dict[str, float]:
         found[f"prevalence {letter}"] = float(labels[:, k].mean())
         found[f"rise per keyframe {letter}"] = _steps(majority, k=k, start=0)
         found[f"fall per keyframe {letter}"] = _steps(majority, k=k, start=1)
-        found[f"Fleiss kappa {letter}"] = fleiss(all_votes[:, :, k])
+        found[f"Fleiss kappa {letter}"] = fleiss_kappa(all_votes[:, :, k]) or 0.0
         found[f"videos with {letter}"] = float(ever[:, k].mean())
         for a, b in PAIRS:
-            found[f"Cohen kappa {letter} raters {a + 1}, {b + 1}"] = cohen(all_votes[:, a, k], all_votes[:, b, k])
+            found[f"Cohen kappa {letter} raters {a + 1}, {b + 1}"] = (
+                cohen_kappa(all_votes[:, a, k], all_votes[:, b, k]) or 0.0
+            )
     for a, b in PAIRS:
         found[f"correlation {LETTERS[a]}, {LETTERS[b]}"] = _correlation(labels[:, a], labels[:, b])
     return {name: found[name] for name in REAL}
