@@ -6,8 +6,6 @@ Everything that trains or scores starts from a manifest, and every result shows 
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError, nearest_name
+from calot.writing import whole_file
 
 SPLITS = ("train", "val", "test")
 RATERS = (1, 2, 3)
@@ -131,13 +130,8 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write as parquet: whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            self.table.write_parquet(part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(path) as part, part.open("wb") as stream:
+            self.table.write_parquet(stream)
 
     @classmethod
     def load(cls, path: Path) -> Manifest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from calot.errors import CalotError
 from calot.report.run_folder import find_runs, read_run
 from calot.report.run_page import run_context
 from calot.report.runs_page import runs_context
+from calot.writing import write_text
 
 NAME = "report.html"
 
@@ -53,8 +53,4 @@ def render(template: str, *, context: dict[str, Any]) -> str:
 
 def _write(folder: Path, *, template: str, context: dict[str, Any]) -> Path:
     """Whole or not at all: a reader never meets half a page."""
-    text = render(template, context=context)
-    path, part = folder / NAME, folder / f".{NAME}.{os.getpid()}.part"
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
-    return path
+    return write_text(folder / NAME, render(template, context=context))

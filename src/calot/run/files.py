@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -22,10 +21,11 @@ from calot.experiments import find
 from calot.models.classifier import Classifier
 from calot.models.vjepa2 import RANDOM
 from calot.progress import Ui
-from calot.run.environment import code_hash, describe, write_json
+from calot.run.environment import code_hash, describe
 from calot.run.opened import OpenData
 from calot.train.loop import Progress
 from calot.train.stage import Stage
+from calot.writing import whole_file, write_json
 
 if TYPE_CHECKING:
     from calot.run.line import Request
@@ -34,11 +34,6 @@ _COLUMNS = (
     *("stage", "epoch", "step", "lr", "train_loss", "train_clean_loss", "train_clean_map", "val_loss", "val_map"),
     *(f"val_ap_{c}" for c in CRITERIA),
 )
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether anything was ever saved here."""
-    return any(folder.with_name(folder.name + end).exists() for end in ("", ".new", ".old"))
 
 
 def claim(request: Request) -> None:
@@ -177,12 +172,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     """metrics.csv, whole or not at all. An undefined value is an empty cell."""
-    new = path.with_name(path.name + ".new")
-    with new.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows([{k: "" if v is None else v for k, v in row.items()} for row in rows])
-    os.replace(new, path)
 
 
 @dataclass

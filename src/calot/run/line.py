@@ -127,7 +127,7 @@ class _Session:
 
     def train(self) -> None:
         """Every stage, each from the best of the one before."""
-        found = checkpoint.load(self._last) if self.request.resume and files.has_checkpoint(self._last) else None
+        found = checkpoint.load(self._last) if self.request.resume and checkpoint.exists(self._last) else None
         if found is not None:
             self.progress = Progress(**found.progress)
             self.ui.say(f"resuming at stage {self.progress.stage + 1}, epoch {self.progress.epoch + 1}")

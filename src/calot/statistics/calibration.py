@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
+from calot.writing import write_json
 
 Array = NDArray[np.float64]
 BINS = 15
@@ -58,10 +58,7 @@ class Thresholds:
 
     def write(self, path: Path) -> Path:
         """Store as JSON, at once or not at all."""
-        temporary = Path(f"{path}.{os.getpid()}.part")
-        temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-        return Path(path)
+        return write_json(Path(path), asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Thresholds:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
-import tempfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.statistics.schema import LABELS, LOGITS, PROBABILITIES, SOFT, UNKNOWN, canonical
+from calot.writing import whole_file
 
 FINGERPRINT_KEY = "calot.fingerprint"
 MANIFEST_KEY = "calot.manifest_hash"
@@ -113,20 +112,10 @@ class Predictions:
 
     def write(self, path: Path) -> Path:
         """Write parquet at once or not at all: a temporary file beside it, flushed, then moved over."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                metadata = {FINGERPRINT_KEY: self.fingerprint, MANIFEST_KEY: self.manifest_hash}
-                self.frame.write_parquet(stream, metadata=metadata)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        return path
+        metadata = {FINGERPRINT_KEY: self.fingerprint, MANIFEST_KEY: self.manifest_hash}
+        with whole_file(Path(path)) as part, part.open("wb") as stream:  # a stream: polars hides the cause of a failure
+            self.frame.write_parquet(stream, metadata=metadata)
+        return Path(path)
 
 
 def same_rows(a: Predictions, b: Predictions) -> str | None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from calot.errors import CalotError
+from calot.writing import sync
 
 MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors", "state.json", "manifest.json"
 
@@ -66,11 +67,16 @@ def save(
     files = sorted(p for p in new.iterdir())
     (new / MANIFEST).write_text(json.dumps({p.name: _sha256(p) for p in files}, indent=1))
     for path in new.iterdir():
-        _sync(path)
+        sync(path)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
     os.replace(new, folder)
+
+
+def exists(folder: Path) -> bool:
+    """Whether anything was ever saved here."""
+    return any(folder.with_name(folder.name + end).exists() for end in ("", ".new", ".old"))
 
 
 def load(folder: Path) -> Checkpoint:
@@ -113,8 +119,3 @@ def _read(folder: Path) -> Checkpoint:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
