@@ -1,6 +1,7 @@
 """What travels along the line: `Batch -> Tokens -> Outputs`, and the letters of their shapes.
 
-Letters: `b` clip, `t` frame, `c h w` image, `n` token, `d` width, `k` criterion (order of `calot.criteria.CRITERIA`).
+Letters: `b` clip, `t` frame, `c h w` image, `n` token, `d` width, `k` criterion (order of `calot.criteria.CRITERIA`),
+`s` mask class, `m` mask layer.
 """
 
 from __future__ import annotations
@@ -9,8 +10,33 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
+
+#: Side of a mask, in mask pixels a token: the segmentation decoder's output.
+MASK_PIXELS = 4
+
+#: Mask pixels that no term may use.
+IGNORED = 255
+
+
+@dataclass(frozen=True)
+class Masks:
+    """True masks of clips, at `MASK_PIXELS` pixels a token: one layer a clip, two once clips are mixed.
+
+    `values` are training classes (0 background, 1 cystic plate, 2 triangle, 3 artery, 4 duct, 255 ignored); `weight`
+    is a layer's share in the loss, 0 where a clip has no mask (all its pixels are then 255); `place` says which of
+    the clip's frames a layer belongs to (the labelled one's where there is none).
+    """
+
+    values: UInt8[Tensor, "b m h w"]
+    weight: Float[Tensor, "b m"]
+    place: Int[Tensor, "b m"]
+
+    @property
+    def complete(self) -> Bool[Tensor, " b"]:
+        """Clips of which every layer has a mask."""
+        return (self.weight > 0).all(dim=1)
 
 
 @dataclass(frozen=True)
@@ -19,13 +45,14 @@ class Batch:
 
     `video` is uint8 as stored, or float once normalised. `labels` is the training target under the label rule
     (the majority of raters outside training); `soft` the rater mean of the labelled frame; `index` each clip's
-    place in its `ClipTable`, so that an error or a receipt can name it.
+    place in its `ClipTable`, so that an error or a receipt can name it. `masks` are there where they were asked for.
     """
 
     video: Shaped[Tensor, "b t c h w"]
     labels: Float[Tensor, "b k"]
     soft: Float[Tensor, "b k"]
     index: Int[Tensor, " b"]
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return self.video.shape[0]
@@ -41,7 +68,9 @@ class Batch:
         return self._map(lambda x: x.pin_memory())
 
     def _map(self, fn: Any) -> Batch:
-        changed = {k: fn(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        changed: dict[str, Any] = {k: fn(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        if self.masks is not None:
+            changed["masks"] = Masks(**{k: fn(v) for k, v in vars(self.masks).items()})
         return replace(self, **changed)
 
 
