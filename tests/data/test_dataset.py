@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from calot.data.dataset import ClipDataset, EpochIndices, batches
 from calot.data.endoscapes import read_endoscapes
 from calot.data.geometry import Squash
 from calot.data.store import open_store
-from calot.data.transforms import HorizontalFlip
 from calot.errors import CalotError
 from calot.types import Batch
 
@@ -34,12 +33,12 @@ def of_split(root: Path, *, split: str) -> ClipDataset:
         manifest, split=split, protocol=AllFrames(), rule=ClipRule(length=4), label_rule=MajorityLabel(), training=True
     )
     store = open_store(root, manifest.split(split), geometry=Squash(), size=16)
-    return ClipDataset(table, store, augment=(HorizontalFlip(),), seed=5)
+    return ClipDataset(table, store)
 
 
 def equal(one: list[Batch], other: list[Batch]) -> bool:
-    pairs = zip(one, other, strict=True)
-    return all(torch.equal(vars(a)[name], vars(b)[name]) for a, b in pairs for name in vars(a))
+    names = ("video", "labels", "soft", "index")
+    return all(torch.equal(vars(a)[n], vars(b)[n]) for a, b in zip(one, other, strict=True) for n in names)
 
 
 def epoch(dataset: ClipDataset, *, number: int = 0, batch_size: int = 5, **more: object) -> list[Batch]:
@@ -47,8 +46,7 @@ def epoch(dataset: ClipDataset, *, number: int = 0, batch_size: int = 5, **more:
 
 
 def test_a_batch_holds_the_clips_asked_for_with_their_labels(dataset: ClipDataset) -> None:
-    plain = replace(dataset, augment=())
-    batch = plain[EpochIndices(epoch=0, indices=(7, 2))]
+    batch = dataset[EpochIndices(epoch=0, indices=(7, 2))]
     assert batch.video.shape == (2, 4, 3, 16, 16)
     assert batch.video.dtype == torch.uint8
     assert (batch.video[1].numpy() == dataset.store.read(dataset.table.frames[2])).all()
@@ -65,7 +63,7 @@ def test_an_epoch_yields_every_clip_once_in_order_with_the_last_partial_batch(da
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 4])
-def test_draws_and_batches_do_not_depend_on_the_workers(dataset: ClipDataset, workers: int) -> None:
+def test_batches_do_not_depend_on_the_workers(dataset: ClipDataset, workers: int) -> None:
     assert equal(epoch(dataset), epoch(dataset, workers=workers))
 
 
@@ -74,63 +72,21 @@ def test_spawned_workers_as_on_windows_yield_the_same(dataset: ClipDataset) -> N
     assert equal(epoch(dataset), epoch(dataset, workers=1, start_method="spawn"))
 
 
-def test_draws_do_not_depend_on_the_batch_size(dataset: ClipDataset) -> None:
-    whole = torch.cat([b.video for b in epoch(dataset, batch_size=5)])
-    assert torch.equal(whole, torch.cat([b.video for b in epoch(dataset, batch_size=7)]))
-
-
 def test_a_resumed_epoch_goes_on_with_the_same_batches(dataset: ClipDataset) -> None:
     assert equal(epoch(dataset, first=3), epoch(dataset)[3:])
     assert epoch(dataset, first=5) == []
 
 
-def test_another_epoch_and_another_seed_draw_anew(dataset: ClipDataset) -> None:
-    first = epoch(dataset)
-    assert not equal(first, epoch(dataset, number=1))
-    assert not equal(first, epoch(replace(dataset, seed=6)))
-    assert equal(first, epoch(dataset))
+class CountThreads(ClipDataset):
+    """Says in `soft` how many threads the process that reads has."""
 
-
-def test_a_clip_drawn_many_times_in_an_epoch_is_augmented_each_time(dataset: ClipDataset) -> None:
-    video = dataset[EpochIndices(epoch=0, indices=(3,) * 40)].video
-    flipped = sum(not torch.equal(clip, video[0]) for clip in video)
-    assert 8 < flipped < 32
-
-
-@dataclass(frozen=True)
-class Brighten:
-    """A second component that draws, too."""
-
-    def __call__(self, batch: Batch, *, rngs: list[np.random.Generator]) -> Batch:
-        more = torch.tensor([int(rng.integers(1, 5)) for rng in rngs], dtype=torch.uint8)
-        return replace(batch, video=batch.video // 2 + more.view(-1, 1, 1, 1, 1))
-
-
-def test_one_components_draws_do_not_depend_on_another(dataset: ClipDataset) -> None:
-    request = EpochIndices(epoch=2, indices=tuple(range(24)))
-    both = replace(dataset, augment=(Brighten(), HorizontalFlip()))[request].video
-    bright = replace(dataset, augment=(Brighten(),))[request].video
-    plain = replace(dataset, augment=())[request].video
-    flipped = [not torch.equal(clip, was) for clip, was in zip(dataset[request].video, plain, strict=True)]
-    assert 4 < sum(flipped) < 20
-    for clip, was, flip in zip(both, bright, flipped, strict=True):
-        assert torch.equal(clip, was.flip(-1) if flip else was)
-
-
-def test_two_components_of_one_class_draw_apart(dataset: ClipDataset) -> None:
-    request = EpochIndices(epoch=2, indices=tuple(range(24)))
-    twice = replace(dataset, augment=(HorizontalFlip(), HorizontalFlip()))[request].video
-    plain = replace(dataset, augment=())[request].video
-    assert not torch.equal(twice, plain)  # drawing alike, the second would undo the first everywhere
+    def __getitem__(self, request: EpochIndices) -> Batch:
+        batch = super().__getitem__(request)
+        return replace(batch, soft=torch.full_like(batch.soft, torch.get_num_threads()))
 
 
 def test_workers_take_one_thread_each(dataset: ClipDataset) -> None:
-    @dataclass(frozen=True)
-    class CountThreads:
-        def __call__(self, batch: Batch, *, rngs: list[np.random.Generator]) -> Batch:
-            return replace(batch, soft=torch.full_like(batch.soft, torch.get_num_threads()))
-
-    counted = epoch(replace(dataset, augment=(CountThreads(),)), workers=1)
+    counted = epoch(CountThreads(dataset.table, dataset.store), workers=1)
     assert {float(b.soft.max()) for b in counted} == {1.0}
 
 

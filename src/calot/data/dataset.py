@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from calot.data.clips import ClipTable
 from calot.data.store import FrameStore
-from calot.data.transforms import Augmentation
 from calot.errors import CalotError
 from calot.types import Batch
 
@@ -29,16 +27,10 @@ class EpochIndices:
 
 @dataclass(frozen=True, eq=False)
 class ClipDataset(Dataset[Batch]):
-    """Clips read from the store and augmented.
-
-    Each draw comes from (seed, epoch, place in the order, clip, component): neither the number of workers, nor the
-    batch size, nor another component changes it, and a clip drawn twice in an epoch is augmented twice.
-    """
+    """Clips as the store holds them; `preparation.Preparation` augments them where they are trained on."""
 
     table: ClipTable
     store: FrameStore
-    augment: tuple[Augmentation, ...] = ()
-    seed: int = 0
 
     def __post_init__(self) -> None:
         last = int(self.table.frames.max(initial=-1))
@@ -53,19 +45,12 @@ class ClipDataset(Dataset[Batch]):
 
     def __getitem__(self, request: EpochIndices) -> Batch:
         index = np.asarray(request.indices, dtype=np.int64)
-        batch = Batch(
+        return Batch(
             video=torch.from_numpy(self.store.read(self.table.frames[index])),
             labels=torch.from_numpy(self.table.labels[index]),
             soft=torch.from_numpy(self.table.soft[index]),
             index=torch.from_numpy(index),
         )
-        kinds = [type(component).__name__ for component in self.augment]
-        for number, component in enumerate(self.augment):
-            name = zlib.crc32(f"{kinds[number]} {kinds[:number].count(kinds[number])}".encode())
-            draws = enumerate(request.indices, start=request.start)
-            rngs = [np.random.default_rng([self.seed, request.epoch, place, i, name]) for place, i in draws]
-            batch = component(batch, rngs=rngs)
-        return batch
 
 
 @dataclass(frozen=True)
@@ -118,5 +103,5 @@ def batches(
 
 
 def _one_thread(worker: int) -> None:
-    """Workers copy and flip; more threads than one each would only take the cores from one another."""
+    """Workers copy; more threads than one each would only take the cores from one another."""
     torch.set_num_threads(1)

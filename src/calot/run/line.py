@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
+from calot.data.preparation import Preparation
 from calot.errors import CalotError
 from calot.evaluation.predict import predictions_table, score
 from calot.experiment import Experiment
@@ -107,7 +108,7 @@ class _Session:
             stopper=stopper,
             accelerator=accelerator,
             model=accelerator.prepare_model(model),
-            train_set=ClipDataset(train_table, data.store("train"), augment=experiment.augment, seed=seed),
+            train_set=ClipDataset(train_table, data.store("train")),
             clean_set=ClipDataset(data.clips("train", training=False), data.store("train")),
             val_set=ClipDataset(data.clips("val", training=False), data.store("val")),
             progress=Progress(),
@@ -180,7 +181,7 @@ class _Session:
     def _batches(self, stage: Stage, *, epoch: int, start: int) -> Iterator[Batch]:
         rng = np.random.default_rng([self.request.seed, self.progress.stage, epoch])
         order = self.request.experiment.sampler.order(self.train_set.table.labels, rng=rng)
-        return batches(
+        loaded = batches(
             self.train_set,
             order=order,
             epoch=epoch,
@@ -189,6 +190,11 @@ class _Session:
             workers=self.request.experiment.compute.workers,
             pin=self.accelerator.device.type == "cuda",
         )
+        prepare = Preparation(augment=self.request.experiment.augment, seed=self.request.seed)
+        for number, batch in enumerate(loaded, start=start):
+            on_device = batch.to(self.accelerator.device)
+            place = number * stage.batch
+            yield prepare(on_device, stage=self.progress.stage, epoch=epoch, start=place).batch
 
     def _evaluate(self) -> EpochScores:
         """Validation, and a clean pass in evaluation mode over a fixed subset of the training clips."""
