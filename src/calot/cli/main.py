@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from calot.cli import data, demo, experiments, report, statistics, train
+from calot.cli import data, demo, doctor, experiments, report, statistics, train
 from calot.errors import CalotError, Stopped
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(demo.demo)
+app.command()(doctor.doctor)
 app.add_typer(data.app, name="data", help="Data sets: phantom, statistics, frame store.")
 app.add_typer(experiments.app, name="experiments", help="The experiments: list, show, diff.")
 app.command()(train.train)

@@ -33,15 +33,34 @@ def find_weights(weights: str) -> Path:
     return _from_hub(weights)
 
 
+def local_weights(weights: str) -> Path | None:
+    """Weights that are on this machine (a folder, an official file, the hub's cache), or None; asks no network."""
+    if weights.endswith((".pt", ".pth")):
+        return Path(weights) if Path(weights).is_file() else None
+    if Path(weights).is_dir() or weights.count("/") != 1 or weights.startswith((".", "/", "~")):
+        return find_weights(weights)
+    return _cached(weights)
+
+
+def _cached(weights: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(weights, allow_patterns=_FILES, local_files_only=True))
+    except Exception:  # not cached: every cause ends in the same question, whether the hub answers
+        return None
+    whole = (folder / "config.json").is_file() and list(folder.glob("*.safetensors"))
+    return folder if whole else None  # a download that was cut short leaves a folder, too
+
+
 def _from_hub(weights: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    try:
-        return Path(snapshot_download(weights, allow_patterns=_FILES, local_files_only=True))
-    except Exception:  # not cached: every cause ends in the same question, whether the hub answers
-        if HF_HUB_OFFLINE:
-            raise CalotError(_unreachable(weights, "HF_HUB_OFFLINE is set")) from None
+    if (cached := _cached(weights)) is not None:
+        return cached
+    if HF_HUB_OFFLINE:
+        raise CalotError(_unreachable(weights, "HF_HUB_OFFLINE is set"))
     try:
         HfApi().model_info(weights, timeout=_HUB_TIMEOUT_S)
         return Path(snapshot_download(weights, allow_patterns=_FILES))

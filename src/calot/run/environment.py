@@ -35,7 +35,7 @@ def describe(*, precision: str, device: str, started: str) -> dict[str, Any]:
         "calot": calot.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
@@ -68,7 +68,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The processor as its maker names it, where the system tells."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
