@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from calot.cli import data, demo, doctor, experiments, report, statistics, train
+from calot.cli import bench, data, demo, doctor, experiments, report, statistics, train
 from calot.errors import CalotError, Stopped
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command()(train.predict)
 app.command()(statistics.metrics)
 app.command()(statistics.compare)
 app.command()(report.report)
+app.add_typer(bench.app, name="bench", help="Speed, each part beside the naive way, exactness first.")
 
 
 def main() -> None:
