@@ -17,13 +17,14 @@ from calot.data.geometry import Squash
 from calot.data.store import PIXELS, FrameStore, open_store
 
 TARGET = 200.0
-CHECKED = 24
 BATCH = 16
 #: A read counts as cold when at least this share of the bytes came from the disk.
 COLD_SHARE = 0.9
 
 
-def bench_loader(*, data: Path | None = None, frames: int = 320, naive_clips: int = 8, repeats: int = 5) -> Outcome:
+def bench_loader(
+    *, data: Path | None = None, frames: int = 320, checked: int = 24, naive_clips: int = 8, repeats: int = 5
+) -> Outcome:
     """An epoch of clips in random order, the store's file in the page cache; a cold figure stands beside it."""
     with footage(data, frames=frames) as seen:
         store = open_store(seen.root, seen.manifest, geometry=Squash(), size=SIZE, cache=seen.scratch / "store")
@@ -43,7 +44,7 @@ def bench_loader(*, data: Path | None = None, frames: int = 320, naive_clips: in
                 our_way="rows of the memory-mapped frame store, into a reused buffer",
                 target=TARGET,
                 repeats=repeats,
-                checks=lambda: (_pixels(seen, store=store, chosen=order[:CHECKED]),),
+                checks=lambda: (_pixels(seen, store=store, chosen=order[:checked]),),
                 naive=lambda: [seen.open_clip(index) for index in timed],
                 ours=read,
                 naive_share=len(timed) / len(order),

@@ -32,7 +32,7 @@ def loader(data: Data = None, frames: Frames = 320, quick: Quick = False, json: 
     """Clips from the frame store against opening JPEGs (at least 200x, equal to the bit)."""
     from calot.bench.loader import bench_loader
 
-    small = {"frames": 54, "naive_clips": 1, "repeats": 2} if quick else {"frames": frames}
+    small = {"frames": 54, "checked": 4, "naive_clips": 1, "repeats": 2} if quick else {"frames": frames}
     _show(bench_loader(data=data, **small), json=json, quick=quick)
 
 
