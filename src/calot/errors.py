@@ -13,6 +13,9 @@ class CalotError(Exception):
 class Stopped(Exception):
     """A signal asked the run to end; it saved itself and can be resumed. Exit code 75."""
 
+    def __init__(self) -> None:
+        super().__init__("stopped by a signal; the run is saved and goes on with --resume")
+
 
 def first_line(error: BaseException) -> str:
     """An error's first line for a message of our own, or its kind where it says nothing."""

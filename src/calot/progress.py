@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calot.writing import clear_disk_errors
+
 #: Called with what is done and what there is to do.
 Advance = Callable[[int, int], None]
 
@@ -26,7 +28,7 @@ class Ui:
         """One line, also to the log file when there is one, there with the time."""
         print(text, file=sys.stderr, flush=True)
         if self.log is not None:
-            with self.log.open("a", encoding="utf-8") as file:
+            with clear_disk_errors(self.log), self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from typing import Any
 
 from calot.errors import CalotError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+#: The disk, a user's share of it, or the largest file allowed is used up; 112 is Windows' own number for the first.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC), 112 if os.name == "nt" else errno.ENOSPC}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
@@ -30,6 +33,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield part
             sync(part)
             os.replace(part, path)
+            sync_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
 
@@ -39,14 +43,29 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write below `path` into a message with a remedy."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise CalotError(
-                f"{path}: the disk is full; what stood there before is intact. Free space, then run the same again."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise CalotError(f"{path}: cannot be written ({error.strerror}). Choose a folder you may write.") from error
-        raise
+    except Exception as error:
+        message = disk_message(error, path=path)
+        if message is None:
+            raise
+        raise CalotError(message) from error
+
+
+def disk_message(error: BaseException, *, path: Path | str | None = None) -> str | None:
+    """What to tell a person of an error that means a full or forbidden disk, or None where it means another thing."""
+    number = error.errno if isinstance(error, OSError) else _number_in(str(error))
+    where = path or getattr(error, "filename", None) or "a file"
+    if number is not None and number in _FULL:
+        reason = os.strerror(number)
+        return f"{where}: the disk is full ({reason}); what stood there is intact. Free space, then run the same again."
+    if number in _DENIED and isinstance(error, OSError):
+        return f"{where}: cannot be written ({error.strerror}). Choose a folder you may write."
+    return None
+
+
+def _number_in(text: str) -> int | None:
+    """Libraries in Rust (safetensors) pass the system's error on as text."""
+    found = re.search(r"\(os error (\d+)\)", text)
+    return int(found[1]) if found else None
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -65,3 +84,14 @@ def sync(path: Path) -> None:
     """Have the system put a written file on the disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Have the system put a folder's own entries on the disk, after a rename in it; Windows has no such call."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -8,6 +8,7 @@ import typer
 
 from calot.cli import bench, data, demo, doctor, experiments, report, statistics, train
 from calot.errors import CalotError, Stopped
+from calot.writing import disk_message
 
 app = typer.Typer(
     name="calot",
@@ -44,6 +45,12 @@ def main() -> None:
         if debug:
             raise
         print(f"calot: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        message = disk_message(error)
+        if debug or message is None:
+            raise
+        print(f"calot: {message}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if debug or error.name is None or error.name.split(".")[0] == "calot":

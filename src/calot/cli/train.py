@@ -29,10 +29,15 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
 ) -> None:
     """Train experiments; each run ends with validation predictions and a report."""
+    from calot.errors import CalotError
     from calot.progress import Ui
     from calot.run.line import train_run
     from calot.run.signals import stop_on_signal
 
+    if resume and overwrite:
+        raise CalotError("--resume goes on with a run and --overwrite starts it again: give one of them")
+    if resume and out is None:
+        raise CalotError("--resume needs --out, the folder of the run to go on with")
     asked = requests(what, data=data, out=out, results=results, scale=scale, seeds=seeds)
     ui = Ui()
     with stop_on_signal() as stopper:

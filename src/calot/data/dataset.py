@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -97,11 +98,14 @@ def batches(
         sampler=_Requests(order=order, epoch=epoch, batch_size=batch_size, first=first),
         num_workers=workers,
         pin_memory=pin and torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
         multiprocessing_context=start_method if workers else None,
     )
 
 
-def _one_thread(worker: int) -> None:
-    """Workers copy; more threads than one each would only take the cores from one another."""
+def _begin_worker(worker: int) -> None:
+    """Workers copy: more threads than one each would only take the cores from one another. Signals sent to
+    the whole group are for the parent, which finishes its step with them and then ends them."""
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

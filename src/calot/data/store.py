@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from calot.data.decode import DECODER, decode_jpeg
 from calot.data.geometry import Geometry
 from calot.data.manifest import FRAME_STEP, Manifest
 from calot.errors import CalotError
+from calot.progress import Advance
 
 FORMAT = 1
 CHUNK = 128  # frames written and journalled together
@@ -29,8 +29,6 @@ PIXELS = "frames.raw"
 RECORD = "store.json"
 JOURNAL = "journal.jsonl"
 SHOWN = 20
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,11 @@ class FrameStore:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def digest(self) -> str:
+        """One SHA-256 over the chunks' own: that of the pixels, wherever the store lies."""
+        return hashlib.sha256("".join(self.chunks).encode()).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_pixels"}
@@ -81,7 +84,7 @@ def open_store(
     size: int,
     cache: Path | None = None,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: Advance | None = None,
 ) -> FrameStore:
     """Open the store of one split, building it first where it is not there; a build that was killed resumes.
 
@@ -194,7 +197,7 @@ class _Plan:
     def span(self, number: int) -> range:
         return range(number * CHUNK, min((number + 1) * CHUNK, len(self.images)))
 
-    def build(self, *, workers: int, progress: Progress) -> None:
+    def build(self, *, workers: int, progress: Advance) -> None:
         try:
             self._prepare()
             done = self._resume()
@@ -211,7 +214,8 @@ class _Plan:
                 shutil.rmtree(self.work, ignore_errors=True)
             else:
                 raise CalotError(
-                    f"{self.work}: cannot be written ({error}). Free disk space or give another cache."
+                    f"{self.work}: cannot be written ({error}). Free disk space or give another cache, then run the "
+                    "same again: what is built is kept."
                 ) from error
 
     def _prepare(self) -> None:
@@ -249,7 +253,7 @@ class _Plan:
                     done[chunk.number] = chunk
         return done
 
-    def _fill(self, done: dict[int, _Chunk], *, workers: int, progress: Progress) -> list[str]:
+    def _fill(self, done: dict[int, _Chunk], *, workers: int, progress: Advance) -> list[str]:
         """Write what is missing into `done`; returns the images that cannot be decoded."""
         bad: list[str] = []
         seen = sum(len(self.span(number)) for number in done)
@@ -305,8 +309,6 @@ class _Plan:
             "decoder": DECODER,
             "black": [row for chunk in chunks for row in chunk.black],
             "chunks": [chunk.sha256 for chunk in chunks],
-            # Over the chunks' digests, so that a resumed build need not read everything again.
-            "sha256": hashlib.sha256("".join(chunk.sha256 for chunk in chunks).encode()).hexdigest(),
         }
         part = self.work / f"{RECORD}.{uuid.uuid4().hex[:8]}"  # another process may be finishing the same store
         part.write_text(json.dumps(record), encoding="utf-8")

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from calot.statistics.predictions import Predictions
+from calot.writing import whole_file
 
 #: A strip is at most this many frames of this height: eight strips then weigh about half a megabyte in the page.
 STRIP_FRAMES = 8
@@ -110,6 +111,6 @@ def write_clip_strip(images: Sequence[np.ndarray], path: Path) -> Path:
     for place, index in enumerate(kept):
         frame = Image.fromarray(images[index]).resize(size, Image.Resampling.LANCZOS)
         strip.paste(frame, (place * (size[0] + _GAP), 0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip.save(path, format="JPEG", quality=82, optimize=True)
+    with whole_file(path) as part:
+        strip.save(part, format="JPEG", quality=82, optimize=True)
     return path

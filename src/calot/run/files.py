@@ -6,6 +6,8 @@ import csv
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.experiments import find
+from calot.locking import locked
 from calot.models.classifier import Classifier
 from calot.models.vjepa2 import RANDOM
 from calot.progress import Ui
@@ -25,31 +28,59 @@ from calot.run.environment import code_hash, describe
 from calot.run.opened import OpenData
 from calot.train.loop import Progress
 from calot.train.stage import Stage
-from calot.writing import whole_file, write_json
+from calot.writing import clear_disk_errors, whole_file, write_json
 
 if TYPE_CHECKING:
     from calot.run.line import Request
 
+LOCK = "run.lock"
+_LONGER = (
+    " Other epochs mean another learning rate at every step, so a longer run continues no shorter one: train it from "
+    "its first step."
+)
 _COLUMNS = (
     *("stage", "epoch", "step", "lr", "train_loss", "train_clean_loss", "train_clean_map", "val_loss", "val_map"),
     *(f"val_ap_{c}" for c in CRITERIA),
 )
 
 
-def claim(request: Request) -> None:
-    """Make the run's folder, or take an old one as asked.
+@contextmanager
+def claimed(request: Request) -> Iterator[None]:
+    """Make the run's folder, or take an old one as asked, and keep other processes out of it.
 
-    Raises CalotError when it exists and neither was asked for, or when a resumed run would not be the same run.
+    Raises CalotError when it exists and neither was asked for, when a resumed run would not be the same run, and when
+    another process is at work there.
     """
     folder = request.folder
-    if folder.exists() and any(folder.iterdir()):
+    _require_free(request)
+    with clear_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, refusal=f"{folder}: another process is at work on this run; wait for it, or end it"):
+        _require_free(request)  # again: it may have been another's until the lock was ours
         if request.overwrite:
-            shutil.rmtree(folder)
+            _empty(folder)
         elif request.resume:
             _require_same(request)
-        else:
-            raise CalotError(f"{folder} exists: --resume goes on with it, --overwrite starts it again")
-    folder.mkdir(parents=True, exist_ok=True)
+        yield
+
+
+def _require_free(request: Request) -> None:
+    folder = request.folder
+    if not _contents(folder) or request.resume:
+        return
+    if not request.overwrite:
+        raise CalotError(f"{folder} exists: --resume goes on with it, --overwrite starts it again")
+    if not (folder / LOCK).exists() and not (folder / "experiment.json").exists():
+        raise CalotError(f"{folder} holds something that is no run; --overwrite would delete it, so take another --out")
+
+
+def _contents(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.name != LOCK] if folder.exists() else []
+
+
+def _empty(folder: Path) -> None:
+    for path in _contents(folder):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _require_same(request: Request) -> None:
@@ -64,16 +95,15 @@ def _require_same(request: Request) -> None:
         changes.append("calot's own code")
     if changes:
         listed = "; ".join(changes)
-        raise CalotError(f"{folder}: not the same run any more ({listed}). Use --overwrite, or another --out.")
+        longer = _LONGER if any(c.split(":")[0].endswith(".epochs") for c in changes) else ""
+        raise CalotError(f"{folder}: not the same run any more ({listed}).{longer} Use --overwrite, or another --out.")
 
 
 def describe_run(request: Request, *, data: OpenData, model: Classifier, accelerator: Accelerator) -> None:
     """Write experiment.json, data.json, model.json and environment.json; on resume, hold the data against the old."""
     folder, experiment = request.folder, request.experiment
     if (folder / "data.json").exists():
-        was = read_data(folder)["manifest_hash"]
-        if was != data.manifest.hash:
-            raise CalotError(f"{folder}: the data set has changed (manifest {was[:12]} -> {data.manifest.hash[:12]})")
+        _require_same_data(folder, data=data)
     experiment.train.adaptation.apply(model.backbone)
     write_json(folder / "experiment.json", _experiment(request))
     write_json(folder / "data.json", _data(data))
@@ -83,6 +113,17 @@ def describe_run(request: Request, *, data: OpenData, model: Classifier, acceler
         precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
         environment = describe(precision=precision, device=str(accelerator.device), started=started)
         write_json(folder / "environment.json", environment)
+
+
+def _require_same_data(folder: Path, *, data: OpenData) -> None:
+    was = read_data(folder)
+    pairs = {"manifest": (was["manifest_hash"], data.manifest.hash)}
+    pairs |= {f"frames of {split}": (was["pixels"].get(split), now) for split, now in data.pixels().items()}
+    changes = [f"{what} {old[:12]} -> {new[:12]}" for what, (old, new) in pairs.items() if old and old != new]
+    if changes:
+        raise CalotError(
+            f"{folder}: the data set has changed ({'; '.join(changes)}). Put the old one back, or use another --out."
+        )
 
 
 def _experiment(request: Request) -> dict[str, Any]:
@@ -96,7 +137,8 @@ def _experiment(request: Request) -> dict[str, Any]:
         difference = [values.to_json_difference(d) for d in experiment.difference(baseline)]
     source = None
     if found.source is not None:
-        shutil.copyfile(found.source, request.folder / found.source.name)
+        with whole_file(request.folder / found.source.name) as part:
+            shutil.copyfile(found.source, part)
         source = {"name": found.source.name, "sha256": found.sha256}
     return {
         "name": experiment.name,
@@ -123,6 +165,7 @@ def _data(data: OpenData) -> dict[str, Any]:
         "window": f"{data.experiment.clip.length} {protocol.window}",
         "label_rule": _in_words(data.experiment.label),
         "manifest_hash": data.manifest.hash,
+        "pixels": data.pixels(),
         "splits": statistics.to_dict()["splits"],
     }
 

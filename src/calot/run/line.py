@@ -23,13 +23,14 @@ from calot.models.adaptation import ParameterGroup
 from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.run import files
+from calot.run.device import make_accelerator
 from calot.run.opened import OpenData
 from calot.run.signals import Stopper
 from calot.statistics.metrics import mean_ap
 from calot.train import checkpoint
 from calot.train.loop import EpochScores, Fit, Progress, fit_stage
 from calot.train.optim import Schedule, build_adamw
-from calot.train.stage import Compute, Stage
+from calot.train.stage import Stage
 from calot.types import Batch
 
 
@@ -71,13 +72,13 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
 
     Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
     """
-    files.claim(request)
-    ui = replace(ui, log=request.folder / "train.log")
-    data = OpenData.of(request.data, experiment=request.experiment, ui=ui)
-    session = _Session.start(request, data=data, ui=ui, stopper=stopper)
-    files.describe_run(request, data=data, model=session.model, accelerator=session.accelerator)
-    session.train()
-    return predict_run(request.folder, split="val", data=request.data, ui=ui)
+    with files.claimed(request):
+        ui = replace(ui, log=request.folder / "train.log")
+        data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
+        session = _Session.start(request, data=data, ui=ui, stopper=stopper)
+        files.describe_run(request, data=data, model=session.model, accelerator=session.accelerator)
+        session.train()
+        return predict_run(request.folder, split="val", data=request.data, ui=ui, check=stopper.check)
 
 
 @dataclass
@@ -93,6 +94,8 @@ class _Session:
     clean_set: ClipDataset
     val_set: ClipDataset
     progress: Progress
+    checkpoints: checkpoint.Checkpoints
+    trained: set[torch.nn.Parameter]  # of the backbone, in this stage or an earlier one
 
     @classmethod
     def start(cls, request: Request, *, data: OpenData, ui: Ui, stopper: Stopper) -> _Session:
@@ -112,40 +115,50 @@ class _Session:
             clean_set=ClipDataset(data.clips("train", training=False), data.store("train")),
             val_set=ClipDataset(data.clips("val", training=False), data.store("val")),
             progress=Progress(),
+            checkpoints=checkpoint.Checkpoints(
+                request.folder / "checkpoints", every_s=experiment.compute.checkpoint_every_s, say=ui.say
+            ),
+            trained=set(),
         )
 
     @property
     def _published(self) -> bool:
         return self.request.experiment.backbone.weights is not None
 
-    @property
-    def _last(self) -> Path:
-        return self.request.folder / "checkpoints" / "last"
-
-    @property
-    def _best(self) -> Path:
-        return self.request.folder / "checkpoints" / "best"
-
     def train(self) -> None:
         """Every stage, each from the best of the one before."""
-        found = checkpoint.load(self._last) if self.request.resume and checkpoint.exists(self._last) else None
-        if found is not None:
-            self.progress = Progress(**found.progress)
-            self.ui.say(f"resuming at stage {self.progress.stage + 1}, epoch {self.progress.epoch + 1}")
+        found = self._found()
         stages = self.request.experiment.stages
+        for earlier in stages[: self.progress.stage]:  # what they put into the backbone, the checkpoint's tensors need
+            self._optimiser(earlier)
         while self.progress.stage < len(stages):
             stage = stages[self.progress.stage]
+            torch.manual_seed(self.request.seed + self.progress.stage)  # what an adaptation draws hangs on no history
             optimiser = self._optimiser(stage)
             if found is not None:
-                checkpoint.load_into(self.model, found.tensors, where=self._last)
+                checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
                 if found.optimiser is not None:
-                    optimiser.load_state_dict(found.optimiser)
+                    checkpoint.restore(optimiser, found.optimiser)
                 found = None
             fit_stage(self._fit(stage, optimiser), self.progress)
-            best = checkpoint.load(self._best)
-            checkpoint.load_into(self.model, best.tensors, where=self._best)
+            best = self.checkpoints.best_of(self.progress.to_dict())
+            checkpoint.load_into(self.model, best.tensors, where=self.checkpoints.best)
             self.progress = Progress(stage=self.progress.stage + 1, rows=self.progress.rows)
             self._save(None, best=False)
+
+    def _found(self) -> checkpoint.Checkpoint | None:
+        """Where an earlier process left this run, said in a line; None for a new one."""
+        if not self.request.resume:
+            return None
+        found = self.checkpoints.resume()
+        if found is None:
+            self.ui.say(f"{self.request.folder}: nothing saved yet to resume; starting at the first step")
+            return None
+        self.progress = at = Progress(**found.progress)
+        done = at.stage == len(self.request.experiment.stages)
+        place = f"stage {at.stage + 1}, epoch {at.epoch + 1}, step {at.batch + 1}"
+        self.ui.say("training was complete" if done else f"resuming at {place}")
+        return found
 
     def _optimiser(self, stage: Stage) -> torch.optim.Optimizer:
         groups = [
@@ -153,6 +166,7 @@ class _Session:
             ParameterGroup("pooling", tuple(self.model.pooling.parameters()), stage.lr),
             ParameterGroup("head", tuple(self.model.head.parameters()), stage.lr),
         ]
+        self.trained.update(p for p in self.model.backbone.parameters() if p.requires_grad)
         prepared: torch.optim.Optimizer = self.accelerator.prepare(build_adamw(groups, weight_decay=stage.weight_decay))
         return prepared
 
@@ -174,6 +188,7 @@ class _Session:
             epoch_batches=lambda epoch, start: self._batches(stage, epoch=epoch, start=start),
             evaluate=self._evaluate,
             save=lambda best: self._save(optimiser, best=best),
+            due=self.checkpoints.due,
             report=files.Reporter(self.ui, stage=stage, steps=per_epoch),
             stop=self.stopper.asked,
         )
@@ -199,7 +214,12 @@ class _Session:
     def _evaluate(self) -> EpochScores:
         """Validation, and a clean pass in evaluation mode over a fixed subset of the training clips."""
         compute, loss = self.request.experiment.compute, self.request.experiment.loss
-        common = {"accelerator": self.accelerator, "batch_size": compute.evaluation_batch, "loss": loss}
+        common: dict[str, Any] = {
+            "accelerator": self.accelerator,
+            "batch_size": compute.evaluation_batch,
+            "loss": loss,
+            "on_batch": lambda count: self.stopper.check(),
+        }
         count = min(compute.train_subset, len(self.clean_set))
         subset = np.sort(np.random.default_rng(0).permutation(len(self.clean_set))[:count])
         val = score(self.model, dataset=self.val_set, **common)
@@ -217,12 +237,13 @@ class _Session:
         return EpochScores(val_map.over_defined, columns)
 
     def _save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
-        tensors = checkpoint.model_tensors(self.model, published=self._published)
+        """The best first, the last after it: a kill in between repeats an epoch, and so comes by the same best."""
+        tensors = checkpoint.model_tensors(self.model, published=self._published, trained=self.trained)
         progress = self.progress.to_dict()
         if best:
-            checkpoint.save(self._best, tensors=tensors, optimiser=None, progress=progress)
+            self.checkpoints.save_best(tensors=tensors, progress=progress)
         files.write_metrics(self.request.folder / "metrics.csv", self.progress.rows)
-        checkpoint.save(self._last, tensors=tensors, optimiser=optimiser, progress=progress)
+        self.checkpoints.save_last(tensors=tensors, optimiser=optimiser, progress=progress)
 
 
 def _require_positives(table: ClipTable) -> None:
@@ -230,23 +251,6 @@ def _require_positives(table: ClipTable) -> None:
         raise CalotError(
             f"split {table.split} of this data set has no positive label: no epoch could be selected on it"
         )
-
-
-def make_accelerator(compute: Compute) -> Accelerator:
-    """The device and precision asked for. Raises CalotError where there is no GPU and one was asked for."""
-    has_gpu = torch.cuda.is_available()
-    if compute.device not in ("auto", "cpu", "cuda"):
-        raise CalotError(f"compute.device={compute.device!r} is none of auto, cpu, cuda")
-    if compute.device == "cuda" and not has_gpu:
-        raise CalotError("compute.device=cuda, but torch sees no GPU here; use compute.device=cpu")
-    if compute.threads is not None:
-        torch.set_num_threads(compute.threads)
-    gpu = has_gpu and compute.device != "cpu"
-    precision = compute.precision
-    if precision == "auto":
-        precision = "fp32" if not gpu else "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    return Accelerator(cpu=not gpu, mixed_precision="no" if precision == "fp32" else precision)
 
 
 def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
@@ -266,10 +270,11 @@ def predict_run(
     ui: Ui,
     out: Path | None = None,
     on_open: Callable[[str], None] | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Path:
     """Score a split with a run's best weights; writes `predictions/<split>.parquet` (or `out`) and returns the folder.
 
-    `on_open` hears the manifest hash before the first clip is scored.
+    `on_open` hears the manifest hash before the first clip is scored; `check` is called after each batch and may raise.
     """
     experiment, model, seed = load_run(folder)
     opened = OpenData.of(data, experiment=experiment, ui=ui)
@@ -285,6 +290,8 @@ def predict_run(
             nonlocal done
             done += count
             advance(done, len(dataset))
+            if check is not None:
+                check()
 
         scored = score(
             accelerator.prepare_model(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +22,13 @@ class OpenData:
     manifest: Manifest
     experiment: Experiment
     ui: Ui
+    check: Callable[[], None] | None = None  # called as a store is built; may raise, a build goes on where it was
     _stores: dict[str, FrameStore] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, root: Path, *, experiment: Experiment, ui: Ui) -> OpenData:
+    def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
         """Read the folder's tables. Raises CalotError when it is no data set."""
-        return cls(root=root.resolve(), manifest=read_endoscapes(root), experiment=experiment, ui=ui)
+        return cls(root=root.resolve(), manifest=read_endoscapes(root), experiment=experiment, ui=ui, check=check)
 
     def clips(self, split: str, *, training: bool) -> ClipTable:
         return build_clips(
@@ -42,11 +44,21 @@ class OpenData:
         """The split's frames, decoded once; built on first use."""
         if split not in self._stores:
             with self.ui.task(f"frame store {split}") as advance:
+
+                def heard(done: int, total: int) -> None:
+                    advance(done, total)
+                    if self.check is not None:
+                        self.check()
+
                 self._stores[split] = open_store(
                     self.root,
                     self.manifest.split(split),
                     geometry=self.experiment.geometry,
                     size=self.experiment.backbone.size,
-                    progress=advance,
+                    progress=heard,
                 )
         return self._stores[split]
+
+    def pixels(self) -> dict[str, str]:
+        """A digest of the frames as the model sees them, of each split opened so far."""
+        return {split: store.digest for split, store in sorted(self._stores.items())}

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from calot.errors import Stopped
+
 
 class Stopper:
     """Remembers that a signal came."""
@@ -20,6 +22,11 @@ class Stopper:
 
     def ask(self) -> None:
         self._event.set()
+
+    def check(self) -> None:
+        """Raises Stopped once a signal came: for work between steps, which has nothing to save."""
+        if self.asked():
+            raise Stopped
 
 
 @contextmanager

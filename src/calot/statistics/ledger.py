@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from calot.errors import CalotError
+from calot.locking import locked
 
 NAME = "ledger.jsonl"
 TEST_OPENED = "test_opened"
@@ -42,7 +40,7 @@ def record(results: Path, *, event: str, **facts: Any) -> Entry:
         raise CalotError(f"ledger event {event!r}: {error}; facts are JSON values without NaN") from error
     path = Path(results) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    with locked(path.with_suffix(".lock")):
         _refuse_unfinished(path)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         try:
@@ -108,33 +106,3 @@ def _refuse_unfinished(path: Path) -> None:
             stream.seek(0)
             number = stream.read().count(b"\n") + 1
             raise CalotError(f"{path}, line {number}: unfinished (no line break at its end); mend or remove that line")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """An exclusive lock on a file beside the ledger; the system frees it when a process dies, so none is ever stale."""
-    with open(path.with_suffix(".lock"), "a+b") as stream:
-        if sys.platform == "win32":
-            import msvcrt
-            import time
-
-            stream.seek(0)
-            while True:  # LK_LOCK gives up after ten seconds, a long append elsewhere must not fail this one
-                try:
-                    msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK, 1)
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            try:
-                yield
-            finally:
-                stream.seek(0)
-                msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(stream.fileno(), fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(stream.fileno(), fcntl.LOCK_UN)

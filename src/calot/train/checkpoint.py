@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from calot.errors import CalotError
-from calot.writing import sync
+from calot.errors import CalotError, first_line
+from calot.writing import clear_disk_errors, sync, sync_folder
 
 MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors", "state.json", "manifest.json"
 
@@ -29,10 +31,15 @@ class Checkpoint:
     progress: dict[str, Any]
 
 
-def model_tensors(model: nn.Module, *, published: bool) -> dict[str, Tensor]:
+def model_tensors(model: nn.Module, *, published: bool, trained: Collection[nn.Parameter] = ()) -> dict[str, Tensor]:
     """The tensors a checkpoint must hold. With `published` weights, the backbone's frozen tensors are left out: they
-    come again from their source."""
-    frozen = {n for n, p in model.named_parameters() if n.startswith("backbone.") and not p.requires_grad}
+    come again from their source. Not so those that an earlier stage `trained`."""
+    moved = {id(p) for p in trained}
+    frozen = {
+        n
+        for n, p in model.named_parameters()
+        if n.startswith("backbone.") and not p.requires_grad and id(p) not in moved
+    }
     state = model.state_dict()
     return {k: v.detach().cpu().contiguous() for k, v in state.items() if not (published and k in frozen)}
 
@@ -50,47 +57,169 @@ def load_into(model: nn.Module, tensors: dict[str, Tensor], *, where: Path) -> N
 
 
 def save(
+    folder: Path,
+    *,
+    tensors: dict[str, Tensor],
+    optimiser: torch.optim.Optimizer | None,
+    progress: dict[str, Any],
+    previous: Path | None = None,
+) -> None:
+    """Write a checkpoint beside `folder` and put it in its place; a kill at any moment leaves a whole one to load.
+
+    The one that stood there becomes `previous`, or goes. Raises CalotError where the disk is full; the old one stays.
+    """
+    new, old = folder.with_name(folder.name + ".new"), previous or folder.with_name(folder.name + ".old")
+    with clear_disk_errors(new):
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            _write(new, tensors=tensors, optimiser=optimiser, progress=progress)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
+        os.replace(new, folder)
+        sync_folder(folder.parent)
+    if previous is None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
     folder: Path, *, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None, progress: dict[str, Any]
 ) -> None:
-    """Write a checkpoint beside `folder` and put it in its place; a kill at any moment leaves a whole one to load."""
-    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file(tensors, new / MODEL)
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / MODEL)
     state: dict[str, Any] = {"progress": progress, "optimiser": None}
     if optimiser is not None:
         whole = optimiser.state_dict()
         flat = {f"{i}.{k}": v for i, entry in whole["state"].items() for k, v in entry.items()}
-        save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, new / OPTIMISER)
+        save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, folder / OPTIMISER)
         state["optimiser"] = whole["param_groups"]
-    (new / STATE).write_text(json.dumps(state))
-    files = sorted(p for p in new.iterdir())
-    (new / MANIFEST).write_text(json.dumps({p.name: _sha256(p) for p in files}, indent=1))
-    for path in new.iterdir():
-        sync(path)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-
-
-def exists(folder: Path) -> bool:
-    """Whether anything was ever saved here."""
-    return any(folder.with_name(folder.name + end).exists() for end in ("", ".new", ".old"))
+        scaler = getattr(optimiser, "scaler", None)  # fp16's loss scaler, which accelerate hangs on the optimiser
+        state["scaler"] = scaler and scaler.state_dict()
+    (folder / STATE).write_text(json.dumps(state))
+    digests = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+    for name in digests:
+        sync(folder / name)
+    (folder / MANIFEST).write_text(json.dumps(digests, indent=1))
+    sync(folder / MANIFEST)
+    sync_folder(folder)
 
 
 def load(folder: Path) -> Checkpoint:
-    """Read the newest whole checkpoint: `folder`, else the one it was about to replace.
+    """Read the checkpoint at `folder`, or the finished one that a kill kept from being put there.
 
-    Raises CalotError when there is none, naming what is wrong with each.
+    Raises CalotError when there is no whole one, naming what is wrong with it.
     """
-    problems = []
-    for candidate in (folder, folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")):
-        problem = _problem(candidate)
+    place = _standing(folder)
+    problem = _problem(place)
+    if problem is not None:
+        raise CalotError(f"{folder}: no whole checkpoint here ({problem}). Train again with --overwrite.")
+    return _read(place)
+
+
+def _standing(folder: Path) -> Path:
+    """`folder`, or its `.new` one between two renames: that is whole then, and never older than what is absent."""
+    new = folder.with_name(folder.name + ".new")
+    return new if new.exists() and not folder.exists() else folder
+
+
+def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Put an optimiser, and fp16's loss scaler with it, where a checkpoint left them."""
+    optimiser.load_state_dict({k: v for k, v in state.items() if k != "scaler"})
+    scaler = getattr(optimiser, "scaler", None)
+    if scaler is not None and state["scaler"]:
+        scaler.load_state_dict(state["scaler"])
+
+
+@dataclass
+class Checkpoints:
+    """A run's checkpoints below `folder`: `last`, the `previous` one, and `best`, that of the best epoch so far.
+
+    `every_s`: seconds after which the next one within an epoch is due. `say` hears of a damaged one passed over.
+    """
+
+    folder: Path
+    every_s: float
+    say: Callable[[str], None]
+    saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last"
+
+    @property
+    def previous(self) -> Path:
+        return self.folder / "previous"
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best"
+
+    def due(self) -> bool:
+        """Whether the last one was saved long enough ago."""
+        return time.monotonic() - self.saved >= self.every_s
+
+    def save_last(
+        self, *, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None, progress: dict[str, Any]
+    ) -> None:
+        save(self.last, tensors=tensors, optimiser=optimiser, progress=progress, previous=self.previous)
+        self.saved = time.monotonic()
+
+    def save_best(self, *, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        save(self.best, tensors=tensors, optimiser=None, progress=progress)
+
+    def resume(self) -> Checkpoint | None:
+        """The newest whole one that `best` fits, or None where none was ever finished.
+
+        Raises CalotError where there are some and all are damaged: nothing is then trained again unasked.
+        """
+        problems: list[str] = []
+        for place in (_standing(self.last), self.previous):
+            if not place.exists():
+                continue
+            problem = _problem(place)
+            if problem is None:
+                found = _read(place)
+                problem = self._lacks_best(found.progress)
+            if problem is None:
+                for line in problems:
+                    self.say(f"checkpoint {line}; going on from the one before it ({place.name})")
+                return found
+            problems.append(f"{place.name}: {problem}")
+        if not self.last.exists() and not self.previous.exists():
+            return None  # at most a first one that was never finished
+        raise CalotError(
+            f"{self.folder}: no whole checkpoint to go on from ({'; '.join(problems)}). Train again with --overwrite."
+        )
+
+    def best_of(self, progress: dict[str, Any]) -> Checkpoint:
+        """The best epoch's checkpoint, held against what the run remembers of it."""
+        found = load(self.best)
+        if _epoch(found.progress) != _epoch(progress):
+            raise CalotError(
+                f"{self.best} holds stage and epoch {_epoch(found.progress)}, the run's best was {_epoch(progress)} "
+                f"(from 0): the folder was mixed from two runs. Train again with --overwrite."
+            )
+        return found
+
+    def _lacks_best(self, progress: dict[str, Any]) -> str | None:
+        """Why a run that stands here could not find its best epoch again, or None. A later epoch of the same stage
+        is fine: it was written just before a kill, and training comes by it again."""
+        if progress["best_epoch"] < 0:
+            return None
+        place = _standing(self.best)
+        problem = _problem(place)
         if problem is None:
-            return _read(candidate)
-        problems.append(f"{candidate.name}: {problem}")
-    raise CalotError(f"{folder}: no whole checkpoint here ({'; '.join(problems)}). Train again with --overwrite.")
+            (stage, epoch), (own_stage, own_epoch) = _epoch(_read_state(place)["progress"]), _epoch(progress)
+            problem = None if stage == own_stage and epoch >= own_epoch else "is of another stage or an older epoch"
+        return None if problem is None else f"its best epoch is lost ({place.name}: {problem})"
+
+
+def _epoch(progress: dict[str, Any]) -> tuple[int, int]:
+    """Which stage's which epoch was best; both from 0."""
+    return progress["stage"], progress["best_epoch"]
 
 
 def _problem(folder: Path) -> str | None:
@@ -99,21 +228,31 @@ def _problem(folder: Path) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         wrong = [name for name, digest in manifest.items() if _sha256(folder / name) != digest]
-    except (OSError, ValueError, AttributeError):
-        return "incomplete"
-    return f"{wrong[0]} does not match its checksum" if wrong else None
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{MANIFEST} is unreadable ({first_line(error)})"
+    if wrong:
+        return f"{wrong[0]} does not match its checksum"
+    unlisted = {MODEL, STATE, *([OPTIMISER] if (folder / OPTIMISER).exists() else [])} - set(manifest)
+    return f"{MANIFEST} does not list {min(unlisted)}" if unlisted else None
 
 
 def _read(folder: Path) -> Checkpoint:
-    state = json.loads((folder / STATE).read_text())
+    state = _read_state(folder)
     optimiser = None
     if state["optimiser"] is not None:
         entries: dict[int, dict[str, Tensor]] = {}
         for key, tensor in load_file(folder / OPTIMISER).items():
             index, _, name = key.partition(".")
             entries.setdefault(int(index), {})[name] = tensor
-        optimiser = {"state": entries, "param_groups": state["optimiser"]}
+        optimiser = {"state": entries, "param_groups": state["optimiser"], "scaler": state["scaler"]}
     return Checkpoint(load_file(folder / MODEL), optimiser, state["progress"])
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    return state
 
 
 def _sha256(path: Path) -> str:

@@ -54,8 +54,9 @@ class Fit:
     """All that one stage needs.
 
     `epoch_batches(epoch, start)` yields effective batches from the `start`-th on; `evaluate()` scores the model;
-    `save(best)` writes a checkpoint (as the best too, when asked); `report` shows progress; `stop()` says that a
-    signal asked for an end at the next step.
+    `save(best)` writes a checkpoint (as the best too, when asked) and `due()` says that one is due within the epoch;
+    `report` shows progress; `stop()` says that a signal asked for an end at the next step. `evaluate` may raise
+    Stopped for the same.
     """
 
     model: nn.Module
@@ -69,6 +70,7 @@ class Fit:
     epoch_batches: Callable[[int, int], Iterator[Batch]]
     evaluate: Callable[[], EpochScores]
     save: Callable[[bool], None]
+    due: Callable[[], bool]
     report: Callable[[Progress, float], None]
     stop: Callable[[], bool]
 
@@ -77,7 +79,11 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
     """Train one stage from where `progress` stands to its last epoch or until patience ends; changes `progress`."""
     while progress.epoch < fit.stage.epochs and _patient(fit.stage, progress):
         _train_epoch(fit, progress)
-        scores = fit.evaluate()
+        try:
+            scores = fit.evaluate()
+        except Stopped:
+            fit.save(False)
+            raise
         progress.rows.append(_row(fit, progress, scores))
         best = scores.val_map > progress.best_map
         if best:
@@ -103,7 +109,9 @@ def _train_epoch(fit: Fit, progress: Progress) -> None:
         fit.report(progress, loss)
         if fit.stop():
             fit.save(False)
-            raise Stopped("stopped by a signal; the run is saved and goes on with --resume")
+            raise Stopped
+        if fit.due():
+            fit.save(False)
 
 
 def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:

@@ -43,6 +43,7 @@ class Compute:
 
     `micro_batch`: clips a forward pass (None: the whole effective batch). `precision`: `auto` is bf16 on a GPU that
     has it, fp16 on an older one, fp32 on a CPU. `threads`: torch's CPU threads (None: its own choice).
+    `checkpoint_every_s`: seconds between checkpoints within an epoch (0: after every step); each epoch ends with one.
     """
 
     micro_batch: int | None = None
@@ -52,6 +53,7 @@ class Compute:
     device: str = "auto"
     evaluation_batch: int = 32
     train_subset: int = 256
+    checkpoint_every_s: float = 600.0
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "fp32", "fp16", "bf16"):
@@ -60,3 +62,5 @@ class Compute:
             raise ValueError(f"micro_batch={self.micro_batch} must be at least 1")
         if self.evaluation_batch < 1 or self.train_subset < 1:
             raise ValueError("evaluation_batch and train_subset must be at least 1")
+        if not self.checkpoint_every_s >= 0:
+            raise ValueError(f"checkpoint_every_s={self.checkpoint_every_s} must not be negative")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from calot.data.phantom.plan import VideoPlan
 from calot.data.phantom.render import Renderer, drawn_exposure
 from calot.data.phantom.spec import NOTICE, SPLITS, VERSION, PhantomSpec, PhantomSummary
 from calot.errors import CalotError
+from calot.progress import Advance
 
 COLUMNS = (
     *("vid", "frame", "avg_cvs", "C1", "C2", "C3", "is_ds_keyframe"),
@@ -31,8 +32,6 @@ COLUMNS = (
 )
 #: The drawn structures of each criterion, which `PhantomSpec.invisible` hides.
 DRAWN = dict(zip(CRITERIA, (("duct", "artery"), ("triangle",), ("plate",)), strict=True))
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class _Written:
     masks: int
 
 
-def generate(out: Path, spec: PhantomSpec, *, workers: int = 1, progress: Progress | None = None) -> PhantomSummary:
+def generate(out: Path, spec: PhantomSpec, *, workers: int = 1, progress: Advance | None = None) -> PhantomSummary:
     """Write the phantom of `spec` into the empty or new folder `out`; equal bytes for any number of processes.
 
     `phantom.json` is written last: a folder without it was left unfinished. `progress` is told frames done and in all.
