@@ -1,4 +1,4 @@
-"""`calot data`: phantom data, statistics of a data set, and its frame store."""
+"""`calot data`: unpacking, checking, statistics of a data set, its frame store, and phantom data."""
 
 from __future__ import annotations
 
@@ -24,6 +24,31 @@ class GeometryName(StrEnum):
     squash = "squash"
     centre_crop = "centre-crop"
     short_side_crop = "short-side-crop"
+
+
+@app.command("unpack")
+def unpack_archive(
+    archive: Annotated[Path, typer.Argument(help="The official endoscapes.zip.")],
+    root: Annotated[Path, typer.Argument(help="Folder to unpack into; what is whole there is kept.")],
+    sha256: Annotated[str | None, typer.Option(help="Expect this digest, not the published archive's.")] = None,
+    any_version: Annotated[bool, typer.Option("--any-version", help="Expect no digest at all.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Unpack Endoscapes: digest checked, links made real files; run it again after a kill and it goes on."""
+    from calot.data.published import ARCHIVE_SHA256, TERMS
+    from calot.data.unpack import unpack
+    from calot.progress import Ui
+    from calot.run.signals import stop_on_signal
+
+    Ui().say(TERMS)
+    expected = None if any_version else (sha256 or ARCHIVE_SHA256)
+    with stop_on_signal() as stopper:
+        made = unpack(archive, root, sha256=expected, stop=stopper.asked)
+    if json:
+        _print_json(made.to_dict())
+        return
+    print(f"{root}: {made.files:,} files, {made.written:,} written now, {made.kept:,} kept; {made.links:,} were links")
+    _next(f"calot data verify {root}")
 
 
 @app.command()
@@ -122,6 +147,25 @@ def phantom(
     counts = f"{made.videos} videos, {made.frames:,} frames, {made.keyframes:,} keyframes, {made.masks:,} masks"
     _console().print(f"{out}: {counts}", soft_wrap=True)
     _next(f"calot data stats {out} --protocol keyframes")
+
+
+@app.command("verify")
+def verify_folder(
+    root: Root,
+    workers: Annotated[int, typer.Option(help="Threads that decode; 0: one a core.")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Find everything that is wrong with a folder, decoding every image; exit code 1 with findings."""
+    from calot.data.verify import verify
+
+    found = verify(root, workers=workers)
+    if json:
+        _print_json(found.to_dict())
+    else:
+        print(found.text())
+        _next(f"calot data stats {root} --protocol keyframes" if found.passed else f"calot data verify {root} --json")
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 @app.command("phantom-check")

@@ -1,0 +1,101 @@
+"""All checks of one folder, in order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from calot.data.endoscapes import METADATA, PHANTOM_MARK, read_endoscapes
+from calot.data.manifest import SPLITS
+from calot.data.published import HEIGHT, WIDTH
+from calot.data.verify.coco import check_coco
+from calot.data.verify.counts import check_counts, is_published
+from calot.data.verify.finding import CheckedFolder, Finding, Found
+from calot.data.verify.frames import check_frames
+from calot.data.verify.images import check_images
+from calot.data.verify.labels import check_labels
+from calot.data.verify.links import check_links
+from calot.data.verify.masks import check_masks
+from calot.data.verify.splits import read_lists
+from calot.data.verify.table import read_table
+from calot.errors import CalotError
+from calot.progress import Ui
+
+
+def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFolder:
+    """Find everything that is wrong with `root`; raises only where it is no data set at all.
+
+    `workers` are threads that decode; 0 is one a core. A folder without findings is one that `read_endoscapes` accepts.
+    """
+    _require_data_set(root)
+    ui, workers = ui or Ui(), workers or os.cpu_count() or 1
+    table = read_table(root)
+    lists = read_lists(root, table=table)
+    published = is_published(root, lists=lists)
+    drawn = (root / PHANTOM_MARK).is_file()
+    size = (HEIGHT, WIDTH) if published or drawn else None
+    tables = [
+        table.found,
+        lists.found,
+        check_counts(table, lists=lists) if published else Found(),
+        check_frames(table, keyframes_regular=published or drawn),
+        check_labels(table),
+    ]
+    tables.append(_reader(root, before=tables))
+    links = check_links(root)
+    skip = frozenset(finding.file for finding in links.findings)
+    with ui.task("images") as advance:
+        images = check_images(
+            root,
+            table=table,
+            lists=lists,
+            skip=skip,
+            size=size,
+            published=published,
+            workers=workers,
+            advance=advance,
+        )
+    with ui.task("masks") as advance:
+        masks = check_masks(
+            root,
+            table=table,
+            sizes=images.sizes,
+            size=size,
+            skip=skip,
+            published=published,
+            whole=lists.present == SPLITS,
+            workers=workers,
+            advance=advance,
+        )
+    return _together(root, [*tables, links, images.found, masks, check_coco(root, table=table, lists=lists)])
+
+
+def _require_data_set(root: Path) -> None:
+    if not root.is_dir():
+        raise CalotError(f"{root}: no such folder. Give the folder that holds {METADATA}.")
+    marks = [METADATA, *(f"{split}_vids.txt" for split in SPLITS), *SPLITS]
+    if not any((root / mark).exists() for mark in marks):
+        inside = [path.parent for path in root.glob(f"*/{METADATA}")]
+        hint = f" Did you mean {inside[0]}?" if inside else ""
+        raise CalotError(f"{root}: no data set: neither {METADATA} nor lists of videos nor images.{hint}")
+
+
+def _reader(root: Path, *, before: list[Found]) -> Found:
+    """Whatever the strict reader refuses is a finding, too, should the checks have missed it."""
+    if any(found.findings for found in before):
+        return Found()
+    try:
+        read_endoscapes(root)
+    except Exception as error:  # the one place that must name any failure rather than end with it
+        remedy = "Mend what the message names, or unpack the archive again."
+        return Found(findings=(Finding(check="reader", file=METADATA, message=str(error), remedy=remedy),))
+    return Found()
+
+
+def _together(root: Path, all_found: list[Found]) -> CheckedFolder:
+    return CheckedFolder(
+        root=root,
+        findings=tuple(finding for found in all_found for finding in found.findings),
+        notes=tuple(note for found in all_found for note in found.notes),
+        counts={name: count for found in all_found for name, count in found.counts},
+    )

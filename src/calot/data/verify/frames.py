@@ -1,0 +1,67 @@
+"""Frame numbers: one a second at 25 fps, without gaps, in order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+from calot.data.endoscapes import METADATA
+from calot.data.manifest import FRAME_STEP
+from calot.data.published import KEYFRAME_STEP
+from calot.data.verify.finding import Finding, Found
+from calot.data.verify.table import LenientTable, TableRow
+
+_GAP = "Unpack the archive again. Windows never cross a gap: they repeat the last frame they may see."
+_STEP = f"Number frames at 25 fps, every {FRAME_STEP}th: neither by second nor from another start within one video."
+
+
+def check_frames(table: LenientTable, *, keyframes_regular: bool) -> Found:
+    """Steps and gaps within each video; with `keyframes_regular`, keyframes must be 125 apart, as in Endoscapes."""
+    videos: dict[int, list[TableRow]] = defaultdict(list)
+    for row in table.rows:
+        if row.video is not None and row.frame is not None:
+            videos[row.video].append(row)
+    findings: list[Finding] = []
+    for video, rows in videos.items():
+        ordered = sorted(rows, key=lambda row: row.frame or 0)
+        findings += _steps(video, ordered)
+        keys = [row for row in ordered if row.keyframe]
+        if keyframes_regular:
+            findings += _keyframe_steps(video, keys)
+        if not keys and all(row.keyframe is not None for row in rows):
+            message = f"video {video} has no keyframe: the protocol keyframes never scores it"
+            findings.append(_at(rows[0], "counts", message, remedy="Unpack the archive again."))
+    return Found(findings=tuple(findings), counts=(("videos", len(videos)),))
+
+
+def _at(row: TableRow, check: str, message: str, *, remedy: str) -> Finding:
+    return Finding(check=check, file=METADATA, row=row.line, message=message, remedy=remedy)
+
+
+def _steps(video: int, rows: list[TableRow]) -> list[Finding]:
+    findings = []
+    for before, row in pairwise(rows):
+        step = (row.frame or 0) - (before.frame or 0)
+        if step % FRAME_STEP:
+            message = f"video {video}: frame {row.frame} follows {before.frame}, a step of {step}; need {FRAME_STEP}"
+            findings.append(_at(row, "steps", message, remedy=_STEP))
+        elif step > FRAME_STEP:
+            missing = step // FRAME_STEP - 1
+            message = (
+                f"video {video}: {missing} frame{'s' if missing > 1 else ''} missing, {before.frame} to {row.frame}"
+            )
+            findings.append(_at(row, "gaps", message, remedy=_GAP))
+    return findings
+
+
+def _keyframe_steps(video: int, keys: list[TableRow]) -> list[Finding]:
+    return [
+        _at(
+            row,
+            "steps",
+            f"video {video}: keyframe {row.frame} follows keyframe {before.frame}; need one every {KEYFRAME_STEP}",
+            remedy="Unpack the archive again.",
+        )
+        for before, row in pairwise(keys)
+        if (row.frame or 0) - (before.frame or 0) != KEYFRAME_STEP
+    ]

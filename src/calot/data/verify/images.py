@@ -1,0 +1,179 @@
+"""Pictures: missing, in the wrong place, cut short, of another size, black. Every one is decoded in full."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from calot.data.decode import decode_jpeg
+from calot.data.endoscapes import METADATA
+from calot.data.manifest import FRAME_STEP
+from calot.data.published import BLACK_KEYFRAMES
+from calot.data.store import BLACK_MEAN
+from calot.data.verify.finding import Finding, Found, Note
+from calot.data.verify.splits import SplitLists
+from calot.data.verify.table import LETTERS, LenientTable, TableRow
+from calot.errors import CalotError
+from calot.progress import Advance
+
+Size = tuple[int, int]
+
+_AGAIN = "Unpack the archive again: calot data unpack keeps what is whole and writes the rest."
+_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One decoded image: height and width, mean grey level; or why it could not be decoded."""
+
+    size: Size | None = None
+    mean: float = 0.0
+    fault: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureChecks:
+    """What the images' checks found, and each decoded image's size by `<video>_<frame>`."""
+
+    sizes: dict[str, Size]
+    found: Found
+
+
+def check_images(
+    root: Path,
+    *,
+    table: LenientTable,
+    lists: SplitLists,
+    skip: frozenset[str],
+    size: Size | None,
+    published: bool,
+    workers: int,
+    advance: Advance,
+) -> PictureChecks:
+    """Decode every listed image. `skip` are files known to be link texts; `size` is the size needed, or None."""
+    wanted = {row.stem: row for row in table.rows if row.video in lists.split_of}
+    there = {split: jpegs(root / split) for split in lists.present}
+    names = {stem: f"{lists.split_of[row.video or 0]}/{stem}.jpg" for stem, row in wanted.items()}
+    findings = list(_missing(root, names=names, there=there, skip=skip))
+    findings += _extra(names=names, there=there)
+    whole = [stem for stem, name in names.items() if name not in skip and f"{stem}.jpg" in there[name.split("/")[0]]]
+    pictures = _decode(root, [names[stem] for stem in whole], workers=workers, advance=advance)
+    decoded = dict(zip(whole, pictures, strict=True))
+    for stem, picture in decoded.items():
+        if picture.fault:
+            findings.append(Finding(check="decode", file=names[stem], message=picture.fault, remedy=_AGAIN))
+    sizes = {stem: picture.size for stem, picture in decoded.items() if picture.size is not None}
+    findings += _sizes(sizes, names=names, need=size)
+    dark = [wanted[stem] for stem, picture in decoded.items() if picture.size and picture.mean < BLACK_MEAN]
+    black = _black(dark, names=names, decoded=decoded, published=published)
+    return PictureChecks(
+        sizes=sizes,
+        found=Found(
+            findings=(*findings, *black.findings),
+            notes=black.notes,
+            counts=(("images", len(whole)), *black.counts),
+        ),
+    )
+
+
+def jpegs(folder: Path) -> set[str]:
+    """Names of the JPEGs in a folder; none where there is no such folder."""
+    if not folder.is_dir():
+        return set()
+    return {entry.name for entry in os.scandir(folder) if entry.name.endswith(".jpg") and entry.name[0] != "."}
+
+
+def _missing(
+    root: Path, *, names: dict[str, str], there: dict[str, set[str]], skip: frozenset[str]
+) -> Iterator[Finding]:
+    """One finding an image; one for all of a folder's, and one for the whole data set, where none is there."""
+    absent: dict[str, list[str]] = {split: [] for split in there}
+    total = Counter(name.split("/")[0] for name in names.values())
+    for name in names.values():
+        split, file = name.split("/")
+        if file not in there[split] and name not in skip:
+            absent[split].append(file)
+    if names and sum(map(len, absent.values())) == len(names):
+        message = f"none of the {len(names):,} images that {METADATA} lists is there"
+        yield Finding(check="missing-images", file=".", message=message, remedy=_AGAIN)
+        return
+    for split, files in absent.items():
+        if files and len(files) == total[split]:
+            message = f"none of its {len(files):,} images is there"
+            yield Finding(check="missing-images", file=f"{split}/", message=message, remedy=_AGAIN)
+            continue
+        for file in files:
+            message = f"not there{_shifted(file, among=there[split])}"
+            yield Finding(check="missing-images", file=f"{split}/{file}", message=message, remedy=_AGAIN)
+
+
+def _shifted(file: str, *, among: set[str]) -> str:
+    """Tell a folder whose numbers are one off (0-based against 1-based) from one with holes."""
+    video, frame = file.removesuffix(".jpg").split("_")
+    for other in (int(frame) - 1, int(frame) + 1, int(frame) // FRAME_STEP, int(frame) // FRAME_STEP + 1):
+        if f"{video}_{other}.jpg" in among:
+            return f", but {video}_{other}.jpg is: are frames numbered another way (0-based, 1-based, by second)?"
+    return ""
+
+
+def _extra(*, names: dict[str, str], there: dict[str, set[str]]) -> Iterator[Finding]:
+    for split, files in there.items():
+        for file in sorted(files):
+            home = names.get(file.removesuffix(".jpg"))
+            if home == f"{split}/{file}":
+                continue
+            message = f"belongs in {home}, by the lists of videos" if home else f"no row of {METADATA} is about it"
+            remedy = "Move it there: a video belongs to one split." if home else "Take it out, or unpack again."
+            yield Finding(check="extra-images", file=f"{split}/{file}", message=message, remedy=remedy)
+
+
+def _decode(root: Path, names: list[str], *, workers: int, advance: Advance) -> list[Picture]:
+    pictures: list[Picture] = []
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        for start in range(0, len(names), _BATCH):
+            pictures += pool.map(_picture, [root / name for name in names[start : start + _BATCH]])
+            advance(len(pictures), len(names))
+    return pictures
+
+
+def _picture(path: Path) -> Picture:
+    try:
+        image = decode_jpeg(path)
+    except CalotError as error:
+        return Picture(fault=str(error).removeprefix(f"{path}: ").partition(". Unpack")[0])
+    except MemoryError:
+        return Picture(fault="its header claims more pixels than memory holds")
+    return Picture(size=(image.shape[0], image.shape[1]), mean=float(image.mean()))
+
+
+def _sizes(sizes: dict[str, Size], *, names: dict[str, str], need: Size | None) -> Iterator[Finding]:
+    if need is None and sizes:
+        need = Counter(sizes.values()).most_common(1)[0][0]
+    for stem, size in sizes.items():
+        if need is not None and size != need:
+            message = f"{size[0]} x {size[1]} pixels; need {need[0]} x {need[1]} (height x width)"
+            yield Finding(check="sizes", file=names[stem], message=message, remedy=_AGAIN)
+
+
+def _black(dark: list[TableRow], *, names: dict[str, str], decoded: dict[str, Picture], published: bool) -> Found:
+    """Black frames, and how many of them carry raters' labels; a known property of the published data set."""
+    labelled = [row for row in dark if row.keyframe]
+    counts = (("black", len(dark)), ("black keyframes", len(labelled)))
+    if published and len(labelled) <= 1.1 * BLACK_KEYFRAMES:
+        message = (
+            f"{len(dark):,} frames are black, {len(labelled):,} of them keyframes with labels: the published archive "
+            f"holds about {BLACK_KEYFRAMES} such keyframes"
+        )
+        return Found(notes=(Note(check="black", message=message),) if dark else (), counts=counts)
+    findings = []
+    for row in dark:
+        label = ", ".join(f"{c} {v:g}" for c, v in zip(LETTERS, row.values, strict=True) if v is not None)
+        kind = f"a keyframe that carries labels ({label})" if row.keyframe else "no keyframe"
+        message = f"black (mean grey level {decoded[row.stem].mean:.1f} of 255), {kind}"
+        remedy = "Nothing replaces a black frame: unpack again, or leave the row out if the camera was dark."
+        findings.append(Finding(check="black", file=names[row.stem], message=message, remedy=remedy))
+    return Found(findings=tuple(findings), counts=counts)
