@@ -147,6 +147,15 @@ def test_a_wrong_cell_is_found_with_its_line(root: Path, column: str, value: str
     assert column in found[0].message
 
 
+@pytest.mark.parametrize("value", ["", "nan", "NaN", "None"])
+def test_pitfall_nan_label_read_as_negative(root: Path, value: str) -> None:
+    with edited(root) as rows:
+        rows[4]["C2"] = value
+    found = only(root, check="labels")
+    assert found.row == 6
+    assert "an unknown label is not a negative" in found.message
+
+
 def test_a_label_that_is_not_the_mean_of_its_raters_is_found(root: Path) -> None:
     with edited(root) as rows:
         rows[1]["C1"] = repr(1 / 3)

@@ -27,7 +27,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class DecodedImage:
     """One decoded image: height and width, mean grey level; or why it could not be decoded."""
 
     size: Size | None = None
@@ -131,8 +131,8 @@ def _extra(*, names: dict[str, str], there: dict[str, set[str]]) -> Iterator[Fin
             yield Finding(check="extra-images", file=f"{split}/{file}", message=message, remedy=remedy)
 
 
-def _decode(root: Path, names: list[str], *, workers: int, advance: Advance) -> list[Picture]:
-    pictures: list[Picture] = []
+def _decode(root: Path, names: list[str], *, workers: int, advance: Advance) -> list[DecodedImage]:
+    pictures: list[DecodedImage] = []
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         for start in range(0, len(names), _BATCH):
             pictures += pool.map(_picture, [root / name for name in names[start : start + _BATCH]])
@@ -140,14 +140,14 @@ def _decode(root: Path, names: list[str], *, workers: int, advance: Advance) -> 
     return pictures
 
 
-def _picture(path: Path) -> Picture:
+def _picture(path: Path) -> DecodedImage:
     try:
         image = decode_jpeg(path)
     except CalotError as error:
-        return Picture(fault=str(error).removeprefix(f"{path}: ").partition(". Unpack")[0])
+        return DecodedImage(fault=str(error).removeprefix(f"{path}: ").partition(". Unpack")[0])
     except MemoryError:
-        return Picture(fault="its header claims more pixels than memory holds")
-    return Picture(size=(image.shape[0], image.shape[1]), mean=float(image.mean()))
+        return DecodedImage(fault="its header claims more pixels than memory holds")
+    return DecodedImage(size=(image.shape[0], image.shape[1]), mean=float(image.mean()))
 
 
 def _sizes(sizes: dict[str, Size], *, names: dict[str, str], need: Size | None) -> Iterator[Finding]:
@@ -159,7 +159,7 @@ def _sizes(sizes: dict[str, Size], *, names: dict[str, str], need: Size | None) 
             yield Finding(check="sizes", file=names[stem], message=message, remedy=_AGAIN)
 
 
-def _black(dark: list[TableRow], *, names: dict[str, str], decoded: dict[str, Picture], published: bool) -> Found:
+def _black(dark: list[TableRow], *, names: dict[str, str], decoded: dict[str, DecodedImage], published: bool) -> Found:
     """Black frames, and how many of them carry raters' labels; a known property of the published data set."""
     labelled = [row for row in dark if row.keyframe]
     counts = (("black", len(dark)), ("black keyframes", len(labelled)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from calot.data.endoscapes import METADATA
 from calot.data.manifest import SPLITS
 from calot.data.verify.finding import Finding, Found, Note
-from calot.data.verify.table import LenientTable, number
+from calot.data.verify.table import LenientTable, plain_number
 
 _LARGEST = 2**31 - 1
 _LIST_AGAIN = "Write one whole number a line, or unpack the archive again."
@@ -70,7 +70,7 @@ def _read(path: Path, *, findings: list[Finding]) -> Iterator[tuple[int, int]]:
     for place, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        value = number(line.strip())
+        value = plain_number(line.strip())
         if value is None or not 0 <= value <= _LARGEST or value != int(value):
             message = f'"{line.strip()[:60]}" is not a video number'
             findings.append(Finding(check="splits", file=path.name, row=place, message=message, remedy=_LIST_AGAIN))

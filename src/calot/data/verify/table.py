@@ -55,7 +55,7 @@ class LenientTable:
     found: Found
 
 
-def number(text: str) -> float | None:
+def plain_number(text: str) -> float | None:
     """A plain decimal number, or None: no NaN, no infinity, no underscores."""
     return float(text) if _NUMBER.fullmatch(text) else None
 
@@ -138,7 +138,7 @@ def _row(line: int, cells: list[str], *, header: tuple[str, ...], findings: list
         wrong("is_ds_keyframe", "True or False")
     whole = []
     for name in ("vid", "frame"):
-        value = number(cell.get(name, ""))
+        value = plain_number(cell.get(name, ""))
         if value is None or not 0 <= value <= _LARGEST or value != int(value):
             wrong(name, f"a whole number from 0 to {_LARGEST}")
             value = None
@@ -160,7 +160,7 @@ def _values(
     values = []
     for name in LETTERS:
         text = cell.get(name, "")
-        value = number(text)
+        value = plain_number(text)
         if name in header and (value is None or not 0 <= value <= 1):
             shown = f'"{text[:60]}"' if text else "empty"
             message = f"{name} is {shown}; need a label from 0 to 1 (an unknown label is not a negative)"
