@@ -11,10 +11,10 @@ class CalotError(Exception):
 
 
 class Stopped(Exception):
-    """A signal asked the run to end; it saved itself and can be resumed. Exit code 75."""
+    """A signal asked the work to end; it saved itself and can be resumed. Exit code 75."""
 
-    def __init__(self) -> None:
-        super().__init__("stopped by a signal; the run is saved and goes on with --resume")
+    def __init__(self, message: str = "stopped by a signal; the run is saved and goes on with --resume") -> None:
+        super().__init__(message)
 
 
 def first_line(error: BaseException) -> str:
