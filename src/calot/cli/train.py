@@ -27,8 +27,12 @@ def train(
     results: Results = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; say what it would take.")] = False,
+    price_per_hour: Annotated[float | None, typer.Option(help="With --dry-run: the machine's price.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON only.")] = False,
 ) -> None:
     """Train experiments; each run ends with validation predictions and a report."""
+    from calot.cli.dry_run import show_dry_run
     from calot.errors import CalotError
     from calot.progress import Ui
     from calot.run.line import train_run
@@ -39,6 +43,11 @@ def train(
     if resume and out is None:
         raise CalotError("--resume needs --out, the folder of the run to go on with")
     asked = requests(what, data=data, out=out, results=results, scale=scale, seeds=seeds)
+    if (json or price_per_hour is not None) and not dry_run:
+        raise CalotError("--json and --price-per-hour go with --dry-run: a run itself prints its progress and report")
+    if dry_run:
+        show_dry_run(asked, price_per_hour=price_per_hour, json=json)
+        return
     ui = Ui()
     with stop_on_signal() as stopper:
         for request in (replace(r, resume=resume, overwrite=overwrite) for r in asked):

@@ -95,7 +95,7 @@ def open_store(
         raise CalotError(f"A store holds one split, the manifest has {manifest_rows.splits}. Use manifest.split(name).")
     images = manifest_rows.table["image"].to_list()
     fingerprint = _fingerprint(root, images=images, geometry=geometry, size=size)
-    home = (cache or root / ".calot" / "store") / fingerprint[:24]
+    home = _home(root, fingerprint=fingerprint, cache=cache)
     if not home.exists():
         split = manifest_rows.splits[0]
         plan = _Plan(
@@ -103,6 +103,17 @@ def open_store(
         )
         plan.build(workers=workers, progress=progress or _silent)
     return _open(home)
+
+
+def find_store(root: Path, manifest_rows: Manifest, *, geometry: Geometry, size: int) -> FrameStore | None:
+    """Open the store of one split where it was built before; never builds."""
+    images = manifest_rows.table["image"].to_list()
+    home = _home(root, fingerprint=_fingerprint(root, images=images, geometry=geometry, size=size), cache=None)
+    return _open(home) if home.exists() else None
+
+
+def _home(root: Path, *, fingerprint: str, cache: Path | None) -> Path:
+    return (cache or root / ".calot" / "store") / fingerprint[:24]
 
 
 def _silent(done: int, total: int) -> None:

@@ -118,4 +118,7 @@ def _hub_cache() -> Path:
 
 def gb(count: float) -> str:
     """Bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size / 10:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"

@@ -1,0 +1,88 @@
+"""A data folder of which only a few clips are decoded: the real line runs on it, and nothing stays behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calot.data.clips import ClipTable
+from calot.data.manifest import Manifest
+from calot.data.store import FrameStore, find_store, open_store
+from calot.experiment import Experiment
+from calot.progress import Ui
+from calot.run.opened import OpenData
+
+
+@dataclass(frozen=True)
+class SampledStore(FrameStore):
+    """A split's store of which only the rows in `kept` (sorted) were decoded, into `inner`."""
+
+    inner: FrameStore
+    kept: NDArray[np.int64]
+
+    def read(self, rows: NDArray[Any], *, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        return self.inner.read(np.searchsorted(self.kept, np.asarray(rows)), out=out)
+
+
+@dataclass(frozen=True)
+class SampledData(OpenData):
+    """As many clips as one effective batch, and one evaluation batch of each split, decoded into `scratch`."""
+
+    scratch: Path = Path()
+    seconds: dict[str, float] = field(default_factory=dict)  # split -> seconds a frame took to decode
+
+    def whole(self, split: str, *, training: bool) -> ClipTable:
+        """Every clip of a split, as the run would see it."""
+        return super().clips(split, training=training)
+
+    def clips(self, split: str, *, training: bool) -> ClipTable:
+        compute = self.experiment.compute
+        table = self.whole(split, training=training)
+        batches = [stage.batch for stage in self.experiment.stages] if split == "train" else []
+        return table.select(_spread(table, count=max([*batches, compute.evaluation_batch])))
+
+    def store(self, split: str) -> FrameStore:
+        """The split's own store where it was built; else one that holds the sample's frames alone."""
+        if split not in self._stores:
+            rows = self.manifest.split(split)
+            how = {"geometry": self.experiment.geometry, "size": self.experiment.backbone.size}
+            found = find_store(self.root, rows, **how)  # type: ignore[arg-type]
+            self._stores[split] = found if found is not None else self._decode(split, rows=rows, how=how)
+        return self._stores[split]
+
+    def _decode(self, split: str, *, rows: Manifest, how: dict[str, Any]) -> FrameStore:
+        kept = np.unique(self.clips(split, training=False).frames).astype(np.int64)
+        part = Manifest(rows.table[kept], source=rows.source)
+        start = time.perf_counter()
+        with self.ui.task(f"decoding {len(kept)} frames of {split}") as advance:
+            inner = open_store(self.root, part, **how, cache=self.scratch, progress=advance)
+        self.seconds[split] = (time.perf_counter() - start) / len(kept)
+        shape = (len(rows), *inner.shape[1:])
+        fields = {name: getattr(inner, name) for name in ("path", "split", "fingerprint", "black", "chunks")}
+        return SampledStore(**fields, shape=shape, inner=inner, kept=kept)
+
+
+@contextmanager
+def sampled_data(root: Path, *, experiment: Experiment, ui: Ui) -> Iterator[SampledData]:
+    """Open a data folder for a few clips only; what was decoded is gone on leaving."""
+    with TemporaryDirectory(prefix="calot-", ignore_cleanup_errors=True) as scratch:
+        data = SampledData.of(root, experiment=experiment, ui=ui)
+        assert isinstance(data, SampledData)
+        yield replace(data, scratch=Path(scratch))
+
+
+def _spread(table: ClipTable, *, count: int) -> NDArray[np.int64]:
+    """Clips from all over a split, positive and negative ones by turns, so that any sampler and score is defined."""
+    positive = table.majority.any(axis=1)
+    rng = np.random.default_rng(0)
+    two = [rng.permutation(np.flatnonzero(wanted)) for wanted in (positive, ~positive)]
+    turns = np.concatenate([np.arange(len(part)) * 2 + i for i, part in enumerate(two)])
+    return np.sort(np.concatenate(two)[np.argsort(turns, kind="stable")][:count])
