@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import stat
@@ -260,6 +261,37 @@ def test_a_killed_unpack_leaves_only_whole_files_and_goes_on(whole: Path, tmp_pa
     made = unpack(archive, out, sha256=None)
     assert made.kept == len(left)
     assert tree(out) == packed
+
+
+def test_what_another_program_made_of_the_links_is_repaired(archive: Path, whole: Path, tmp_path: Path) -> None:
+    add(archive, "endoscapes/train_seg/2_2025.jpg", "../train/2_2025.jpg", link=True)
+    add(archive, "endoscapes/val_seg", "val", link=True)
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    (out / "train_seg").mkdir()
+    (out / "train_seg" / "2_2025.jpg").write_text("../train/2_2025.jpg")
+    (out / "val_seg").write_text("val")
+    assert {f.check for f in verify(out).findings} == {"links"}
+    made = unpack(archive, out, sha256=None)
+    assert made.written == made.links == 1 + 12 + 3
+    assert verify(out).passed
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sets no limits on a process")
+def test_a_disk_that_fills_up_is_said_and_what_was_written_stays(whole: Path, tmp_path: Path) -> None:
+    archive, out = pack(whole, tmp_path / "a.zip"), tmp_path / "out"
+    add(archive, "endoscapes/zz.bin", bytes(300_000))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from calot.cli.main import main; sys.argv[0] = 'calot'; main()"
+    )
+    command = [sys.executable, "-c", code, "data", "unpack", str(archive), str(out), "--any-version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "zz.bin: the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree(out) == tree(whole)
+    assert unpack(archive, out, sha256=None).written == 1
 
 
 def test_too_little_space_is_said_before_anything_is_written(

@@ -523,6 +523,31 @@ def test_overlaps_with_cholec_are_notes_and_notes_do_not_change_the_exit_code(tm
     assert not any("(test)" in note for note in notes)
 
 
+def test_known_properties_of_the_published_archive_are_notes(tmp_path: Path) -> None:
+    root = tmp_path / "real"
+    publish(root)
+    (root / "train").mkdir()
+    (root / "semseg").mkdir()
+    Image.fromarray(np.zeros((480, 854, 3), dtype=np.uint8)).save(root / "train" / "1_25.jpg")
+    write_mask(root / "semseg" / "1_25.png", values=[7], height=480, width=854)
+    found = verify(root)
+    notes = {n.check: n.message for n in found.notes}
+    assert "1 frames are black, 1 of them keyframes with labels" in notes["black"]
+    assert "class 7 in 1 pixels" in notes["mask-classes"]
+    assert not {"black", "mask-classes", "sizes"} & {f.check for f in found.findings}
+    assert "1 masks; the published Endoscapes2023 has 493" in [f.message for f in found.findings]
+    write_mask(root / "semseg" / "2_25.png", values=[7], height=480, width=854)
+    assert [f.check for f in verify(root).findings].count("mask-classes") == 2
+
+
+def test_an_image_of_the_published_data_set_must_have_its_size(tmp_path: Path) -> None:
+    publish(tmp_path / "real")
+    (tmp_path / "real" / "val").mkdir()
+    Image.fromarray(np.full((240, 427, 3), 99, dtype=np.uint8)).save(tmp_path / "real" / "val" / "121_25.jpg")
+    sizes = [f.message for f in verify(tmp_path / "real").findings if f.check == "sizes"]
+    assert sizes == ["240 x 427 pixels; need 480 x 854 (height x width)"]
+
+
 @pytest.mark.skipif(TABLES is None, reason="CALOT_REAL_LABELS is not set: it names the folder of the real tables")
 def test_the_real_tables_have_one_finding_that_no_image_is_there(tmp_path: Path) -> None:
     from test_real_tables import write_archive

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from calot.data.archive import Member, members
+from calot.data.linktext import LONGEST_TEXT, link_target
 from calot.data.published import ARCHIVE_SHA256, TERMS
 from calot.errors import CalotError, Stopped, first_line
 from calot.progress import Ui
@@ -122,19 +123,25 @@ def _digest(archive: Path, *, ui: Ui, heed: Callable[[], None]) -> str:
 def _require_plain_folders(root: Path, parts: list[Member]) -> None:
     """Refuse to write through a link, which an earlier unzip may have left and which may lead anywhere."""
     for folder in sorted({parent for part in parts for parent in Path(part.path).parents}):
-        if folder != Path() and (root / folder).is_symlink():
-            raise CalotError(
-                f"{root / folder}: a link stands where a folder must be. Remove it, then run the same again."
-            )
-        if (root / folder).exists() and not (root / folder).is_dir():
-            raise CalotError(
-                f"{root / folder}: a file stands where a folder must be. Remove it, then run the same again."
-            )
+        path = root / folder
+        if folder != Path() and path.is_symlink():
+            raise CalotError(f"{path}: a link stands where a folder must be. Remove it, then run the same again.")
+        if path.is_file() and _is_folder_text(path, root=root):
+            path.unlink()
+        if path.exists() and not path.is_dir():
+            raise CalotError(f"{path}: a file stands where a folder must be. Remove it, then run the same again.")
     for part in parts:
-        if (root / part.path).is_dir() and not (root / part.path).is_symlink():
-            raise CalotError(
-                f"{root / part.path}: a folder stands where a file must be. Remove it, then run the same again."
-            )
+        path = root / part.path
+        if path.is_dir() and not path.is_symlink():
+            raise CalotError(f"{path}: a folder stands where a file must be. Remove it, then run the same again.")
+
+
+def _is_folder_text(path: Path, *, root: Path) -> bool:
+    """Whether a file is what another program made of a link to a folder: the text of its path."""
+    if path == root or path.stat().st_size > LONGEST_TEXT:
+        return False
+    target = link_target(path.read_bytes(), name=path.relative_to(root).as_posix())
+    return target is not None and (root / target).is_dir()
 
 
 def _remove_parts(root: Path, parts: list[Member]) -> None:
