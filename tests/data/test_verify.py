@@ -532,7 +532,7 @@ def test_known_properties_of_the_published_archive_are_notes(tmp_path: Path) -> 
     write_mask(root / "semseg" / "1_25.png", values=[7], height=480, width=854)
     found = verify(root)
     notes = {n.check: n.message for n in found.notes}
-    assert "1 frames are black, 1 of them keyframes with labels" in notes["black"]
+    assert "black frames: 1, keyframes with labels among them: 1" in notes["black"]
     assert "class 7 in 1 pixels" in notes["mask-classes"]
     assert not {"black", "mask-classes", "sizes"} & {f.check for f in found.findings}
     assert "1 masks; the published Endoscapes2023 has 493" in [f.message for f in found.findings]

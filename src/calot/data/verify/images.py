@@ -165,7 +165,7 @@ def _black(dark: list[TableRow], *, names: dict[str, str], decoded: dict[str, De
     counts = (("black", len(dark)), ("black keyframes", len(labelled)))
     if published and len(labelled) <= 1.1 * BLACK_KEYFRAMES:
         message = (
-            f"{len(dark):,} frames are black, {len(labelled):,} of them keyframes with labels: the published archive "
+            f"black frames: {len(dark):,}, keyframes with labels among them: {len(labelled):,}; the published archive "
             f"holds about {BLACK_KEYFRAMES} such keyframes"
         )
         return Found(notes=(Note(check="black", message=message),) if dark else (), counts=counts)

@@ -58,7 +58,7 @@ def check_masks(
             advance(min(start + _BATCH, len(read)), len(read))
     notes = []
     if published and 0 < len(strays) <= STRAY_MASKS:
-        notes.append(Note(check="mask-classes", message=f"{strays[0]}: known in the published archive, read as ignore"))
+        notes.append(Note(check="mask-classes", message=f"{strays[0]}: known in the published archive"))
         strays = []
     if published and whole and names and len(names) != MASKS_PUBLISHED:
         message = f"{len(names)} masks; the published Endoscapes2023 has {MASKS_PUBLISHED}"
