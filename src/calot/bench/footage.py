@@ -19,6 +19,7 @@ from calot.data.clips import AllFrames, CentreLabel, ClipRule, ClipTable, build_
 from calot.data.endoscapes import read_endoscapes
 from calot.data.manifest import Manifest
 from calot.data.phantom import PhantomSpec, generate
+from calot.data.phantom.spec import FEWEST_FRAMES
 from calot.progress import Ui
 
 SIZE = 256
@@ -76,7 +77,10 @@ def footage(data: Path | None, *, frames: int) -> Iterator[Footage]:
 
 def _phantom(root: Path, *, frames: int) -> Path:
     videos = max(3, round(frames / 50))
-    spec = PhantomSpec(videos=videos, seed=0, mean_frames=max(18.0, frames / videos), mask_share=0.0)
+    length = max(FEWEST_FRAMES, -(-frames // videos))
+    spec = PhantomSpec(
+        videos=videos, seed=0, mean_frames=float(length), min_frames=length, max_frames=length, mask_share=0.0
+    )
     with Ui().task("phantom to load") as advance:
         generate(root, spec=spec, workers=min(2, os.cpu_count() or 1), progress=advance)
     return root
