@@ -8,4 +8,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if importlib.util.find_spec("torch") and importlib.util.find_spec("jaxtyping"):
     from jaxtyping import install_import_hook
 
-    install_import_hook(["calot.types", "calot.models", "calot.train.losses"], "beartype.beartype")
+    install_import_hook(
+        ["calot.types", "calot.models", "calot.train.losses", "calot.train.supervision"], "beartype.beartype"
+    )

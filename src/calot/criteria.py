@@ -28,6 +28,10 @@ def label(criterion: str) -> str:
     return _LABELS[criterion]
 
 
+#: Classes of a segmentation mask in training, by id; gallbladder and tool count as background.
+MASK_CLASSES = ("background", "cystic_plate", "hepatocystic_triangle", "cystic_artery", "cystic_duct")
+
+
 @dataclass(frozen=True)
 class PerCriterion:
     """One number a criterion, stored by name; `PerCriterion.of([1, 5, 1])` reads column order C1, C2, C3."""

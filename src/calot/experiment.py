@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
 from calot import values
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
 from calot.data.geometry import Geometry, Squash
+from calot.data.masks import MaskSource
+from calot.data.mixing import Mixing
+from calot.data.preparation import Preparation
 from calot.data.sampling import Sampler, Uniform
 from calot.data.transforms import Augmentation, HorizontalFlip
 from calot.errors import CalotError
 from calot.models.heads import Head, MLPHead
+from calot.models.masking import Masking
 from calot.models.pooling import AttentivePooling, Pooling
+from calot.models.segmentation import Segmentation
 from calot.models.vjepa2 import VJEPA2
+from calot.train.combined import CombinedLoss
 from calot.train.losses import BCE, Loss
 from calot.train.stage import Compute, Stage
 
@@ -33,10 +40,15 @@ class Experiment:
     label: LabelRule = CentreLabel()
     geometry: Geometry = Squash()
     augment: tuple[Augmentation, ...] = (HorizontalFlip(),)
+    mixing: Mixing | None = None
+    label_smoothing: float = 0.0
     sampler: Sampler = Uniform()
+    masks: MaskSource = MaskSource()
     backbone: VJEPA2 = VJEPA2()
     pooling: Pooling = AttentivePooling()
     head: Head = MLPHead()
+    segmentation: Segmentation | None = None
+    masking: Masking | None = None
     loss: Loss = BCE()
     train: Stage = Stage()
     then: tuple[Stage, ...] = ()
@@ -47,14 +59,40 @@ class Experiment:
             raise ValueError(
                 f"clip gives {self.clip.frames} frames and backbone.frames={self.backbone.frames}: set both alike"
             )
+        self.preparation(seed=0)
+        has_term = isinstance(self.loss, CombinedLoss) and self.loss.segmentation is not None
+        if (self.segmentation is not None) != has_term:
+            raise ValueError("segmentation and loss.segmentation go together: a decoder trains by its term alone")
+        if self.masking is not None and self.segmentation is None:
+            raise ValueError("masking needs segmentation: outside training the decoder's own masks decide")
+
+    @property
+    def uses_masks(self) -> bool:
+        """Whether clips travel with their masks."""
+        return self.segmentation is not None or self.masking is not None
+
+    @property
+    def observed_layers(self) -> tuple[int, ...]:
+        """Encoder layers whose queries and keys the loss reads."""
+        attention = self.loss.attention if isinstance(self.loss, CombinedLoss) else None
+        return () if attention is None else attention.layers
+
+    @property
+    def labelled_place(self) -> int:
+        """Where the labelled frame sits in a clip, counted from 0."""
+        return self.clip.labelled_place(self.protocol)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         return (self.train, *self.then)
 
+    def preparation(self, *, seed: int) -> Preparation:
+        """What is done to each effective training batch in a run of this seed."""
+        return Preparation(augment=self.augment, mixing=self.mixing, label_smoothing=self.label_smoothing, seed=seed)
+
     def treatment(self) -> dict[str, Any]:
         """The fields that can change a result, as JSON: all but the names and how the work is done."""
-        return {f.name: values.to_json(getattr(self, f.name)) for f in fields(self) if f.name not in _NO_TREATMENT}
+        return {f.name: values.to_json(getattr(self, f.name)) for f in fields(self) if f.name not in NO_TREATMENT}
 
     def fingerprint(self) -> str:
         """SHA-256 of the treatment: equal for two names of the same thing, and for any `compute`."""
@@ -62,10 +100,11 @@ class Experiment:
 
     def difference(self, baseline: Experiment) -> list[values.Difference]:
         """Every field in which the treatment differs from the baseline's."""
-        return [d for d in values.difference(baseline, self) if d.field.split(".")[0] not in _NO_TREATMENT]
+        return [d for d in values.difference(baseline, self) if d.field.split(".")[0] not in NO_TREATMENT]
 
 
-_NO_TREATMENT = ("name", "baseline", "compute")
+#: Fields that cannot change a result.
+NO_TREATMENT = ("name", "baseline", "compute")
 
 
 @dataclass(frozen=True)
@@ -100,18 +139,26 @@ def scaled(experiment: Experiment, scale: str) -> Experiment:
     full = experiment.backbone
     backbone = replace(full, **_TINY_BACKBONE, mlp_ratio=full.mlp_ratio)
     ratio = backbone.width / full.width
-    head = experiment.head
+    head, segmentation, masking = experiment.head, experiment.segmentation, experiment.masking
     if isinstance(head, MLPHead):
         head = replace(head, hidden=max(8, round(head.hidden * ratio)))
+    if segmentation is not None:
+        segmentation = replace(segmentation, hidden=max(32, round(segmentation.hidden * ratio)))
+    depth = {"layers": backbone.layers, "of": full.layers}
     return replace(
         experiment,
         backbone=backbone,
         head=head,
+        segmentation=segmentation,
+        masking=None if masking is None else masking.at_depth(**depth),
+        loss=experiment.loss.at_depth(**depth),
         clip=experiment.clip.shortened(backbone.frames / full.frames),
-        train=_tiny_stage(experiment.train),
-        then=tuple(_tiny_stage(s) for s in experiment.then),
+        train=_tiny_stage(experiment.train, **depth),
+        then=tuple(_tiny_stage(s, **depth) for s in experiment.then),
     )
 
 
-def _tiny_stage(stage: Stage) -> Stage:
-    return replace(stage, epochs=min(stage.epochs, _TINY_EPOCHS), batch=min(stage.batch, _TINY_BATCH))
+def _tiny_stage(stage: Stage, *, layers: int, of: int) -> Stage:
+    adaptation = stage.adaptation.at_depth(layers=layers, of=of)
+    epochs, batch = min(stage.epochs, _TINY_EPOCHS), min(stage.batch, _TINY_BATCH)
+    return replace(stage, adaptation=adaptation, epochs=epochs, batch=batch)

@@ -20,6 +20,11 @@ MASK_PIXELS = 4
 IGNORED = 255
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision widened; losses and softmaxes are computed in float32, or in float64 where a test asks for it."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 @dataclass(frozen=True)
 class Masks:
     """True masks of clips, at `MASK_PIXELS` pixels a token: one layer a clip, two once clips are mixed.
@@ -76,15 +81,36 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The backbone's output and where each token sits: `n = grid[0] * grid[1] * grid[2]` (time, height, width)."""
+    """The backbone's output and where each token sits: `n = grid[0] * grid[1] * grid[2]` (time, height, width).
+
+    Where `keep` is given, pooling reads its tokens alone; each clip keeps at least one.
+    """
 
     values: Float[Tensor, "b n d"]
     grid: tuple[int, int, int]
+    keep: Bool[Tensor, "b n"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryKey:
+    """All that fixes an attention map: softmax over keys of `scaling * query . key + bias`."""
+
+    query: Float[Tensor, "b heads n d"]
+    key: Float[Tensor, "b heads n d"]
+    scaling: float
+    bias: Float[Tensor, "b 1 1 n"] | None = None
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a classifier gives for a batch: raw logits, never squashed."""
+    """What a classifier gives for a batch: raw logits, never squashed.
+
+    `segmentation` holds raw class scores for every mask layer asked for, `kept` the tokens that hard masking spared,
+    `attention` the queries and keys of the layers asked for, by number.
+    """
 
     logits: Float[Tensor, "b k"]
     tokens: Tokens
+    segmentation: Float[Tensor, "b m s hm wm"] | None = None
+    kept: Bool[Tensor, "b n"] | None = None
+    attention: dict[int, QueryKey] | None = None

@@ -45,9 +45,7 @@ def test_another_stage_epoch_place_and_seed_draw_anew() -> None:
 
 def test_a_clip_drawn_many_times_in_an_epoch_is_augmented_each_time() -> None:
     one = clips(1)
-    same = replace(
-        one, **{n: getattr(one, n).repeat(40, *[1] * (getattr(one, n).ndim - 1)) for n in vars(one) if n != "masks"}
-    )
+    same = Batch(**{n: v.expand(40, *v.shape[1:]) for n, v in vars(one).items() if isinstance(v, torch.Tensor)})
     flipped = sum(not torch.equal(clip, one.video[0]) for clip in prepared(FLIPS, same).video)
     assert 8 < flipped < 32
 

@@ -169,12 +169,17 @@ def _data(predictions: Predictions, *, synthetic: bool, manifest: str) -> dict[s
 
 
 def _model(*, weights: str, trained: bool) -> dict[str, Any]:
-    groups = {"backbone": 303_885_312, "pooling": 4_199_424, "head": 3_075}
+    groups = {"lora": 0, "backbone": 303_885_312, "pooling": 4_199_424, "head": 3_075}
     total = sum(groups.values())
     return {
         "weights": weights,
         "backbone": "V-JEPA 2 ViT-L, 24 layers, width 1024",
-        "parameters": {"total": total, "trainable": total if trained else total - groups["backbone"], "groups": groups},
+        "parameters": {
+            "total": total,
+            "trainable": total if trained else total - groups["backbone"],
+            "groups": groups,
+            "trainable_groups": groups if trained else groups | {"backbone": 0},
+        },
         "tokens": {"grid": [8, 16, 16], "width": 1024},
     }
 

@@ -14,8 +14,8 @@ from calot.experiment import scaled
 from calot.experiments import find
 from calot.progress import Ui
 from calot.run.dry_run import RunCost, dry_run
-from calot.run.line import Request
 from calot.run.opened import OpenData
+from calot.run.request import Request
 from calot.run.sample import SampledStore, sampled_data
 from calot.values import apply_overrides
 
@@ -67,7 +67,7 @@ def test_every_number_is_finite_and_positive_and_the_counts_are_the_runs_own(cos
     numbers = [v for s in cost.stages for v in asdict(s).values()] + list(asdict(cost.disk).values())
     assert all(math.isfinite(v) and v > 0 for v in [*numbers, cost.hours, cost.memory_bytes, cost.store_hours])
     assert 100e6 < cost.memory_bytes < 50e9
-    from calot.run.line import parameter_counts
+    from calot.run.building import parameter_counts
 
     counts = parameter_counts(request.experiment)
     assert (cost.parameters, cost.stages[0].trainable) == (counts["total"], counts["trainable"])

@@ -14,8 +14,11 @@ from calot.errors import CalotError, Stopped
 from calot.experiment import scaled
 from calot.experiments import find
 from calot.progress import Ui
-from calot.run.line import Request, _Session, build_classifier, predict_run, train_run
+from calot.run.building import build_classifier
+from calot.run.line import predict_run, train_run
 from calot.run.opened import OpenData
+from calot.run.request import Request
+from calot.run.session import Session
 from calot.run.signals import Stopper
 from calot.statistics.predictions import load_predictions
 from calot.train.loop import optimise
@@ -138,17 +141,17 @@ def test_a_non_finite_loss_stops_the_run_and_says_where(phantom: Path, tmp_path:
         _train(_request(phantom, tmp_path / "diverged", changes=changes))
 
 
-def _session(phantom: Path, folder: Path, *changes: str, name: str = "e00_finetune") -> _Session:
+def _session(phantom: Path, folder: Path, *changes: str, name: str = "e00_finetune") -> Session:
     quiet = ("head.dropout=0.0", "pooling.dropout=0.0", *changes)
     request = _request(phantom, folder, name, changes=quiet)
     data = OpenData.of(request.data, experiment=request.experiment, ui=Ui())
-    return _Session.start(request, data=data, ui=Ui(), stopper=Stopper())
+    return Session.start(request, data=data, ui=Ui(), stopper=Stopper())
 
 
-def _after_one_step(session: _Session) -> tuple[float, dict[str, torch.Tensor]]:
+def _after_one_step(session: Session) -> tuple[float, dict[str, torch.Tensor]]:
     session.model.double()
     stage = session.request.experiment.train
-    fit = session._fit(stage, session._optimiser(stage))
+    fit = session.fit(stage)
     session.model.train()
     batch = next(fit.epoch_batches(0, 0))
     batch = replace(batch, labels=batch.labels.double())

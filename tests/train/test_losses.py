@@ -61,9 +61,10 @@ def test_how_a_batch_is_cut_does_not_change_its_loss(loss: Loss, size: int) -> N
     out, batch = _batch(16)
     whole = loss(out, batch)
     parts = batch.split(size)
-    units = term_units(loss, parts)
+    units = term_units(loss, parts, epoch=0)
     pieces = [
-        effective_loss(loss, Outputs(logits=out.logits[p.index], tokens=out.tokens), p, units=units) for p in parts
+        effective_loss(loss, Outputs(logits=out.logits[p.index], tokens=out.tokens), p, units=units, epoch=0).total
+        for p in parts
     ]
     assert torch.allclose(torch.stack(pieces).sum(), whole, atol=1e-6)
 

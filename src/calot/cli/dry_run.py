@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from calot.run.dry_run import RunCost
-    from calot.run.line import Request
+    from calot.run.request import Request
 
 
 def show_dry_run(asked: list[Request], *, price_per_hour: float | None, json: bool) -> None:

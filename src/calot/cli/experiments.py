@@ -65,7 +65,7 @@ def show(
         "fingerprint": value.fingerprint(),
     }
     if params:
-        from calot.run.line import parameter_counts
+        from calot.run.building import parameter_counts
 
         data["parameters"] = parameter_counts(value)
     if json:

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from calot.progress import Ui
-    from calot.run.line import Request
+    from calot.run.request import Request
     from calot.statistics.predictions import Predictions
 
 Data = Annotated[Path, typer.Option(help="A data set's folder, in the Endoscapes layout.")]
@@ -62,7 +62,7 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
     from calot.errors import CalotError
     from calot.experiment import scaled
     from calot.experiments import find
-    from calot.run.line import Request
+    from calot.run.request import Request
     from calot.values import apply_overrides
 
     overrides = [w for w in what if "=" in w and not w.endswith(".py")]

@@ -35,6 +35,10 @@ class ClipRule:
         """How many frames a clip has in the end."""
         return self.pad_to or self.length
 
+    def labelled_place(self, protocol: Protocol) -> int:
+        """Where the labelled frame sits in the clip, counted from 0."""
+        return self.frames - self.length + protocol.before(self.length)
+
     def shortened(self, factor: float) -> ClipRule:
         """The same rule for clips `factor` times as long: 16 frames become 8, 5 padded to 16 become 3 padded to 8."""
         length = max(1, math.floor(self.length * factor + 0.5))

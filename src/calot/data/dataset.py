@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from calot.data.clips import ClipTable
+from calot.data.masks import ClipMasks
 from calot.data.store import FrameStore
 from calot.errors import CalotError
 from calot.types import Batch
@@ -32,6 +33,7 @@ class ClipDataset(Dataset[Batch]):
 
     table: ClipTable
     store: FrameStore
+    masks: ClipMasks | None = None
 
     def __post_init__(self) -> None:
         last = int(self.table.frames.max(initial=-1))
@@ -51,6 +53,7 @@ class ClipDataset(Dataset[Batch]):
             labels=torch.from_numpy(self.table.labels[index]),
             soft=torch.from_numpy(self.table.soft[index]),
             index=torch.from_numpy(index),
+            masks=None if self.masks is None else self.masks.read(index),
         )
 
 

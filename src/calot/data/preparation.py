@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from calot.data.mixing import Kind, Mixed, Mixing, smooth_labels
 from calot.data.transforms import Augmentation
+from calot.errors import CalotError
 from calot.types import Batch
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A batch as it is trained on."""
+    """A batch as it is trained on; `kind` and `lam` say how it was mixed (see `Mixed`)."""
 
     batch: Batch
+    kind: Kind | None
+    lam: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """Augments each clip, on whatever device the batch is.
+    """Augments each clip, mixes clips over the effective batch, smooths the labels: in this order, on any device.
 
     A clip's draws come from (seed, stage, epoch, place in the epoch's order, clip, component): neither the number of
     workers, nor the batch size, nor another component changes them, and a clip drawn twice in an epoch is augmented
-    twice. Validation, test and the clean pass over training clips never come here.
+    twice. Mixing draws from (seed, stage, epoch, the batch's first place). Validation, test and the clean pass over
+    training clips never come here: their targets are unmixed and unsmoothed, and so must their inputs be.
     """
 
     augment: tuple[Augmentation, ...] = ()
+    mixing: Mixing | None = None
+    label_smoothing: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise CalotError(
+                f"label_smoothing={self.label_smoothing} must lie between 0 and 1 (1 excluded); 0.1 turns 0 and 1 "
+                "into 0.05 and 0.95."
+            )
 
     def __call__(self, batch: Batch, *, stage: int, epoch: int, start: int) -> Prepared:
         """Prepare an effective batch; `start` is its first clip's place in the epoch's order."""
@@ -37,7 +52,14 @@ class Preparation:
             draws = enumerate(batch.index.tolist(), start=start)
             rngs = [np.random.default_rng([self.seed, stage, epoch, place, clip, name]) for place, clip in draws]
             batch = component(batch, rngs=rngs)
-        return Prepared(batch)
+        mixed = Mixed(batch, None, np.ones(len(batch)))
+        if self.mixing is not None:
+            rng = np.random.default_rng([self.seed, stage, epoch, start, _number("Mixing")])
+            mixed = self.mixing(batch, rng=rng)
+        batch = mixed.batch
+        if self.label_smoothing > 0:
+            batch = replace(batch, labels=smooth_labels(batch.labels, strength=self.label_smoothing))
+        return Prepared(batch, mixed.kind, mixed.lam)
 
     def _named(self) -> Iterator[tuple[Augmentation, int]]:
         """Each component with a number of its own: its class, and how many of that class come before it."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy.random import Generator
 from torch import Tensor
 
@@ -43,7 +43,7 @@ class Augmentation(ABC):
 
 @dataclass(frozen=True)
 class HorizontalFlip(Augmentation):
-    """Mirror left and right, all frames of a clip together."""
+    """Mirror left and right, all frames of a clip and its masks together."""
 
     probability: float = 0.5
 
@@ -53,6 +53,13 @@ class HorizontalFlip(Augmentation):
 
     def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch:
         chosen = torch.tensor([rng.random() < self.probability for rng in rngs], dtype=torch.bool)
-        video = batch.video.clone()
-        video[chosen] = video[chosen].flip(-1)
-        return replace(batch, video=video)
+        masks = batch.masks
+        if masks is not None:
+            masks = replace(masks, values=_mirrored(masks.values, chosen))
+        return replace(batch, video=_mirrored(batch.video, chosen), masks=masks)
+
+
+def _mirrored(images: UInt8[Tensor, "b ..."], chosen: Bool[Tensor, " b"]) -> UInt8[Tensor, "b ..."]:
+    chosen, mirrored = chosen.to(images.device), images.clone()
+    mirrored[chosen] = mirrored[chosen].flip(-1)
+    return mirrored

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,9 @@ from calot.types import Batch, Outputs
 
 @dataclass(frozen=True)
 class Scores:
-    """Raw logits `(n, k)` float32 of the clips asked for, in their order, and the mean of a loss over them."""
+    """Raw logits `(n, k)` float32 of the clips asked for, in their order."""
 
     logits: np.ndarray
-    loss: float
 
 
 @torch.no_grad()
@@ -38,28 +37,30 @@ def score(
     batch_size: int,
     workers: int = 0,
     indices: np.ndarray | None = None,
-    loss: Callable[[Outputs, Batch], torch.Tensor] | None = None,
+    observers: Sequence[Callable[[Outputs, Batch], None]] = (),
     on_batch: Callable[[int], None] | None = None,
 ) -> Scores:
     """Score clips in evaluation mode (all of them, or those at `indices`); the model's mode is put back afterwards.
 
+    Every observer sees each batch's outputs and the batch, on the device.
     Raises CalotError naming the clip when a logit is not finite.
     """
     order = np.arange(len(dataset)) if indices is None else np.asarray(indices)
     was_training = model.training
     model.eval()
-    logits, losses = [], 0.0
+    logits = []
     for batch in batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
-            outputs = model(normalise(on_device.video))
+            outputs = model(normalise(on_device.video), masks=on_device.masks)
         _require_finite(outputs, dataset=dataset, batch=batch)
         logits.append(outputs.logits.float().cpu().numpy())
-        losses += len(batch) * float(loss(outputs, on_device)) if loss else 0.0
+        for observe in observers:
+            observe(outputs, on_device)
         if on_batch:
             on_batch(len(batch))
     model.train(was_training)
-    return Scores(logits=np.concatenate(logits), loss=losses / len(order))
+    return Scores(logits=np.concatenate(logits))
 
 
 def predictions_table(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
+
+from calot.errors import CalotError, nearest_name
 
 
 @dataclass(frozen=True)
@@ -19,11 +24,15 @@ class ParameterGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation(ABC):
-    """Prepares a backbone in place and names what trains."""
+    """Prepares a backbone in place and names what trains. Applying the same one twice changes nothing."""
 
     @abstractmethod
     def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
         """Set `requires_grad` throughout the backbone and return its trainable groups."""
+
+    def at_depth(self, *, layers: int, of: int) -> Adaptation:
+        """The same for an encoder of `layers` layers where this one was written for `of`: numbers by depth fraction."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +46,189 @@ class Frozen(Adaptation):
 
 @dataclass(frozen=True, kw_only=True)
 class FullFineTune(Adaptation):
-    """The whole encoder trains at `lr`."""
+    """The whole encoder trains at `lr`; `layer_decay` lowers it from the top down, as in `Unfreeze`."""
 
     lr: float = 1e-4
+    layer_decay: float = 1.0
 
     def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
         backbone.requires_grad_(True)
-        return (ParameterGroup("backbone", tuple(backbone.parameters()), self.lr),)
+        return _groups(backbone, lr=self.lr, decay=self.layer_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfreeze(Adaptation):
+    """The last `layers` transformer layers train at `lr`, and the encoder's final LayerNorm if `final_norm`.
+
+    `layer_decay` d: a parameter k layers below the top trains at lr d^k (Clark et al. 2020; Bao et al. 2022), the final
+    norm at lr. The study meant to train the final norm with its last layers and did not: `final_norm=False` repeats it.
+    """
+
+    layers: int = 2
+    lr: float = 1e-5
+    final_norm: bool = True
+    layer_decay: float = 1.0
+
+    def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
+        encoder = _encoder(backbone)
+        if not 1 <= self.layers <= len(encoder.layer):
+            raise CalotError(f"Unfreeze.layers={self.layers}: this encoder has {len(encoder.layer)} layers")
+        backbone.requires_grad_(False)
+        encoder.layer[-self.layers :].requires_grad_(True)
+        encoder.layernorm.requires_grad_(self.final_norm)
+        return _groups(backbone, lr=self.lr, decay=self.layer_decay)
+
+    def at_depth(self, *, layers: int, of: int) -> Unfreeze:
+        return replace(self, layers=max(1, round(self.layers * layers / of)))
+
+
+#: Names users write -> the encoder's own.
+_TARGETS = {"q": "query", "k": "key", "v": "value", "q_proj": "query", "k_proj": "key", "v_proj": "value"}
+_TARGETS |= {"query": "query", "key": "key", "value": "value", "proj": "proj", "o": "proj", "out_proj": "proj"}
+_TARGETS |= {"fc1": "fc1", "fc2": "fc2"}
+_ADAPTER = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRA(Adaptation):
+    """Low-rank adapters (Hu et al. 2022, eq. 3) on the encoder's linears, through peft; nothing else of it trains.
+
+    `targets` among q, k, v, proj, fc1, fc2 (q_proj and the like are understood); `layers` None is all of them, a
+    negative number counts from the last. `bias`: none, or lora_only (the adapted linears' own biases train too).
+    The predictor and the patch embedding are never touched, and every target must match in every layer.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.1
+    targets: tuple[str, ...] = ("q", "v")
+    layers: tuple[int, ...] | None = None
+    bias: str = "none"
+    dora: bool = False
+    lr: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.targets:
+            raise ValueError(f"LoRA.rank={self.rank}, targets={self.targets}: needs a rank and a target")
+        for target in self.targets:
+            if target not in _TARGETS:
+                raise ValueError(f"LoRA.targets: {target!r} is no linear.{nearest_name(target, among=_TARGETS)}")
+        if len(set(self.modules)) != len(self.targets):
+            raise ValueError(f"LoRA.targets={self.targets} names one linear twice")
+        if self.bias not in ("none", "lora_only"):
+            raise ValueError(f"LoRA.bias={self.bias!r} is none of none, lora_only")
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The targets by the encoder's own names."""
+        return tuple(_TARGETS[t] for t in self.targets)
+
+    def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
+        before = getattr(backbone, "adapter", None)
+        if before is None:
+            self._insert(backbone)
+        elif replace(before, lr=self.lr) != self:
+            raise CalotError(f"stage: the backbone already carries {before}, and {self} is another adapter")
+        backbone.requires_grad_(False)
+        trained = [(n, p) for n, p in backbone.named_parameters() if ".lora_" in n or self._own_bias(n)]
+        for _, parameter in trained:
+            parameter.requires_grad_(True)
+        return (ParameterGroup("lora", tuple(p for _, p in trained), self.lr),)
+
+    def at_depth(self, *, layers: int, of: int) -> LoRA:
+        if self.layers is None:
+            return self
+        places = {min(layers - 1, (n % of) * layers // of) for n in self.layers}
+        return replace(self, layers=tuple(sorted(places)))
+
+    def config(self, *, depth: int) -> Any:
+        """peft's configuration for an encoder of `depth` layers, as `adapter_config.json` holds it."""
+        from peft import LoraConfig
+
+        numbers = range(depth) if self.layers is None else sorted({n % depth for n in self.layers})
+        where = "|".join(map(str, numbers))
+        kinds = "|".join(rf"mlp\.{m}" if m.startswith("fc") else rf"attention\.{m}" for m in self.modules)
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=rf"(?:.*\.)?encoder\.layer\.(?:{where})\.(?:{kinds})",
+            bias=self.bias,
+            use_dora=self.dora,
+        )
+
+    def _insert(self, backbone: Any) -> None:
+        from peft import inject_adapter_in_model
+
+        depth = len(_encoder(backbone).layer)
+        wrong = [n for n in self.layers or () if not -depth <= n < depth]
+        if wrong:
+            raise CalotError(f"LoRA.layers={self.layers}: {wrong} are no layers of an encoder of {depth}")
+        inject_adapter_in_model(self.config(depth=depth), backbone.model, adapter_name=_ADAPTER)
+        count = depth if self.layers is None else len({n % depth for n in self.layers})
+        matched = sum(n.endswith(f".lora_A.{_ADAPTER}") for n, _ in backbone.named_modules())
+        if matched != count * len(self.targets):
+            raise CalotError(
+                f"LoRA.targets={self.targets} matched {matched} linears, "
+                f"need {len(self.targets)} in each of {count} layers"
+            )
+        backbone.adapter = self
+
+    def _own_bias(self, name: str) -> bool:
+        return self.bias == "lora_only" and bool(re.search(r"\.base_layer\.bias$", name))
+
+
+def _encoder(backbone: Any) -> Any:
+    return backbone.model.encoder
+
+
+def _groups(backbone: nn.Module, *, lr: float, decay: float) -> tuple[ParameterGroup, ...]:
+    """What trains, one group a depth where rates differ by layer, else one in all."""
+    trained = [(n, p) for n, p in backbone.named_parameters() if p.requires_grad]
+    if decay == 1.0:
+        return (ParameterGroup("backbone", tuple(p for _, p in trained), lr),)
+    depth = len(_encoder(backbone).layer)
+    groups: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in trained:
+        groups.setdefault(_height(name, depth=depth), []).append(parameter)
+    return tuple(
+        ParameterGroup(f"backbone.{height}", tuple(groups[height]), lr * decay ** max(0, depth - height))
+        for height in sorted(groups)
+    )
+
+
+def _height(name: str, *, depth: int) -> int:
+    """0 for the embedding, 1 to `depth` for the layers, one more for the final norm."""
+    found = re.search(r"encoder\.layer\.(\d+)\.", name)
+    return int(found[1]) + 1 if found else depth + 1 if "encoder.layernorm" in name else 0
+
+
+def canonical_name(name: str) -> str:
+    """A parameter's name without what peft wraps around it, so that checkpoints do not depend on the wrapping."""
+    return name.replace(".base_layer.", ".").replace(f".{_ADAPTER}.", ".")
+
+
+def save_adapter(backbone: Any, folder: Any) -> None:
+    """Write the adapter as peft does: `adapter_config.json` and `adapter_model.safetensors`, for `PeftModel`."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    backbone.adapter.config(depth=len(_encoder(backbone).layer)).save_pretrained(folder)
+    state = get_peft_model_state_dict(backbone.model, adapter_name=_ADAPTER)
+    save_file(
+        {f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in state.items()},
+        folder / "adapter_model.safetensors",
+    )
+
+
+def merge_adapter(backbone: Any) -> None:
+    """Fold the adapter into the weights, in place: the same outputs (1e-5) from a plain encoder."""
+    from peft.tuners.lora import LoraLayer
+
+    wrapped: Iterable[tuple[str, Any]] = [(n, m) for n, m in backbone.named_modules() if isinstance(m, LoraLayer)]
+    for name, module in wrapped:
+        module.merge(safe_merge=True)
+        parent, _, own = name.rpartition(".")
+        setattr(backbone.get_submodule(parent), own, module.get_base_layer())
+    backbone.adapter = None

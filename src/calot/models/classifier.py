@@ -1,35 +1,85 @@
-"""Backbone, pooling and head in one module: clips in, raw logits out."""
+"""Backbone, pooling, head and segmentation decoder in one module: clips in, raw logits and mask scores out."""
 
 from __future__ import annotations
 
 import contextlib
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from calot.models.attention import tapped
+from calot.models.masking import Masking, anatomy_tokens, over_time, predicted_classes
 from calot.models.vjepa2 import Backbone
-from calot.types import Outputs
+from calot.types import Masks, Outputs, Tokens, at_least_float32
 
 
 class Classifier(nn.Module):
-    """Tap points, by name: `backbone`, `pooling.attention_map`, `pooling`, `head`.
+    """Tap points, by name: `backbone`, `pooling.attention_map`, `pooling`, `head`, `segmentation`.
 
     Where no parameter of the backbone trains, it runs without a graph and in evaluation mode, also while training.
+    `labelled_place` is where the labelled frame sits in a clip: the decoder reads its temporal bin where no mask says
+    another. The queries and keys of `observed_layers` come out with the logits. `true_masks` lets true masks decide
+    hard masking outside training too, for results that say so.
     """
 
-    def __init__(self, *, backbone: Backbone, pooling: nn.Module, head: nn.Module) -> None:
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        pooling: nn.Module,
+        head: nn.Module,
+        segmentation: nn.Module | None = None,
+        masking: Masking | None = None,
+        labelled_place: int = -1,
+        observed_layers: tuple[int, ...] = (),
+    ) -> None:
         super().__init__()
         self.backbone, self.pooling, self.head = backbone, pooling, head
+        self.segmentation, self.masking = segmentation, masking
+        self.labelled_place, self.true_masks = labelled_place % backbone.spec.frames, False
+        self.observed_layers = observed_layers
 
     @property
     def backbone_trains(self) -> bool:
         return any(p.requires_grad for p in self.backbone.parameters())
 
-    def forward(self, video: Float[Tensor, "b t c h w"]) -> Outputs:
-        with contextlib.nullcontext() if self.backbone_trains else torch.no_grad():
+    def forward(self, video: Float[Tensor, "b t c h w"], *, masks: Masks | None = None) -> Outputs:
+        with tapped(self.backbone, layers=self.observed_layers) as attention:
+            tokens, keep = self._encode(video, masks=masks)
+        scores = None
+        if self.segmentation is not None and masks is not None:
+            scores = self.segmentation(tokens, bins=masks.place // self.backbone.spec.tubelet)
+        pooled = tokens if self.masking is None or keep is None else self.masking.pooled(tokens, keep)
+        logits = at_least_float32(self.head(self.pooling(pooled)))
+        return Outputs(logits=logits, tokens=tokens, segmentation=scores, kept=keep, attention=attention)
+
+    def _encode(self, video: Tensor, *, masks: Masks | None) -> tuple[Tokens, Bool[Tensor, "b n"] | None]:
+        """Tokens, and which of them hard masking keeps."""
+        keep = None
+        if self.masking is not None and self.masking.in_encoder:
+            with torch.no_grad():
+                keep = self._keep(self.backbone(video), masks=masks)
+        with contextlib.ExitStack() as around:
+            if not self.backbone_trains:
+                around.enter_context(torch.no_grad())
+            if self.masking is not None and keep is not None:
+                around.enter_context(self.masking.inside(self.backbone, keep))
             tokens = self.backbone(video)
-        return Outputs(logits=self.head(self.pooling(tokens)).float(), tokens=tokens)
+        if self.masking is not None and keep is None:
+            keep = self._keep(tokens, masks=masks)
+        return tokens, keep
+
+    @torch.no_grad()
+    def _keep(self, tokens: Tokens, *, masks: Masks | None) -> Bool[Tensor, "b n"]:
+        """The anatomy of the true masks where they may be used and a clip has one, else of the decoder's own."""
+        assert self.segmentation is not None
+        bins = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
+        scores = self.segmentation(tokens, bins=bins // self.backbone.spec.tubelet)
+        places = anatomy_tokens(predicted_classes(scores))
+        if masks is not None and (self.training or self.true_masks):
+            places = torch.where(masks.complete[:, None], anatomy_tokens(masks.values), places)
+        return over_time(places, bins=tokens.grid[0])
 
     def train(self, mode: bool = True) -> Classifier:
         super().train(mode)
@@ -37,11 +87,12 @@ class Classifier(nn.Module):
         return self
 
     def parameter_counts(self) -> dict[str, int | dict[str, int]]:
-        """`total`, `trainable`, and the count of each group."""
-        groups = {name: _count(module) for name, module in self.named_children()}
-        trainable = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        return {"total": sum(groups.values()), "trainable": trainable, "groups": groups}
-
-
-def _count(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+        """`total` and `trainable`, and both by group; an adapter's weights are the group `lora`."""
+        groups = dict.fromkeys(("lora", "pooling", "head", "segmentation", "backbone"), 0)
+        training = dict(groups)
+        for name, parameter in self.named_parameters():
+            group = "lora" if ".lora_" in name else name.split(".")[0]
+            groups[group] += parameter.numel()
+            training[group] += parameter.numel() if parameter.requires_grad else 0
+        counts = {"total": sum(groups.values()), "trainable": sum(training.values())}
+        return {**counts, "groups": groups, "trainable_groups": training}

@@ -46,7 +46,10 @@ class MeanPool(nn.Module):
     """The mean over the token axis."""
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        return tokens.values.mean(dim=1)
+        if tokens.keep is None:
+            return tokens.values.mean(dim=1)
+        weight = tokens.keep.to(tokens.values.dtype)[..., None]
+        return (tokens.values * weight).sum(dim=1) / weight.sum(dim=1)
 
 
 class AttentivePool(nn.Module):
@@ -74,6 +77,8 @@ class AttentivePool(nn.Module):
     def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
         x = tokens.values
         scores_bhn = torch.einsum("hd,bnd->bhn", self._folded_query().to(x.dtype), x)
+        if tokens.keep is not None:
+            scores_bhn = scores_bhn.masked_fill(~tokens.keep[:, None], -torch.inf)
         weights_bhn = self.attention_map(scores_bhn.to(torch.promote_types(x.dtype, torch.float32)).softmax(-1))
         weights_bhn = F.dropout(weights_bhn, self.dropout, self.training)
         mixed_bhd = torch.bmm(weights_bhn.to(x.dtype), x)

@@ -24,7 +24,8 @@ class VJEPA2:
 
     `weights`: a hub id, a local folder, an official `.pt` file, or None for random weights (drawn from the run's
     seed, and said so in every report). `size` is the side of the square input in pixels: the rotary position grid is
-    built for it, because another size would give wrong positions without an error.
+    built for it, because another size would give wrong positions without an error. `drop_path`: stochastic depth of the
+    last layer (Huang et al. 2016), growing linearly from 0 at the first.
     """
 
     weights: str | None = "facebook/vjepa2-vitl-fpc16-256-ssv2"
@@ -36,6 +37,7 @@ class VJEPA2:
     layers: int = 24
     heads: int = 16
     mlp_ratio: float = 4.0
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         if self.size % self.patch:
@@ -69,8 +71,6 @@ class VJEPA2:
 
     def _config_fields(self) -> dict[str, Any]:
         return {
-            "crop_size": self.size,
-            "frames_per_clip": self.frames,
             "patch_size": self.patch,
             "tubelet_size": self.tubelet,
             "hidden_size": self.width,
@@ -79,10 +79,17 @@ class VJEPA2:
             "mlp_ratio": self.mlp_ratio,
         }
 
+    def _free_fields(self) -> dict[str, Any]:
+        """Settings that no weight depends on; positions are computed, not learned, so any size will do."""
+        return {"crop_size": self.size, "frames_per_clip": self.frames, "drop_path_rate": self.drop_path}
+
     def _random(self) -> Any:
         from transformers import VJEPA2Config, VJEPA2Model
 
-        config = VJEPA2Config(**self._config_fields(), pred_num_hidden_layers=1, attn_implementation="sdpa")
+        from calot.models.attention import IMPLEMENTATION
+
+        fields = self._config_fields() | self._free_fields()
+        config = VJEPA2Config(**fields, pred_num_hidden_layers=1, attn_implementation=IMPLEMENTATION)
         model = VJEPA2Model(config)
         model.predictor = nn.Identity()
         return model
@@ -90,13 +97,10 @@ class VJEPA2:
     def _pretrained(self, folder: Path) -> Any:
         from transformers import VJEPA2Config, VJEPA2Model
 
+        from calot.models.attention import IMPLEMENTATION
+
         found = VJEPA2Config.from_pretrained(folder)
-        free = {"crop_size", "frames_per_clip"}  # positions are computed, not learned: any size will do
-        wrong = {
-            k: (v, getattr(found, k))
-            for k, v in self._config_fields().items()
-            if k not in free and getattr(found, k) != v
-        }
+        wrong = {k: (v, getattr(found, k)) for k, v in self._config_fields().items() if getattr(found, k) != v}
         if wrong:
             listed = ", ".join(f"{k} {theirs} where the experiment says {ours}" for k, (ours, theirs) in wrong.items())
             raise CalotError(
@@ -104,9 +108,8 @@ class VJEPA2:
             )
         model, info = VJEPA2Model.from_pretrained(
             folder,
-            crop_size=self.size,
-            frames_per_clip=self.frames,
-            attn_implementation="sdpa",
+            **self._free_fields(),
+            attn_implementation=IMPLEMENTATION,
             dtype=torch.float32,
             output_loading_info=True,
         )

@@ -59,9 +59,7 @@ class RunFolder:
     def backbone_is_frozen(self) -> bool:
         """No trainable parameter lies in the backbone: those there are fit into pooling and heads."""
         parameters = self.model.get("parameters")
-        if not parameters:
-            return False
-        return bool(parameters["trainable"] <= parameters["total"] - parameters["groups"]["backbone"])
+        return parameters is not None and not any(parameters["trainable_groups"][g] for g in ("backbone", "lora"))
 
     @property
     def is_random_control(self) -> bool:

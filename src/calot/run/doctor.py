@@ -27,7 +27,7 @@ _FULL_SIZE, _TINY_SIZE = 256, 64
 _LINE_PROBE = """
 import json
 from calot.experiments import find
-from calot.run.line import parameter_counts
+from calot.run.building import parameter_counts
 experiment = find("e02_frozen_probe").experiment
 print(json.dumps({"weights": experiment.backbone.weights, "parameters": parameter_counts(experiment)["total"]}))
 """

@@ -17,8 +17,9 @@ from calot.data.clips import ClipTable
 from calot.evaluation.predict import predictions_table, score
 from calot.models.checkpoints import local_weights
 from calot.progress import Ui
-from calot.run.line import Request, _Session
+from calot.run.request import Request
 from calot.run.sample import SampledData, sampled_data
+from calot.run.session import Session
 from calot.run.signals import Stopper
 from calot.train.loop import Fit, optimise
 from calot.train.stage import Stage
@@ -100,7 +101,7 @@ def dry_run(request: Request, *, ui: Ui) -> RunCost:
         request = replace(request, experiment=replace(experiment, backbone=replace(experiment.backbone, weights=None)))
     with sampled_data(request.data, experiment=experiment, ui=ui) as data:
         _reset_peak()
-        session = _Session.start(request, data=data, ui=ui, stopper=Stopper())
+        session = Session.start(request, data=data, ui=ui, stopper=Stopper())
         clips = {split: len(data.whole(split, training=split == "train")) for split in ("train", "val")}
         stages, checkpoint = [], 0
         for number, stage in enumerate(experiment.stages):
@@ -130,11 +131,11 @@ def dry_run(request: Request, *, ui: Ui) -> RunCost:
         )
 
 
-def _measure(session: _Session, stage: Stage, *, clips: dict[str, int], published: bool) -> tuple[StageCost, int]:
+def _measure(session: Session, stage: Stage, *, clips: dict[str, int], published: bool) -> tuple[StageCost, int]:
     """Time a stage's step and its evaluation; also the bytes of one whole checkpoint, optimiser and all."""
     compute = session.request.experiment.compute
-    optimiser = session._optimiser(stage)
-    fit = session._fit(stage, optimiser)
+    fit = session.fit(stage)
+    optimiser = fit.optimiser
     session.model.train()
     batch = next(iter(fit.epoch_batches(0, 0)))
     one = batch.split(1)[0]
@@ -162,13 +163,13 @@ def _affordable(seconds_a_clip: float, *, wanted: int) -> int:
     return max(1, min(wanted, int(_PATIENCE_S / seconds_a_clip)))
 
 
-def _step(session: _Session, fit: Fit, batch: Any) -> float:
+def _step(session: Session, fit: Fit, batch: Any) -> float:
     start = _now()
     optimise(fit, batch, progress=session.progress)
     return _now() - start
 
 
-def _evaluation_s(session: _Session, *, wanted: int) -> float:
+def _evaluation_s(session: Session, *, wanted: int) -> float:
     """Seconds a clip takes in evaluation mode."""
 
     def run(count: int) -> float:
@@ -213,7 +214,7 @@ def _peak() -> tuple[str, int]:
     return "process", int(getattr(memory, "peak_wset", memory.rss))  # Windows alone has a peak
 
 
-def _checkpoint_bytes(session: _Session, optimiser: torch.optim.Optimizer, *, published: bool) -> int:
+def _checkpoint_bytes(session: Session, optimiser: torch.optim.Optimizer, *, published: bool) -> int:
     """All the kept checkpoints and the one being written: `last`, the one before it and the new one with the
     optimiser's state, `best` without. Frozen published weights are in none of them."""
     frozen = {n for n, p in session.model.named_parameters() if n.startswith("backbone.") and not p.requires_grad}

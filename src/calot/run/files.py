@@ -31,14 +31,14 @@ from calot.train.stage import Stage
 from calot.writing import clear_disk_errors, whole_file, write_json
 
 if TYPE_CHECKING:
-    from calot.run.line import Request
+    from calot.run.request import Request
 
 LOCK = "run.lock"
 _LONGER = (
     " Other epochs mean another learning rate at every step, so a longer run continues no shorter one: train it from "
     "its first step."
 )
-_COLUMNS = (
+_FIRST = (
     *("stage", "epoch", "step", "lr", "train_loss", "train_clean_loss", "train_clean_map", "val_loss", "val_map"),
     *(f"val_ap_{c}" for c in CRITERIA),
 )
@@ -216,7 +216,8 @@ def _read(path: Path) -> dict[str, Any]:
 def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     """metrics.csv, whole or not at all. An undefined value is an empty cell."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        more = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in _FIRST]
+        writer = csv.DictWriter(file, [*_FIRST, *more], lineterminator="\n")
         writer.writeheader()
         writer.writerows([{k: "" if v is None else v for k, v in row.items()} for row in rows])
 

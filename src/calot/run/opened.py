@@ -9,9 +9,11 @@ from pathlib import Path
 from calot.data.clips import ClipTable, build_clips
 from calot.data.endoscapes import read_endoscapes
 from calot.data.manifest import Manifest
+from calot.data.masks import ClipMasks, open_masks
 from calot.data.store import FrameStore, open_store
 from calot.experiment import Experiment
 from calot.progress import Ui
+from calot.types import MASK_PIXELS
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class OpenData:
     @classmethod
     def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
         """Read the folder's tables. Raises CalotError when it is no data set."""
-        return cls(root=root.resolve(), manifest=read_endoscapes(root), experiment=experiment, ui=ui, check=check)
+        synthetic = experiment.masks.synthetic
+        manifest = read_endoscapes(root, synthetic_masks=None if synthetic is None else Path(synthetic))
+        return cls(root=root.resolve(), manifest=manifest, experiment=experiment, ui=ui, check=check)
 
     def clips(self, split: str, *, training: bool) -> ClipTable:
         return build_clips(
@@ -38,6 +42,20 @@ class OpenData:
             rule=self.experiment.clip,
             label_rule=self.experiment.label,
             training=training,
+        )
+
+    def masks(self, table: ClipTable) -> ClipMasks | None:
+        """The true masks of a table's clips, where the experiment uses any."""
+        experiment = self.experiment
+        if not experiment.uses_masks:
+            return None
+        return open_masks(
+            self.root,
+            table,
+            self.manifest.split(table.split),
+            geometry=experiment.geometry,
+            size=experiment.backbone.grid[1] * MASK_PIXELS,
+            labelled_place=experiment.labelled_place,
         )
 
     def store(self, split: str) -> FrameStore:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from calot.errors import CalotError, first_line
+from calot.models.adaptation import canonical_name
 from calot.writing import clear_disk_errors, sync, sync_folder
 
 MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors", "state.json", "manifest.json"
@@ -40,20 +41,22 @@ def model_tensors(model: nn.Module, *, published: bool, trained: Collection[nn.P
         for n, p in model.named_parameters()
         if n.startswith("backbone.") and not p.requires_grad and id(p) not in moved
     }
-    state = model.state_dict()
-    return {k: v.detach().cpu().contiguous() for k, v in state.items() if not (published and k in frozen)}
+    kept = {k: v for k, v in model.state_dict().items() if not (published and k in frozen)}
+    return {canonical_name(k): v.detach().cpu().contiguous() for k, v in kept.items()}
 
 
 def load_into(model: nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
     """Load a checkpoint's tensors. Raises CalotError when one is unknown, has another shape, or a needed one lacks."""
-    own = model.state_dict()
+    own = {canonical_name(k): v for k, v in model.state_dict().items()}
     unknown = sorted(set(tensors) - set(own))
     shapes = sorted(k for k in set(tensors) & set(own) if tensors[k].shape != own[k].shape)
-    missing = sorted(k for k in set(own) - set(tensors) if not k.startswith("backbone."))
+    missing = sorted(k for k in set(own) - set(tensors) if not k.startswith("backbone.") or ".lora_" in k)
     for what, keys in (("unknown", unknown), ("another shape for", shapes), ("no", missing)):
         if keys:
             raise CalotError(f"{where}: the checkpoint has {what} {len(keys)} tensors of this model, first {keys[0]}")
-    model.load_state_dict(tensors, strict=False)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
 
 
 def save(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,8 +23,9 @@ from calot.types import Batch
 class Progress:
     """Where a run stands, beside its weights and optimiser: all that a resume needs, and no clock times.
 
-    `epoch` and `batch` are the next to do; `step` counts optimiser steps of this stage; `loss_sum` and `clips` are the
-    running epoch's; `rows` is metrics.csv so far.
+    `epoch` and `batch` are the next to do; `step` counts optimiser steps of this stage; `loss_sum`, `clips` and
+    `terms` (of each loss term the sum over batches and the batches that had it) are the running epoch's; `rows` is
+    metrics.csv so far.
     """
 
     stage: int = 0
@@ -33,6 +34,7 @@ class Progress:
     step: int = 0
     loss_sum: float = 0.0
     clips: int = 0
+    terms: dict[str, list[float]] = field(default_factory=dict)
     best_map: float = -1.0
     best_epoch: int = -1
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +91,16 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
         if best:
             progress.best_map, progress.best_epoch = scores.val_map, progress.epoch
         progress.epoch, progress.batch, progress.loss_sum, progress.clips = progress.epoch + 1, 0, 0.0, 0
+        progress.terms = {}
         fit.save(best)
+
+
+def epochs_without_gain(stage: Stage) -> int:
+    """How many epochs a stage trains when none after the first is better."""
+    progress = Progress(epoch=1, best_epoch=0)
+    while progress.epoch < stage.epochs and _patient(stage, progress):
+        progress.epoch += 1
+    return progress.epoch
 
 
 def _patient(stage: Stage, progress: Progress) -> bool:
@@ -118,16 +129,16 @@ def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
     """One optimiser step over an effective batch, cut into micro-batches; returns the effective batch's mean loss."""
     fit.schedule.apply(fit.optimiser, step=progress.step)
     parts = batch.split(fit.micro_batch or len(batch))
-    units = term_units(fit.loss, parts)
-    total = 0.0
+    units = term_units(fit.loss, parts, epoch=progress.epoch)
+    terms: dict[str, float] = {}
     for part in parts:
         part = part.to(fit.accelerator.device)
         with fit.accelerator.autocast():
-            outputs = fit.model(normalise(part.video))
-        loss = effective_loss(fit.loss, outputs, part, units=units)
-        _require_finite(loss, "loss", progress=progress, part=part)
-        fit.accelerator.backward(loss)
-        total += float(loss.detach())
+            outputs = fit.model(normalise(part.video), masks=part.masks)
+        share = effective_loss(fit.loss, outputs, part, units=units, epoch=progress.epoch)
+        _require_finite(share.total, "loss", progress=progress, part=part)
+        fit.accelerator.backward(share.total)
+        terms = {name: terms.get(name, 0.0) + share.terms.get(name, 0.0) for name in terms | share.terms}
     norm = fit.accelerator.clip_grad_norm_(
         [p for g in fit.optimiser.param_groups for p in g["params"]], fit.stage.clip_norm
     )
@@ -137,7 +148,14 @@ def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
     fit.optimiser.zero_grad(set_to_none=True)
     if not fit.accelerator.optimizer_step_was_skipped:
         progress.step += 1
-    return total
+    _count_terms(progress, terms)
+    return sum(terms.values())
+
+
+def _count_terms(progress: Progress, terms: dict[str, float]) -> None:
+    for name, value in terms.items():
+        total, batches = progress.terms.get(name, [0.0, 0])
+        progress.terms[name] = [total + value, batches + 1]
 
 
 def _require_finite(value: torch.Tensor, what: str, *, progress: Progress, part: Batch) -> None:
@@ -156,5 +174,16 @@ def _row(fit: Fit, progress: Progress, scores: EpochScores) -> dict[str, Any]:
         "step": progress.step,
         "lr": fit.optimiser.param_groups[-1]["lr"],
         "train_loss": progress.loss_sum / progress.clips,
+        **_term_columns(progress, every=fit.loss.terms(epoch=progress.epoch)),
         **scores.columns,
     }
+
+
+def _term_columns(progress: Progress, *, every: Collection[str]) -> dict[str, float | None]:
+    """Of each term, its mean over the batches that had it, and the share of batches that had it."""
+    columns: dict[str, float | None] = {}
+    for name in every if len(every) > 1 else ():
+        total, batches = progress.terms.get(name, [0.0, 0])
+        columns[f"train_{name}"] = total / batches if batches else None
+        columns[f"share_{name}"] = batches / progress.batch
+    return columns

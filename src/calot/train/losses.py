@@ -1,18 +1,22 @@
-"""Losses. Each is a mean over units; `units` says how many, so that micro-batches add up to the whole batch's loss."""
+"""Losses. Each is a mean over units; `units` says how many, so that micro-batches add up to the whole batch's loss.
+
+Every loss names the parts of the model that its gradient must reach; receipts hold it to that.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from calot.criteria import PerCriterion
-from calot.types import Batch, Outputs
+from calot.criteria import MASK_CLASSES, PerCriterion
+from calot.types import IGNORED, Batch, Masks, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +24,10 @@ class Loss(ABC):
     """A mean over `units(batch)` things, so that an effective batch may be cut into parts without changing its step.
 
     loss = sum_i units_i / (sum_j units_j) * loss_i over parts i, term by term; `effective_loss` does it.
+    `reaches` names the classifier's parts that get gradient from it (the backbone only where something of it trains).
     """
+
+    reaches: ClassVar[frozenset[str]] = frozenset({"backbone", "pooling", "head"})
 
     @abstractmethod
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
@@ -30,9 +37,13 @@ class Loss(ABC):
         """What the mean runs over: the clips, unless a loss says otherwise."""
         return float(len(batch))
 
-    def terms(self) -> dict[str, tuple[float, Loss]]:
-        """The weighted terms this loss adds up, by name; a single loss is its own only term."""
-        return {type(self).__name__: (1.0, self)}
+    def at_depth(self, *, layers: int, of: int) -> Loss:
+        """The same for an encoder of `layers` layers where this one was written for `of`."""
+        return self
+
+    def terms(self, *, epoch: int) -> dict[str, tuple[float, Loss]]:
+        """The weighted terms this loss adds up in an epoch (from 0), by name; a single loss is its own only term."""
+        return {"criteria": (1.0, self)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +70,42 @@ class FocalLoss(Loss):
         return focal_bce(outputs.logits, batch.labels, gamma=self.gamma, alpha=weight).mean()
 
 
+@dataclass(frozen=True, kw_only=True)
+class SegmentationLoss(Loss):
+    """Cross-entropy of the decoder's masks, averaged over the weights of their pixels; ignored pixels count nothing.
+
+    A pixel weighs its class weight (order of `MASK_CLASSES`) times its layer's weight: of a mixed clip, each mask has
+    its clip's share. A batch without masks has no units, and so no such term. `weight` is the term's own.
+    """
+
+    reaches: ClassVar[frozenset[str]] = frozenset({"backbone", "segmentation"})
+
+    weight: float = 0.5
+    class_weights: tuple[float, ...] = (0.1, 5.0, 3.0, 2.0, 2.0)
+
+    def __post_init__(self) -> None:
+        if len(self.class_weights) != len(MASK_CLASSES) or min(self.class_weights) < 0:
+            raise ValueError(
+                f"SegmentationLoss.class_weights={self.class_weights}: need {len(MASK_CLASSES)}, none negative"
+            )
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
+        if outputs.segmentation is None or batch.masks is None:
+            raise ValueError("SegmentationLoss needs a segmentation decoder and masks: set experiment.segmentation")
+        target, weight = batch.masks.values.flatten(0, 1).long(), self._pixel_weights(batch.masks)
+        each = F.cross_entropy(outputs.segmentation.flatten(0, 1), target, reduction="none", ignore_index=IGNORED)
+        total: Tensor = (each * weight.flatten(0, 1).to(each.dtype)).sum() / weight.sum().to(each.dtype)
+        return total
+
+    def units(self, batch: Batch) -> float:
+        return 0.0 if batch.masks is None else float(self._pixel_weights(batch.masks).sum())
+
+    def _pixel_weights(self, masks: Masks) -> Float[Tensor, "b m h w"]:
+        by_id = torch.zeros(IGNORED + 1, dtype=torch.float64, device=masks.values.device)
+        by_id[: len(self.class_weights)] = by_id.new_tensor(self.class_weights)
+        return by_id[masks.values.long()] * masks.weight[..., None, None]
+
+
 def focal_bce(
     logits: Float[Tensor, "b k"], labels: Float[Tensor, "b k"], *, gamma: float, alpha: Tensor | None = None
 ) -> Float[Tensor, "b k"]:
@@ -74,15 +121,43 @@ def focal_bce(
     return labels * positive + (1 - labels) * negative
 
 
-def term_units(loss: Loss, parts: Sequence[Batch]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Share:
+    """A part's share of an effective batch's loss, and the same by term (weighted, detached)."""
+
+    total: Float[Tensor, ""]
+    terms: dict[str, float]
+
+
+def term_units(loss: Loss, parts: Sequence[Batch], *, epoch: int) -> dict[str, float]:
     """What each term's mean runs over in an effective batch given in parts."""
-    return {name: sum(term.units(part) for part in parts) for name, (_, term) in loss.terms().items()}
+    return {name: sum(term.units(part) for part in parts) for name, (_, term) in loss.terms(epoch=epoch).items()}
 
 
-def effective_loss(loss: Loss, outputs: Outputs, part: Batch, *, units: dict[str, float]) -> Float[Tensor, ""]:
+def effective_loss(loss: Loss, outputs: Outputs, part: Batch, *, units: dict[str, float], epoch: int) -> Share:
     """This part's share of the effective batch's loss; the shares of all parts add up to the loss of the whole."""
-    total = outputs.logits.new_zeros(())
-    for name, (weight, term) in loss.terms().items():
+    total, terms = outputs.logits.new_zeros(()), {}
+    for name, (weight, term) in loss.terms(epoch=epoch).items():
         if (here := term.units(part)) > 0:
-            total = total + weight * here / units[name] * term(outputs, part)
-    return total
+            value = weight * here / units[name] * term(outputs, part)
+            total, terms[name] = total + value, float(value.detach())
+    return Share(total, terms)
+
+
+class LossMeter:
+    """The mean loss over all the batches it is shown, term by term over each term's own units."""
+
+    def __init__(self, loss: Loss, *, epoch: int) -> None:
+        self.terms = loss.terms(epoch=epoch)
+        self.sums = dict.fromkeys(self.terms, 0.0)
+        self.units = dict.fromkeys(self.terms, 0.0)
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> None:
+        for name, (_, term) in self.terms.items():
+            if (here := term.units(batch)) > 0:
+                self.sums[name] += here * float(term(outputs, batch))
+                self.units[name] += here
+
+    def mean(self) -> float:
+        """The weighted sum of the terms' means; a term without units adds nothing."""
+        return sum(weight * self.sums[n] / self.units[n] for n, (weight, _) in self.terms.items() if self.units[n])

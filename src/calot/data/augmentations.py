@@ -1,0 +1,198 @@
+"""Augmentation family D: what changes a training clip, and its masks with it. One draw a clip, for all of its frames.
+
+Parameters come from the clip's own generator, pixels from torch and kornia functions that draw nothing themselves;
+clips are worked on one by one, so that an effective batch is never blown up to floats and no clip depends on another.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, UInt8
+from numpy.random import Generator
+from torch import Tensor
+from torch.nn import functional as F
+
+from calot.data.boxes import Box, grid_of
+from calot.data.transforms import Augmentation, HorizontalFlip
+from calot.errors import CalotError
+from calot.types import IGNORED, Batch
+
+Clip = UInt8[Tensor, "t c h w"]
+Layers = UInt8[Tensor, "m y x"]
+
+
+class ClipAugmentation(Augmentation):
+    """An augmentation that works clip by clip."""
+
+    def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch:
+        video = batch.video.clone()
+        values = None if batch.masks is None else batch.masks.values.clone()
+        for i, rng in enumerate(rngs):
+            self.change(video[i], None if values is None else values[i], rng=rng, grid=grid_of(batch))
+        masks = None if batch.masks is None or values is None else replace(batch.masks, values=values)
+        return replace(batch, video=video, masks=masks)
+
+    @abstractmethod
+    def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
+        """Change one clip and its mask layers in place; `grid` is that of the boxes that fit both."""
+
+
+@dataclass(frozen=True)
+class Rotation(ClipAugmentation):
+    """Turn about the centre by an angle uniform in +-`degrees`, counter-clockwise: frames bilinearly, masks by nearest.
+
+    What comes in from outside is 0 in frames and ignored in masks.
+    """
+
+    degrees: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.degrees <= 180:
+            raise CalotError(f"Rotation.degrees={self.degrees} must lie between 0 and 180.")
+
+    def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
+        angle = rng.uniform(-self.degrees, self.degrees)
+        clip.copy_(_bytes(rotate(clip, degrees=angle, mode="bilinear")))
+        if layers is not None:
+            layers.copy_(IGNORED - _bytes(rotate(IGNORED - layers, degrees=angle, mode="nearest")))
+
+
+@dataclass(frozen=True)
+class ColourJitter(ClipAugmentation):
+    """Brightness, contrast, saturation, then hue, always in this order, cut to the range of colours after each.
+
+    The first three multiply by a factor uniform in 1 +- their strength: the colours; their distance from the clip's
+    mean grey (one mean for all frames, or they would flicker); their distance from the pixel's own grey. Hue turns
+    by up to +-`hue` of the colour circle. torchvision's operations, but for its shuffled order and mean a frame.
+    """
+
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.2
+    hue: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise CalotError(f"ColourJitter.{name}={getattr(self, name)} must lie between 0 and {most}.")
+
+    def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
+        brightness, contrast, saturation = (
+            rng.uniform(1 - strength, 1 + strength) for strength in (self.brightness, self.contrast, self.saturation)
+        )
+        turn = rng.uniform(-self.hue, self.hue)
+        colours = (clip.float() / 255 * brightness).clamp_(0, 1)
+        colours = torch.lerp(_grey(colours).mean(), colours, contrast).clamp_(0, 1)
+        colours = torch.lerp(_grey(colours), colours, saturation).clamp_(0, 1)
+        clip.copy_(_bytes(turn_hue(colours, turn=turn) * 255))
+
+
+@dataclass(frozen=True)
+class RandomErasing(ClipAugmentation):
+    """Black out one box, the same in all frames (Zhong et al. 2020); mask pixels under it are ignored.
+
+    Its share of the area is uniform in `area`, its height to width log-uniform in `ratio` (torchvision's ranges);
+    where there are masks, it covers whole mask pixels.
+    """
+
+    probability: float = 0.2
+    area: tuple[float, float] = (0.02, 0.33)
+    ratio: tuple[float, float] = (0.3, 3.3)
+
+    def __post_init__(self) -> None:
+        _require_probability(self)
+        if not (0 < self.area[0] <= self.area[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
+            raise CalotError(
+                f"RandomErasing.area={self.area}, ratio={self.ratio}: each needs its lower end first, above 0; "
+                "an area is at most 1."
+            )
+
+    def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
+        if rng.random() >= self.probability:
+            return
+        box = self.draw(rng=rng, grid=grid)
+        box.view(clip).fill_(0)
+        if layers is not None:
+            box.view(layers).fill_(IGNORED)
+
+    def draw(self, *, rng: Generator, grid: tuple[int, int]) -> Box:
+        """A box somewhere inside; one that would reach over an edge is narrowed to fit."""
+        area = rng.uniform(*self.area)
+        ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+        height = min(1.0, math.sqrt(area * ratio))
+        width = min(1.0, math.sqrt(area / ratio))
+        top, left = rng.uniform(0, 1 - height), rng.uniform(0, 1 - width)
+        return Box.nearest(top=top, left=left, height=height, width=width, grid=grid)
+
+
+@dataclass(frozen=True)
+class GaussianBlur(ClipAugmentation):
+    """Blur by a Gaussian of `sigma` pixels of the model's input, drawn uniformly; masks stay."""
+
+    probability: float = 0.1
+    sigma: tuple[float, float] = (0.1, 2.0)
+
+    def __post_init__(self) -> None:
+        _require_probability(self)
+        if not 0 < self.sigma[0] <= self.sigma[1]:
+            raise CalotError(f"GaussianBlur.sigma={self.sigma} needs its lower end first, above 0.")
+
+    def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
+        if rng.random() >= self.probability:
+            return
+        from kornia.filters import gaussian_blur2d  # here, because kornia takes a second to import
+
+        sigma = rng.uniform(*self.sigma)
+        side = 2 * math.ceil(3 * sigma) + 1
+        clip.copy_(_bytes(gaussian_blur2d(clip.float(), (side, side), (sigma, sigma), border_type="replicate")))
+
+
+def rotate(image: UInt8[Tensor, "n c h w"] | Layers, *, degrees: float, mode: str) -> Float[Tensor, ...]:
+    """Turn images counter-clockwise about their centre; 0 comes in from outside. The resolution does not matter."""
+    height, width = image.shape[-2:]
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # Where each pixel comes from, in coordinates of -1 to 1 from edge to edge.
+    matrix = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]], device=image.device)
+    planes = image.reshape(1, -1, height, width).float()
+    grid = F.affine_grid(matrix[None], [1, 1, height, width], align_corners=False)
+    return F.grid_sample(planes, grid, mode=mode, padding_mode="zeros", align_corners=False).view(image.shape)
+
+
+def turn_hue(colours: Float[Tensor, "t c h w"], *, turn: float) -> Float[Tensor, "t c h w"]:
+    """Turn the hue of colours of 0 to 1 by a part of the colour circle; greys stay grey."""
+    from kornia.color import hsv_to_rgb, rgb_to_hsv  # here, because kornia takes a second to import
+
+    hsv = rgb_to_hsv(colours)
+    hsv[:, 0] = (hsv[:, 0] + 2 * math.pi * turn) % (2 * math.pi)
+    turned: Tensor = hsv_to_rgb(hsv)
+    return turned
+
+
+def _grey(colours: Float[Tensor, "t c h w"]) -> Float[Tensor, "t 1 h w"]:
+    """Luma after ITU-R BT.601, as torchvision and Pillow have it."""
+    weights = colours.new_tensor((0.2989, 0.5870, 0.1140)).view(-1, 1, 1)
+    return (colours * weights).sum(dim=1, keepdim=True)
+
+
+def _bytes(values: Tensor) -> Tensor:
+    return values.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _require_probability(component: RandomErasing | GaussianBlur) -> None:
+    if not 0 <= component.probability <= 1:
+        raise CalotError(f"{type(component).__name__}.probability={component.probability} must lie between 0 and 1.")
+
+
+#: Augmentation family D, in its documented order.
+FAMILY_D: tuple[Augmentation, ...] = (
+    HorizontalFlip(),
+    Rotation(),
+    ColourJitter(),
+    RandomErasing(),
+    GaussianBlur(),
+)

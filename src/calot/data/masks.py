@@ -1,0 +1,145 @@
+"""True masks: which clips have one, read at the decoder's size, their classes brought to the training classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from calot.data.clips import ClipTable
+from calot.data.geometry import Geometry
+from calot.data.manifest import Manifest
+from calot.errors import CalotError, first_line
+from calot.types import IGNORED, Masks
+from calot.writing import whole_file
+
+#: Class ids of `semseg/` on disk -> training classes. Gallbladder (5) and tool (6) are background; the archive's one
+#: stray 7 is ignored, as 255 is.
+_TRAINING = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 0, 6: 0, 7: IGNORED, 255: IGNORED}
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Where masks come from: the human ones of `semseg/`, and a folder of synthetic ones (`<video>_<frame>.png`).
+
+    `synthetic` is a path, relative to the data folder or absolute; human masks win where both exist.
+    """
+
+    synthetic: str | None = None
+
+
+def read_mask(
+    path: Path, *, geometry: Geometry, size: int, frame_size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """One mask as training classes, `(size, size)`, seen through the same geometry as its frame.
+
+    Raises CalotError for an unreadable file, a class id that is none of 0..7 and 255, channels that differ, or a size
+    other than `frame_size` (height, width).
+    """
+    try:
+        with Image.open(path) as image:
+            raw = np.asarray(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise CalotError(f"{path}: not a readable mask ({first_line(error)}). Unpack the archive again.") from error
+    if raw.ndim == 3:
+        if (raw[..., 1:3] != raw[..., :1]).any():
+            raise CalotError(f"{path}: its channels differ; a mask holds one class id a pixel. Write it again.")
+        raw = raw[..., 0]
+    if frame_size is not None and raw.shape != frame_size:
+        raise CalotError(
+            f"{path}: the mask is {raw.shape[0]} x {raw.shape[1]}, its frame {frame_size[0]} x {frame_size[1]}. "
+            "A mask has its frame's size: write it again."
+        )
+    unknown = sorted(set(np.unique(raw).tolist()) - set(_TRAINING))
+    if unknown:
+        raise CalotError(
+            f"{path}: class ids {unknown} are unknown; have 0 background, 1 cystic plate, 2 triangle, 3 artery, "
+            "4 duct, 5 gallbladder, 6 tool, 255 ignored. Write the mask again."
+        )
+    table = np.full(256, IGNORED, dtype=np.uint8)
+    table[list(_TRAINING)] = list(_TRAINING.values())
+    return geometry.resize_mask(table[raw.astype(np.uint8)], size=size)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipMasks:
+    """For every clip of a table the mask nearest to its labelled frame.
+
+    Of two masks equally near the older wins (it needs no look ahead). Cheap to pickle: workers reopen the file.
+    """
+
+    path: Path  # all masks of the split, `(masks, size, size)`
+    labelled_place: int
+    sources: tuple[str, ...] = field(repr=False)  # of each mask
+    which: NDArray[np.int64] = field(repr=False)  # n: each clip's mask, -1 where none
+    place: NDArray[np.int64] = field(repr=False)  # n: the clip's frame it belongs to; the labelled one where none
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_values"}
+
+    @cached_property
+    def _values(self) -> NDArray[np.uint8]:
+        return np.asarray(np.load(self.path, mmap_mode="r"))
+
+    def coverage(self) -> dict[str, float]:
+        """Share of clips with a mask, by source and in all."""
+        kinds = [self.sources[i] if i >= 0 else None for i in self.which.tolist()]
+        shares = {kind: kinds.count(kind) / len(kinds) for kind in sorted(set(self.sources))}
+        return shares | {"all": float((self.which >= 0).mean())}
+
+    def read(self, clips: NDArray[np.int64]) -> Masks:
+        """The masks of some clips, one layer each."""
+        which = self.which[clips]
+        values = np.full((len(clips), 1, *self._values.shape[1:]), IGNORED, dtype=np.uint8)
+        values[which >= 0, 0] = self._values[which[which >= 0]]
+        return Masks(
+            values=torch.from_numpy(values),
+            weight=torch.from_numpy((which >= 0).astype(np.float32)[:, None]),
+            place=torch.from_numpy(self.place[clips][:, None]),
+        )
+
+
+def open_masks(
+    root: Path, table: ClipTable, manifest: Manifest, *, geometry: Geometry, size: int, labelled_place: int
+) -> ClipMasks:
+    """Find each clip's mask and read all masks of the split, once; `manifest` is that of the table's split.
+
+    They are kept in `ROOT/.calot/masks/` under a name that covers each file's path, size and time and the geometry.
+    Raises CalotError naming the first mask that is unreadable, of another size than its frame, or of unknown classes.
+    """
+    rows = manifest.table.with_row_index("row").filter(pl.col("mask").is_not_null())
+    names, images = rows["mask"].to_list(), rows["image"].to_list()
+    stated = [(name, s.st_size, s.st_mtime_ns) for name in names for s in [(root / name).stat()]]
+    what = json.dumps([1, repr(geometry), size, sorted(_TRAINING.items()), stated])
+    path = root / ".calot" / "masks" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy"
+    if not path.is_file():
+        with ThreadPoolExecutor() as pool:
+            read = partial(_read_beside, root=root, geometry=geometry, size=size)
+            masks = list(pool.map(read, names, images))
+        stacked = np.stack(masks) if masks else np.zeros((0, size, size), dtype=np.uint8)
+        with whole_file(path) as part, part.open("wb") as stream:
+            np.save(stream, stacked)
+    mask_of_row = np.full(len(manifest), -1, dtype=np.int64)
+    mask_of_row[rows["row"].to_numpy()] = np.arange(len(names))
+    of_frame = mask_of_row[table.frames]
+    distance = np.abs(np.arange(table.frames.shape[1]) - labelled_place)
+    nearest = np.where(of_frame >= 0, distance, np.iinfo(np.int64).max).argmin(axis=1)
+    which = of_frame[np.arange(len(table)), nearest]
+    place = np.where(which >= 0, nearest, labelled_place).astype(np.int64)
+    return ClipMasks(path, labelled_place, tuple(rows["mask_source"].to_list()), which, place)
+
+
+def _read_beside(name: str, image: str, *, root: Path, geometry: Geometry, size: int) -> NDArray[np.uint8]:
+    with Image.open(root / image) as frame:
+        width, height = frame.size
+    return read_mask(root / name, geometry=geometry, size=size, frame_size=(height, width))

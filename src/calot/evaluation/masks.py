@@ -1,0 +1,39 @@
+"""How well the decoder's masks meet the true ones: one confusion matrix, intersection over union by class."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calot.criteria import MASK_CLASSES
+from calot.models.masking import predicted_classes
+from calot.types import IGNORED, Batch, Outputs
+
+
+class MaskConfusion:
+    """Counts mask pixels by true and predicted class over the batches it is shown; ignored pixels stay out."""
+
+    def __init__(self) -> None:
+        self.counts: NDArray[np.int64] = np.zeros((len(MASK_CLASSES), len(MASK_CLASSES)), dtype=np.int64)
+        self.clips = 0
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> None:
+        if outputs.segmentation is None or batch.masks is None:
+            return
+        self.clips += int((batch.masks.weight > 0).any(dim=1).sum())
+        true, found = batch.masks.values, predicted_classes(outputs.segmentation)
+        valid = true != IGNORED
+        pairs = true[valid].long() * len(MASK_CLASSES) + found[valid].long()
+        self.counts += torch.bincount(pairs, minlength=self.counts.size).cpu().numpy().reshape(self.counts.shape)
+
+    def iou(self) -> dict[str, float | None]:
+        """Intersection over union of each class; None where neither truth nor prediction has it."""
+        hit = np.diag(self.counts)
+        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hit
+        return {c: float(hit[i] / union[i]) if union[i] else None for i, c in enumerate(MASK_CLASSES)}
+
+    def mean_iou(self) -> float | None:
+        """The mean over the classes that are defined, background included."""
+        defined = [v for v in self.iou().values() if v is not None]
+        return float(np.mean(defined)) if defined else None

@@ -1,0 +1,13 @@
+"""Does stochastic depth regularise the layers that e08 trains?
+
+calot train e08_drop_path --data ROOT masks.synthetic=FOLDER
+"""
+
+from dataclasses import replace
+
+from calot.experiments import e08_multitask
+
+base = e08_multitask.experiment
+experiment = replace(
+    base, name="e08_drop_path", baseline="e08_multitask", backbone=replace(base.backbone, drop_path=0.1)
+)

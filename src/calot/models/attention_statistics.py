@@ -1,0 +1,148 @@
+"""Exact entropy, mass and received attention from queries and keys, without an n x n matrix per head in memory.
+
+Everything is computed in float32 at least, outside autocast, and is differentiable once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from calot.types import QueryKey
+
+#: The plain parts hold this many scores at a time (16 MB in float32), or 16 rows of every head where that is more.
+_SCORES = 2**22
+
+
+def attention_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
+    """Entropy of each query's attention in nats; exact to rounding, so a one-hot map may read -1e-6.
+
+    With scores s and map p, H_i = logsumexp_j s_ij - sum_j p_ij s_ij, and the sum is scaling * q_i . SDPA(q, k, k)_i.
+    dH = -sum_j s_ij dp_ij, because the terms in ds cancel: so the query of the dot product, the values and the
+    kernel's logsumexp (which has no gradient of its own) are all detached, and the first gradient is exact.
+    """
+    plain = _plain(qk)
+    with torch.autocast(plain.query.device.type, enabled=False):
+        attended = _attend_keys(plain)
+        return attended.logsumexp - plain.scaling * (plain.query.detach() * attended.output).sum(-1)
+
+
+def normalised_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
+    """Entropy over its maximum, log n: 1 is uniform attention, 0 a single token."""
+    return attention_entropy(qk) / math.log(qk.key.shape[2])
+
+
+def attention_mass(
+    qk: QueryKey, mask: Float[Tensor, "b n"] | Float[Tensor, "b m n"]
+) -> Float[Tensor, "b heads n"] | Float[Tensor, "b heads n m"]:
+    """The share of each query's attention that falls on each of `m` token sets; 0 to 1 weights do as well."""
+    if mask.ndim == 2:
+        return attention_mass(qk, mask[:, None])[..., 0]
+    plain = _plain(qk)
+    heads, width = plain.query.shape[1], plain.query.shape[3]
+    parts = []
+    with torch.autocast(plain.query.device.type, enabled=False):
+        for sets in torch.split(
+            mask.to(plain.query.dtype), width, dim=1
+        ):  # values as wide as keys keep the fused kernel
+            values = F.pad(sets.mT, (0, width - sets.shape[1]))[:, None].expand(-1, heads, -1, -1)
+            parts.append(_attend(plain, values)[..., : sets.shape[1]])
+    return torch.cat(parts, dim=-1)
+
+
+def received_attention(qk: QueryKey, *, chunk: int | None = None) -> Float[Tensor, "b n"]:
+    """The attention each key receives, averaged over heads and queries: n numbers a clip that sum to 1.
+
+    The value is summed over `chunk` queries at a time. Its gradient needs no map either: for an upstream gradient g,
+    sum_j g_j received_j is the mean over heads and queries of the attention mass on g, whose gradient is fused.
+    """
+    plain = _plain(qk)
+    with torch.autocast(plain.query.device.type, enabled=False):
+        received: Tensor = _Received.apply(plain.query, plain.key, plain.scaling, chunk)  # type: ignore[no-untyped-call]
+    return received
+
+
+class _Received(torch.autograd.Function):
+    """`received_attention` of float32 queries and keys without a bias."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, scaling: float, chunk: int | None) -> Tensor:
+        ctx.save_for_backward(query, key)
+        ctx.scaling = scaling
+        plain = QueryKey(query=query, key=key, scaling=scaling)
+        total = query.new_zeros(query.shape[0], key.shape[2])
+        for rows in torch.split(query, chunk or _rows_at_a_time(plain), dim=2):
+            total += torch.softmax(_scores(rows, plain), dim=-1).sum(dim=(1, 2))
+        return total / (query.shape[1] * query.shape[2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        query, key = (x.detach().requires_grad_() for x in ctx.saved_tensors)
+        with torch.enable_grad():
+            mass = attention_mass(QueryKey(query=query, key=key, scaling=ctx.scaling), upstream)
+            into_query, into_key = torch.autograd.grad(mass.mean(dim=(1, 2)).sum(), (query, key))
+        return into_query, into_key, None, None
+
+
+@dataclass(frozen=True)
+class _Attended:
+    """SDPA(q, k, k) with gradient into the map alone, and the logsumexp of each query's scores, without gradient."""
+
+    output: Tensor
+    logsumexp: Tensor
+
+
+def _plain(qk: QueryKey) -> QueryKey:
+    """The same map in float32 at least and without a bias, which becomes one more coordinate of query and key."""
+    query, key = (x if x.dtype == torch.float64 else x.float() for x in (qk.query, qk.key))
+    # What all keys share drops out of the softmax, but not out of rounding: logsumexp is of the scores' size.
+    key = key - key.detach().mean(dim=2, keepdim=True)
+    if qk.bias is not None:
+        shift = (qk.bias - qk.bias.detach().amax(dim=-1, keepdim=True)).to(key.dtype) / qk.scaling
+        b, heads, n, _ = key.shape
+        query = F.pad(torch.cat([query, query.new_ones(b, heads, n, 1)], dim=-1), (0, 7))  # kernels want eights
+        key = F.pad(torch.cat([key, shift.mT.expand(b, heads, n, 1)], dim=-1), (0, 7))
+    return QueryKey(query=query, key=key, scaling=qk.scaling)
+
+
+def _attend(plain: QueryKey, values: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(plain.query, plain.key, values, scale=plain.scaling)
+
+
+def _attend_keys(plain: QueryKey) -> _Attended:
+    """One fused call where the device's kernel returns its logsumexp; else SDPA and a chunked logsumexp."""
+    query, key, values, scale = plain.query, plain.key, plain.key.detach(), plain.scaling
+    device, aten = query.device.type, torch.ops.aten
+    if device == "cpu" and hasattr(aten, "_scaled_dot_product_flash_attention_for_cpu"):
+        output, lse = aten._scaled_dot_product_flash_attention_for_cpu(query, key, values, 0.0, False, scale=scale)
+        return _Attended(output, lse.detach())
+    if device == "cuda" and query.dtype == torch.float32 and query.shape[-1] % 8 == 0:
+        output, lse = aten._scaled_dot_product_efficient_attention(
+            query, key, values, None, True, 0.0, False, scale=scale
+        )[:2]
+        return _Attended(output, lse[..., : query.shape[2]].detach())  # padded to a multiple of 32
+    return _Attended(_attend(plain, values), _logsumexp_in_chunks(plain))
+
+
+@torch.no_grad()
+def _logsumexp_in_chunks(plain: QueryKey, *, chunk: int | None = None) -> Tensor:
+    """The logsumexp of each query's scores on any device, `chunk` queries at a time."""
+    rows = torch.split(plain.query, chunk or _rows_at_a_time(plain), dim=2)
+    return torch.cat([_scores(part, plain).logsumexp(dim=-1) for part in rows], dim=2)
+
+
+def _scores(rows: Tensor, plain: QueryKey) -> Tensor:
+    return (rows * plain.scaling) @ plain.key.mT
+
+
+def _rows_at_a_time(plain: QueryKey) -> int:
+    b, heads, n, _ = plain.key.shape
+    return max(16, _SCORES // (b * heads * n))

@@ -1,0 +1,94 @@
+"""Hard masking: the anatomy of a mask decides which tokens count."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from calot.models.attention import biased
+from calot.types import IGNORED, MASK_PIXELS, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """What a kept token is spared. In training the true mask decides, and the decoder's own where a clip has none;
+    outside training the decoder's alone. The segmentation decoder itself always sees every token.
+
+    `in_encoder` says that the mask is needed before the tokens exist: a first pass without it then finds it.
+    """
+
+    in_encoder: ClassVar[bool] = False
+
+    def pooled(self, tokens: Tokens, keep: Bool[Tensor, "b n"]) -> Tokens:
+        """The tokens as pooling sees them."""
+        return tokens
+
+    def inside(self, backbone: nn.Module, keep: Bool[Tensor, "b n"]) -> AbstractContextManager[None]:
+        """What holds while the encoder runs."""
+        return contextlib.nullcontext()
+
+    def at_depth(self, *, layers: int, of: int) -> Masking:
+        """The same for an encoder of `layers` layers where this one was written for `of`."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenMasking(Masking):
+    """Pooling attends to kept tokens alone."""
+
+    def pooled(self, tokens: Tokens, keep: Bool[Tensor, "b n"]) -> Tokens:
+        return replace(tokens, keep=keep)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenZeroing(Masking):
+    """The documented way: the other tokens are multiplied by zero, and pooling still attends to them."""
+
+    def pooled(self, tokens: Tokens, keep: Bool[Tensor, "b n"]) -> Tokens:
+        return replace(tokens, values=tokens.values * keep[..., None].to(tokens.values.dtype))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionBias(Masking):
+    """Inside the encoder, every score towards another token loses `strength` (nats: odds fall by e^strength).
+
+    `layers` None is all of them; a negative number counts from the last.
+    """
+
+    in_encoder: ClassVar[bool] = True
+
+    strength: float = 4.0
+    layers: tuple[int, ...] | None = None
+
+    def inside(self, backbone: nn.Module, keep: Bool[Tensor, "b n"]) -> AbstractContextManager[None]:
+        bias = (keep.float() - 1.0) * self.strength
+        return biased(backbone, bias=bias[:, None, None], layers=self.layers)
+
+    def at_depth(self, *, layers: int, of: int) -> AttentionBias:
+        if self.layers is None:
+            return self
+        return replace(self, layers=tuple(sorted({min(layers - 1, (n % of) * layers // of) for n in self.layers})))
+
+
+def anatomy_tokens(values: UInt8[Tensor, "b m h w"]) -> Bool[Tensor, "b p"]:
+    """Places of the token grid (row by row) that hold a pixel of classes 1 to 4 in any layer of a mask."""
+    anatomy = ((values > 0) & (values != IGNORED)).any(dim=1, keepdim=True)
+    return F.max_pool2d(anatomy.float(), MASK_PIXELS).flatten(1) > 0
+
+
+def over_time(places: Bool[Tensor, "b p"], *, bins: int) -> Bool[Tensor, "b n"]:
+    """The same places in every temporal bin; a clip without any keeps all its tokens."""
+    some = places | ~places.any(dim=1, keepdim=True)
+    return some.repeat(1, bins)
+
+
+def predicted_classes(scores: Float[Tensor, "b m s h w"]) -> UInt8[Tensor, "b m h w"]:
+    """The most likely class of each pixel."""
+    return scores.argmax(dim=2).to(torch.uint8)

@@ -1,0 +1,33 @@
+"""From an experiment to its model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from calot.experiment import Experiment
+from calot.models.classifier import Classifier
+
+
+def parameter_counts(experiment: Experiment) -> dict[str, Any]:
+    """Count parameters by group on the meta device: no weights, no memory."""
+    with torch.device("meta"):
+        model = build_classifier(experiment, weights=False)
+    experiment.train.adaptation.apply(model.backbone)
+    return model.parameter_counts()
+
+
+def build_classifier(experiment: Experiment, *, weights: bool = True) -> Classifier:
+    """The experiment's model; without `weights`, untrained ones, to load a checkpoint into."""
+    spec, segmentation = experiment.backbone, experiment.segmentation
+    backbone = spec.build() if weights else spec.build_without_weights()
+    return Classifier(
+        backbone=backbone,
+        pooling=experiment.pooling.build(width=spec.width),
+        head=experiment.head.build(width=spec.width),
+        segmentation=None if segmentation is None else segmentation.build(width=spec.width),
+        masking=experiment.masking,
+        labelled_place=experiment.labelled_place,
+        observed_layers=experiment.observed_layers,
+    )

@@ -1,0 +1,1 @@
+"""How a run proves, before and after training, that its declared treatment took effect."""

@@ -1,0 +1,201 @@
+"""What an experiment does with a few fixed clips, as arrays that two experiments can be compared by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calot.data.clips import ClipTable
+from calot.data.dataset import ClipDataset, EpochIndices
+from calot.data.transforms import normalise
+from calot.experiment import Experiment
+from calot.progress import Ui
+from calot.run.request import Request
+from calot.run.sample import SampledData
+from calot.run.session import Session, stage_schedule
+from calot.run.signals import Stopper
+from calot.train.loop import Progress, epochs_without_gain, optimise
+from calot.train.losses import effective_loss, term_units
+from calot.types import Batch
+
+CLIPS = 8
+_DRAWS = 6  # effective batches whose preparation is compared
+_STEPS = 3
+_LATE = 10**6  # an epoch by which every loss term has begun
+
+#: How far two arrays may be apart, relative to their size, before they count as different: rounding, and for optimiser
+#: steps what Adam makes of rounding.
+_TOLERANCE = {"steps": 1e-4}
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class ProbeData(SampledData):
+    """The same few clips of every split, whatever the experiment: masked keyframes with positives come first."""
+
+    def clips(self, split: str, *, training: bool) -> ClipTable:
+        table = self.whole(split, training=training)
+        part = self.manifest.split(split)
+        masked = part.table["mask"].is_not_null().to_numpy()
+        score = 2 * masked[table.row] + table.majority.any(axis=1) + part.keyframes[table.row]
+        several = np.argsort(-score.astype(np.int64), kind="stable")[: CLIPS - 2]
+        rest = np.setdiff1d(np.flatnonzero(~table.majority.any(axis=1)), several)[:2]  # a negative or two
+        return table.select(np.sort(np.concatenate([several, rest])))
+
+
+@contextmanager
+def probe_data(root: Path, *, experiment: Experiment, ui: Ui) -> Iterator[ProbeData]:
+    """Open a data folder for the probe's clips; what had to be decoded for them is gone on leaving."""
+    with TemporaryDirectory(prefix="calot-", ignore_cleanup_errors=True) as scratch:
+        data = ProbeData.of(root, experiment=experiment, ui=ui)
+        assert isinstance(data, ProbeData)
+        yield replace(data, scratch=Path(scratch))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Arrays by name; names begin with what they are: data, order, batches, loss, gradient, logits, steps, schedule."""
+
+    arrays: dict[str, NDArray[Any]] = field(repr=False)
+
+    def differing(self, other: Probe) -> list[str]:
+        """Names under which the two differ by more than rounding."""
+        names = dict.fromkeys([*self.arrays, *other.arrays])
+        return [n for n in names if self.distance(other, n) > _TOLERANCE.get(n.split()[0], _ROUNDING)]
+
+    def distance(self, other: Probe, name: str) -> float:
+        """How far apart one array is, relative to the larger; infinite where only one has it or shapes differ."""
+        a, b = self.arrays.get(name), other.arrays.get(name)
+        if a is None or b is None or a.shape != b.shape:
+            return float("inf")
+        if a.dtype.kind in "SU":
+            return 0.0 if np.array_equal(a, b) else float("inf")
+        size = max(np.linalg.norm(a), np.linalg.norm(b))
+        return float(np.linalg.norm(a - b) / size) if size else 0.0
+
+
+def session_for(experiment: Experiment, *, request: Request, data: ProbeData) -> Session:
+    """A fresh session of the same seed on the probe's clips; nothing of it is written."""
+    own = replace(data, experiment=experiment, _stores={})
+    asked = replace(request, experiment=experiment, resume=False)
+    return Session.start(asked, data=own, ui=data.ui, stopper=Stopper())
+
+
+def probe(experiment: Experiment, *, request: Request, data: ProbeData) -> Probe:
+    """Run an experiment on the probe's clips: its data, its batches, and of every stage loss, gradient and steps."""
+    arrays: dict[str, NDArray[Any]] = {}
+    session = session_for(experiment, request=request, data=data)
+    clips = len(replace(data, experiment=experiment).whole("train", training=True))
+    arrays["data"] = _digest(_data_of(session))
+    arrays["order"] = np.asarray(
+        experiment.sampler.order(session.train_set.table.labels, rng=np.random.default_rng([request.seed, 0]))
+    )
+    for number, stage in enumerate(experiment.stages):
+        session.progress = Progress(stage=number)
+        fit = session.fit(stage)
+        schedule = stage_schedule(stage, clips=clips)
+        arrays[f"batches of stage {number + 1}"] = _digest(_batches_of(session))
+        steps = range(schedule.total_steps)
+        rates = [[schedule.lr(peak=g["peak_lr"], step=s) for g in fit.optimiser.param_groups] for s in steps]
+        arrays[f"schedule of stage {number + 1}"] = np.asarray(rates)
+        arrays[f"epochs of stage {number + 1}"] = np.asarray([stage.epochs, epochs_without_gain(stage)])
+        arrays |= _loss_and_gradient(session, number)
+        arrays[f"logits of stage {number + 1}"] = _logits(session)
+        before = [p.detach().clone() for p in _trained(session)]
+        for step in range(_STEPS):
+            batch = session.prepared(clean_batch(session), epoch=_LATE, start=step * CLIPS).batch
+            torch.manual_seed(step)
+            session.progress.epoch = _LATE
+            optimise(fit, batch, progress=session.progress)
+        moved = [p.detach() - b for p, b in zip(_trained(session), before, strict=True)]
+        arrays[f"steps of stage {number + 1}"] = _sketch(moved)
+    return Probe(arrays)
+
+
+def clean_batch(session: Session) -> Batch:
+    """The probe's training clips as loaded, on the device."""
+    return session.train_set[every_clip(session.train_set)].to(session.accelerator.device)
+
+
+def every_clip(dataset: ClipDataset) -> EpochIndices:
+    """All clips of a small data set, as one request."""
+    return EpochIndices(epoch=0, indices=tuple(range(len(dataset))))
+
+
+def _trained(session: Session) -> list[torch.Tensor]:
+    return [p for p in session.model.parameters() if p.requires_grad]
+
+
+def _data_of(session: Session) -> Iterator[NDArray[Any]]:
+    for dataset in (session.train_set, session.val_set):
+        batch = dataset[every_clip(dataset)]
+        yield batch.video.numpy()
+        yield batch.labels.numpy()
+        if batch.masks is not None:
+            yield from (v.numpy() for v in vars(batch.masks).values())
+
+
+def _batches_of(session: Session) -> Iterator[NDArray[Any]]:
+    for draw in range(_DRAWS):
+        batch = session.prepared(clean_batch(session), epoch=draw, start=0).batch
+        yield batch.video.cpu().numpy()
+        yield batch.labels.cpu().numpy()
+        if batch.masks is not None:
+            yield from (v.cpu().numpy() for v in vars(batch.masks).values())
+
+
+def _loss_and_gradient(session: Session, stage: int) -> dict[str, NDArray[Any]]:
+    """Loss terms and gradient of a prepared batch in training mode, in the first epoch and late."""
+    found: dict[str, NDArray[Any]] = {}
+    loss = session.request.experiment.loss
+    batch = session.prepared(clean_batch(session), epoch=0, start=0).batch
+    for epoch in (0, _LATE):
+        session.model.train()
+        torch.manual_seed(0)
+        outputs = session.model(normalise(batch.video), masks=batch.masks)
+        share = effective_loss(loss, outputs, batch, units=term_units(loss, [batch], epoch=epoch), epoch=epoch)
+        session.model.zero_grad(set_to_none=True)
+        session.accelerator.backward(share.total)
+        where = f"of stage {stage + 1} {'late' if epoch else 'at first'}"
+        found[f"loss {where}"] = np.asarray(list(share.terms.values()))
+        found[f"gradient {where}"] = _sketch([p.grad for p in _trained(session)])
+        session.model.zero_grad(set_to_none=True)
+    return found
+
+
+@torch.no_grad()
+def _logits(session: Session) -> NDArray[Any]:
+    batch = clean_batch(session)
+    session.model.eval()
+    logits: NDArray[Any] = session.model(normalise(batch.video), masks=batch.masks).logits.cpu().numpy()
+    return logits
+
+
+def _sketch(tensors: Sequence[torch.Tensor | None]) -> NDArray[np.float64]:
+    """Of each tensor its norm and two random projections: small, and any change of direction shows."""
+    rows = []
+    for number, tensor in enumerate(tensors):
+        if tensor is None:
+            rows.append([0.0, 0.0, 0.0])
+            continue
+        flat = tensor.detach().cpu().double().flatten()
+        generator = torch.Generator().manual_seed(number)
+        signs = torch.randint(0, 2, (2, len(flat)), generator=generator, dtype=torch.float64) * 2 - 1
+        rows.append([float(flat.norm()), *(signs @ flat).tolist()])
+    return np.asarray(rows)
+
+
+def _digest(parts: Iterator[NDArray[Any]]) -> NDArray[Any]:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.dtype} {part.shape} ".encode() + np.ascontiguousarray(part).tobytes())
+    return np.asarray([digest.hexdigest()])

@@ -1,0 +1,61 @@
+"""An experiment's declared changes from its baseline, and the experiment with one of them put back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from calot.experiment import NO_TREATMENT, Experiment
+
+Path = tuple[str, ...]
+
+
+def changes(experiment: Experiment, baseline: Experiment) -> list[Path]:
+    """Every field that differs, as deep as both sides hold the same kind of component."""
+    return [p for p in _differing(experiment, baseline, ()) if p[0] not in NO_TREATMENT]
+
+
+def _differing(a: Any, b: Any, path: Path) -> Iterator[Path]:
+    if is_dataclass(a) and type(a) is type(b):
+        for f in fields(a):
+            yield from _differing(getattr(a, f.name), getattr(b, f.name), (*path, f.name))
+    elif a != b:
+        yield path
+
+
+def at(value: Any, path: Path) -> Any:
+    """What stands in a field."""
+    for name in path:
+        value = getattr(value, name)
+    return value
+
+
+def with_fields(experiment: Experiment, values: dict[Path, Any]) -> Experiment:
+    """Several fields set at once, so that those that only make sense together are never apart."""
+    return _set(experiment, values)  # type: ignore[no-any-return]
+
+
+def _set(value: Any, values: dict[Path, Any]) -> Any:
+    inner: dict[str, dict[Path, Any]] = {}
+    for path, new in values.items():
+        inner.setdefault(path[0], {})[path[1:]] = new
+    changed = {name: below[()] if () in below else _set(getattr(value, name), below) for name, below in inner.items()}
+    return replace(value, **changed)
+
+
+def reverted(
+    experiment: Experiment, baseline: Experiment, path: Path, *, among: Sequence[Path]
+) -> tuple[Experiment, tuple[Path, ...]]:
+    """The experiment with one declared field put back, and which fields that took: a field that cannot stand without
+    others is put back together with the fewest of them that make a whole."""
+    others = [p for p in among if p != path]
+    for count in range(len(others) + 1):
+        for together in combinations(others, count):
+            paths = (path, *together)
+            try:
+                return with_fields(experiment, {p: at(baseline, p) for p in paths}), paths
+            except (ValueError, TypeError):
+                continue
+    raise AssertionError("all of the declared fields put back are the baseline")

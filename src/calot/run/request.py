@@ -1,0 +1,23 @@
+"""What a run is asked to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from calot.experiment import Experiment
+from calot.experiments import Found
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run asked for: what to train (already at its scale), on what, where to, and what to do with an old folder."""
+
+    found: Found
+    experiment: Experiment
+    scale: str
+    data: Path
+    folder: Path
+    seed: int
+    resume: bool = False
+    overwrite: bool = False
