@@ -10,18 +10,10 @@ from dataclasses import replace
 
 from calot.experiments import e09_stage_one
 from calot.models.adaptation import Unfreeze
-from calot.train.stage import Compute, Stage
+from calot.train.stage import Compute
 
-second = Stage(
-    adaptation=Unfreeze(layers=1, lr=1e-6),
-    epochs=5,
-    lr=1e-5,
-    weight_decay=0.05,
-    warmup=0.0,
-    min_lr=1e-7,
-    batch=128,
-    patience=3,
-)
+first = e09_stage_one.experiment.train
+second = replace(first, adaptation=Unfreeze(layers=1, lr=1e-6), epochs=5, lr=1e-5, warmup=0.0, patience=3)
 experiment = replace(
     e09_stage_one.experiment,
     name="e09_staged",
