@@ -56,7 +56,16 @@ def from_json(data: Any) -> Any:
         raise CalotError(
             f"{cls.__name__} has no field {sorted(unknown)}: the file was written by another version of calot"
         )
-    return cls(**{k: from_json(v) for k, v in data.items() if k != "_type"})
+    hints = typing.get_type_hints(cls)
+    body = {k: _coerce(from_json(v), hints.get(k)) for k, v in data.items() if k != "_type"}
+    for name, value in body.items():
+        if not _fits(value, hints.get(name, Any)):
+            wanted = _describe(hints[name])
+            raise CalotError(f"{cls.__name__}.{name}: expected {wanted}, got {type(value).__name__} {value!r}")
+    try:
+        return cls(**body)
+    except (TypeError, ValueError) as error:
+        raise CalotError(f"{cls.__name__}: {error}") from None
 
 
 def _class_named(path: str) -> type[Any]:

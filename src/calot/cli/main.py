@@ -48,6 +48,8 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         message = disk_message(error)
+        if message is None and error.filename is not None:
+            message = f"{error.filename}: {error.strerror}. Check the path."
         if debug or message is None:
             raise
         print(f"calot: {message}", file=sys.stderr)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from calot.errors import CalotError, first_line
@@ -25,12 +27,29 @@ def find_weights(weights: str) -> Path:
     if folder.is_dir():
         if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
             raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors")
+        _require_readable(folder)
         return folder
     if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
         raise CalotError(
             f"backbone.weights={weights!r}: no such folder or file, and not a hub id of the form owner/name"
         )
     return _from_hub(weights)
+
+
+def _require_readable(folder: Path) -> None:
+    """Open every file's head: a cut or foreign file is named here, not deep inside a loader."""
+    config = folder / "config.json"
+    try:
+        if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        raise CalotError(f"{config}: not a model's configuration ({first_line(error)}); download it again") from None
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise CalotError(f"{path}: not a whole safetensors file ({first_line(error)}); download it again") from None
 
 
 def local_weights(weights: str) -> Path | None:

@@ -187,18 +187,33 @@ def _model(experiment: Experiment, model: Classifier) -> dict[str, Any]:
     }
 
 
+_AGAIN = "train again with --overwrite"
+
+
 def read_experiment(folder: Path) -> tuple[Experiment, int]:
     """A run's resolved experiment and seed, rebuilt from calot's own classes."""
-    data = _read(folder / "experiment.json")
-    experiment = values.from_json(data["experiment"])
+    path = folder / "experiment.json"
+    data = _read(path)
+    seed = data.get("seed")
+    try:
+        experiment = values.from_json(data.get("experiment"))
+    except CalotError as error:
+        raise CalotError(f"{path}: {error}. The file is damaged or of another version; {_AGAIN}.") from error
     if not isinstance(experiment, Experiment):
-        raise CalotError(f"{folder / 'experiment.json'}: holds no experiment")
-    return experiment, int(data["seed"])
+        raise CalotError(f"{path}: holds no experiment; {_AGAIN}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise CalotError(f"{path}: seed {seed!r} is no whole number from 0; {_AGAIN}")
+    return experiment, seed
 
 
 def read_data(folder: Path) -> dict[str, Any]:
     """A run's data.json."""
-    return _read(folder / "data.json")
+    path = folder / "data.json"
+    data = _read(path)
+    for name in ("root", "manifest_hash"):
+        if not isinstance(data.get(name), str):
+            raise CalotError(f"{path}: {name} is {data.get(name)!r}, need text; {_AGAIN}")
+    return data
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -207,9 +222,9 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CalotError(f"{path}: no such file; {path.parent} is no run's folder, or the run never started") from None
     except ValueError as error:
-        raise CalotError(f"{path}: not JSON ({error}); the file is damaged, train again with --overwrite") from None
+        raise CalotError(f"{path}: not JSON ({error}); the file is damaged, {_AGAIN}") from None
     if not isinstance(data, dict):
-        raise CalotError(f"{path}: expected an object")
+        raise CalotError(f"{path}: expected an object; {_AGAIN}")
     return data
 
 
