@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from calot import values
 from calot.criteria import PerCriterion
+from calot.data.augmentations import Rotation
 from calot.data.clips import AllFrames
+from calot.data.mixing import Mixing
 from calot.data.sampling import AnyPositive
 from calot.errors import CalotError
 from calot.experiments import find, names
@@ -50,6 +52,10 @@ def test_a_field_of_another_version_is_named() -> None:
         ("sampler=AnyPositive(share=0.25)", lambda e: e.sampler == AnyPositive(share=0.25)),
         ("augment=[]", lambda e: e.augment == ()),
         ("augment.0.probability=0.25", lambda e: e.augment[0].probability == 0.25),
+        ("augment=[Rotation(degrees=5)]", lambda e: e.augment == (Rotation(degrees=5.0),)),
+        ("mixing=Mixing(per_clip=True)", lambda e: e.mixing == Mixing(per_clip=True)),
+        ("mixing=mixing", lambda e: e.mixing == Mixing()),
+        ("label_smoothing=0.1", lambda e: e.label_smoothing == 0.1),
         ("backbone.weights=some/model", lambda e: e.backbone.weights == "some/model"),
         ("backbone.weights=None", lambda e: e.backbone.weights is None),
         ("train.adaptation=FullFineTune(lr=1e-5)", lambda e: e.train.adaptation.lr == 1e-5),
@@ -76,6 +82,8 @@ def test_a_key_sets_its_field(text: str, check: object) -> None:
         ("sampler=BCE", "expected .*Uniform"),
         ("augment.3.probability=1", "no place in a list of 1"),
         ("backbone.size=250", "not a multiple of patch"),
+        ("label_smoothing=1.5", "label_smoothing=1.5 must lie between 0 and 1"),
+        ("mixing=Mixing(mixup_probability=0.9)", "only one of the two"),
         ("clip.length=8", r"backbone\.frames=16: set both alike"),
         ("loss", "is not key=value"),
         ("loss=__import__('os').system('true')", "expected BCE"),

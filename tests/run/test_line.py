@@ -172,6 +172,19 @@ def test_micro_batches_do_not_change_a_step(
     assert max(float((state[k] - other[k]).abs().max()) for k in state) < 1e-6
 
 
+MIXED = ("mixing=Mixing(mixup_probability=1.0, cutmix_probability=0.0)", "label_smoothing=0.1")
+
+
+def test_pitfall_train_map_computed_on_mixed_inputs_against_unmixed_labels(phantom: Path, tmp_path: Path) -> None:
+    """The clean pass over training clips sees them neither augmented nor mixed, against the raters' labels."""
+    plain, mixed = _session(phantom, tmp_path / "a", "augment=[]"), _session(phantom, tmp_path / "b", *MIXED)
+    one, other = (next(s._batches(s.request.experiment.train, epoch=0, start=0)) for s in (plain, mixed))
+    assert torch.equal(one.index, other.index)
+    assert not torch.equal(one.video, other.video)
+    assert not torch.equal(one.labels, other.labels)
+    assert plain._evaluate() == mixed._evaluate()
+
+
 def test_an_epochs_remainder_is_a_step_of_its_own(phantom: Path, tmp_path: Path) -> None:
     session = _session(phantom, tmp_path)
     stage = session.request.experiment.train
