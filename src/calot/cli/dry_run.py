@@ -27,7 +27,8 @@ def show_dry_run(asked: list[Request], *, price_per_hour: float | None, json: bo
         _show(cost, runs=runs, cost_all=row["cost"], hours_all=row["hours"])
     first = asked[0]
     scale = " --scale tiny" if first.scale == "tiny" else ""
-    print(f"\nNothing was written. Next: calot train {first.experiment.name} --data {first.data}{scale}")
+    print("\nNo run folder and no frame store were written.")
+    print(f"Next: calot train {first.experiment.name} --data {first.data}{scale}")
 
 
 def _show(cost: RunCost, *, runs: int, cost_all: float | None, hours_all: float) -> None:

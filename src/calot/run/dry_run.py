@@ -89,7 +89,7 @@ class RunCost:
 
 
 def dry_run(request: Request, *, ui: Ui) -> RunCost:
-    """Build the run, take real steps on real clips, and leave nothing behind.
+    """Build the run, take real steps on real clips; only the cache of true masks, where some are used, stays.
 
     Published weights that are not on this machine are not fetched: random ones take the same time and memory.
     Raises CalotError for all that would stop the run itself.
