@@ -135,8 +135,8 @@ assert sorted(p.name for p in small.iterdir()) == sorted(works)
 grow("8m")
 for name, work in works.items():
     work()
-    assert (small / name).stat().st_size > 10_000
+    assert (small / name).stat().st_size > 5_000
 """
-    said = _on_small_disk(tmp_path / "small", size="40k", code=code)
+    said = _on_small_disk(tmp_path / "small", size="20k", code=code)
     for name in ("report.html", "metrics.csv", "val.parquet", "clip.jpg"):
         assert f"{name}: the disk is full" in said

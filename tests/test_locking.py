@@ -1,10 +1,8 @@
 """Locks between processes."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,15 +12,20 @@ from calot.locking import locked
 
 
 def test_a_held_lock_is_refused_and_free_again_afterwards(tmp_path: Path) -> None:
-    with locked(tmp_path / "lock"), pytest.raises(CalotError, match="taken"), locked(tmp_path / "lock", refusal="taken"):
+    with (
+        locked(tmp_path / "lock"),
+        pytest.raises(CalotError, match="taken"),
+        locked(tmp_path / "lock", refusal="taken"),
+    ):
         pass
     with locked(tmp_path / "lock", refusal="taken"):
         pass
 
 
-def _hold(path: str) -> subprocess.Popen[str]:
-    code = f"import time, pathlib; from calot.locking import locked\nwith locked(pathlib.Path({path!r})):\n"
-    code += " print('held', flush=True)\n time.sleep(60)"
+def _hold(path: Path, *, then: str = "") -> subprocess.Popen[str]:
+    """A process that holds the lock, says so, and sleeps."""
+    code = f"import os, pathlib, time; from calot.locking import locked\nwith locked(pathlib.Path({str(path)!r})):\n"
+    code += f" {then}\n print('held', flush=True)\n time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -30,7 +33,7 @@ def _hold(path: str) -> subprocess.Popen[str]:
 
 
 def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
-    holder = _hold(str(tmp_path / "lock"))
+    holder = _hold(tmp_path / "lock")
     with pytest.raises(CalotError, match="taken"), locked(tmp_path / "lock", refusal="taken"):
         pass
     holder.kill()
@@ -40,12 +43,13 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
-def test_a_forked_process_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
+def test_a_forked_process_does_not_keep_its_killed_parents_lock(tmp_path: Path) -> None:
     """A killed run's loading workers live on for some seconds; the run must be resumable at once."""
-    with locked(tmp_path / "lock"):
-        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-        worker.start()
+    worker = (
+        f"child = os.fork(); child or time.sleep(9); pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child))"
+    )
+    holder = _hold(tmp_path / "lock", then=worker)
+    holder.kill()
+    holder.wait()
     with locked(tmp_path / "lock", refusal="taken"):
-        pass
-    worker.kill()
-    worker.join()
+        os.kill(int((tmp_path / "child").read_text()), 0)  # the forked process is still there

@@ -1,5 +1,4 @@
 import csv
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,59 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_requests import StopAfter
+from run_requests import digests as _digests
+from run_requests import requested as _request
+from run_requests import session as _session
+from run_requests import trained as _train
 
 from calot.criteria import CRITERIA
 from calot.data.dataset import EpochIndices
 from calot.errors import CalotError, Stopped
-from calot.experiment import scaled
-from calot.experiments import find
 from calot.progress import Ui
 from calot.run.building import build_classifier
-from calot.run.line import predict_run, train_run
+from calot.run.line import predict_run
 from calot.run.opened import OpenData
-from calot.run.request import Request
 from calot.run.session import Session
-from calot.run.signals import Stopper
 from calot.statistics.predictions import load_predictions
 from calot.train.loop import optimise
-from calot.values import apply_overrides
-
-QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")
-
-
-def _request(
-    phantom: Path, folder: Path, name: str = "e00_finetune", *, changes: tuple[str, ...] = (), seed: int = 0
-) -> Request:
-    found = find(name)
-    experiment = apply_overrides(scaled(found.experiment, "tiny"), [*QUICK, *changes])
-    return Request(found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=seed)
-
-
-def _train(request: Request, stopper: Stopper | None = None) -> Path:
-    return train_run(request, ui=Ui(), stopper=stopper or Stopper())
-
-
-class StopAfter(Stopper):
-    """Asks for an end after some steps, as a signal would."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def asked(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """What a repeated run must equal byte for byte: weights, metrics, predictions."""
-    names = [
-        "metrics.csv",
-        "predictions/val.parquet",
-        "checkpoints/best/model.safetensors",
-        "checkpoints/last/model.safetensors",
-    ]
-    return {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +101,6 @@ def test_a_non_finite_loss_stops_the_run_and_says_where(phantom: Path, tmp_path:
     changes = ("train.adaptation.lr=1e30", "train.lr=1e30", "train.clip_norm=1e30", "train.warmup=0")
     with pytest.raises(CalotError, match=r"non-finite .*epoch 1, batch \d.*clips \["):
         _train(_request(phantom, tmp_path / "diverged", changes=changes))
-
-
-def _session(phantom: Path, folder: Path, *changes: str, name: str = "e00_finetune") -> Session:
-    quiet = ("head.dropout=0.0", "pooling.dropout=0.0", *changes)
-    request = _request(phantom, folder, name, changes=quiet)
-    data = OpenData.of(request.data, experiment=request.experiment, ui=Ui())
-    return Session.start(request, data=data, ui=Ui(), stopper=Stopper())
 
 
 def _after_one_step(session: Session) -> tuple[float, dict[str, torch.Tensor]]:

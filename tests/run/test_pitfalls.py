@@ -7,40 +7,35 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_requests import StopAfter, request, session, train
+from run_requests import StopAfter, requested, session, trained
 from torch import nn
 
 from calot.cli.main import main
 from calot.data.dataset import EpochIndices
 from calot.errors import CalotError, Stopped
 from calot.experiments import find, names
-from calot.run.line import build_classifier, predict_run
+from calot.progress import Ui
+from calot.run.building import build_classifier
+from calot.run.line import predict_run
 from calot.statistics.predictions import load_predictions
 from calot.train import checkpoint
-from calot.train.loop import Progress, fit_stage, optimise
+from calot.train.loop import fit_stage, optimise
 from calot.train.optim import Schedule
-
-NO_DROPOUT = ("head.dropout=0.0", "pooling.dropout=0.0")
 
 
 def test_pitfall_non_finite_loss_skipped_in_silence(phantom: Path, tmp_path: Path) -> None:
     """One NaN in the weights after the first epoch: the run ends, names the place, and its checkpoint is whole."""
     run = session(phantom, tmp_path)
     stage = run.request.experiment.train
-    optimiser = run._optimiser(stage)
-    fit = run._fit(stage, optimiser)
-
-    def poison() -> object:
-        scores = run._evaluate()
-        return scores
+    fit = run.fit(stage)
 
     def save(best: bool) -> None:
-        run._save(optimiser, best=best)
+        fit.save(best)
         with torch.no_grad():
             next(iter(run.model.head.parameters())).fill_(math.nan)
 
     with pytest.raises(CalotError, match=r"non-finite loss .*stage 1, epoch 2, batch 1; clips \[\d"):
-        fit_stage(replace(fit, evaluate=poison, save=save), run.progress)
+        fit_stage(replace(fit, save=save), run.progress)
     found = run.checkpoints.resume()
     assert found is not None
     assert (found.progress["epoch"], found.progress["batch"]) == (1, 0)
@@ -52,12 +47,10 @@ def test_pitfall_gradient_accumulation_remainder_dropped_or_carried_over(phantom
     for the next step."""
     gradients = []
     for micro in (None, 3):
-        run = session(phantom, tmp_path, *NO_DROPOUT, f"compute.micro_batch={micro}")
-        fit = run._fit(run.request.experiment.train, run._optimiser(run.request.experiment.train))
+        run = session(phantom, tmp_path, f"compute.micro_batch={micro}")
+        fit = run.fit(run.request.experiment.train)
         seen: list[torch.Tensor] = []
-        fit.optimiser.register_step_pre_hook(
-            lambda o, *rest, seen=seen: seen.extend(p.grad.clone() for g in o.param_groups for p in g["params"])
-        ) if hasattr(fit.optimiser, "register_step_pre_hook") else fit.optimiser.optimizer.register_step_pre_hook(
+        fit.optimiser.optimizer.register_step_pre_hook(
             lambda o, *rest, seen=seen: seen.extend(p.grad.clone() for g in o.param_groups for p in g["params"])
         )
         batch = run.train_set[EpochIndices(epoch=0, indices=tuple(range(7)))]
@@ -80,7 +73,7 @@ def test_pitfall_scheduler_stepping_past_its_end(phantom: Path, tmp_path: Path) 
             asked.append(step)
             super().apply(optimiser, step=step)
 
-    fit = run._fit(stage, run._optimiser(stage))
+    fit = run.fit(stage)
     fit_stage(replace(fit, schedule=Watched(**vars(fit.schedule))), run.progress)
     assert asked == list(range(fit.schedule.total_steps))
     assert {g["lr"] for g in fit.optimiser.param_groups} == {1e-6}
@@ -91,7 +84,7 @@ def test_pitfall_scheduler_stepping_on_skipped_steps(phantom: Path, tmp_path: Pa
     """A step that fp16's loss scaler skips is no step of the schedule."""
     run = session(phantom, tmp_path)
     stage = run.request.experiment.train
-    fit = run._fit(stage, run._optimiser(stage))
+    fit = run.fit(stage)
     fit.optimiser._is_overflow = True  # what accelerate sets where the scaler found an overflow
     fit.optimiser.step = lambda: None
     fit.accelerator._optimizers = [fit.optimiser]
@@ -101,12 +94,12 @@ def test_pitfall_scheduler_stepping_on_skipped_steps(phantom: Path, tmp_path: Pa
 
 def test_pitfall_a_resume_flag_that_does_nothing(phantom: Path, tmp_path: Path) -> None:
     """A resumed run makes only the steps that were left, and says where it goes on."""
-    asked = request(phantom, tmp_path / "run")
+    asked = requested(phantom, tmp_path / "run")
     with pytest.raises(Stopped):
-        train(asked, StopAfter(3))
+        trained(asked, StopAfter(3))
     left = checkpoint.load(asked.folder / "checkpoints" / "last").progress
     assert left["step"] > 0
-    train(replace(asked, resume=True))
+    trained(replace(asked, resume=True))
     log = (asked.folder / "train.log").read_text()
     assert f"resuming at stage 1, epoch {left['epoch'] + 1}, step {left['batch'] + 1}" in log
     rows = list(csv.DictReader((asked.folder / "metrics.csv").open()))
@@ -142,15 +135,13 @@ def test_pitfall_train_map_computed_on_mixed_inputs_against_unmixed_labels(phant
 
 def test_pitfall_predictions_stored_after_a_saturating_sigmoid(phantom: Path, tmp_path: Path) -> None:
     """A logit of about 40 is stored as it is; as a float32 probability it would be 1, like any other above 17."""
-    folder = train(request(phantom, tmp_path / "run", "e02_frozen_probe", changes=("train.epochs=1",)))
+    folder = trained(requested(phantom, tmp_path / "run", "e02_frozen_probe", changes=("train.epochs=1",)))
     best = folder / "checkpoints" / "best"
     found = checkpoint.load(best)
     bias = [k for k in found.tensors if k.startswith("head.") and k.endswith("bias")][-1]
     found.tensors[bias] += 40.0
     checkpoint.save(best, tensors=found.tensors, optimiser=None, progress=found.progress)
     out = tmp_path / "shifted.parquet"
-    from calot.progress import Ui
-
     predict_run(folder, split="val", data=phantom, ui=Ui(), out=out)
     before = load_predictions(folder / "predictions" / "val.parquet").logits
     assert load_predictions(out).logits == pytest.approx(before + 40.0, abs=1e-4)
@@ -162,4 +153,3 @@ def test_pitfall_batchnorm_statistics_from_batches_of_one(name: str) -> None:
     with torch.device("meta"):
         model = build_classifier(find(name).experiment, weights=False)
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-    assert Progress().step == 0

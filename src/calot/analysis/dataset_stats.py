@@ -15,6 +15,7 @@ from calot.criteria import CRITERIA, label
 from calot.data.clips import Protocol
 from calot.data.manifest import RATERS, Manifest
 from calot.statistics.agreement import cohen_kappa, fleiss_kappa
+from calot.writing import whole_file
 
 PHANTOM_NOTE = "synthetic, says nothing clinical"
 
@@ -258,8 +259,8 @@ def draw(stats: DatasetStats, *, path: Path) -> None:
     axes[1, 1].set(title="Length of the videos", xlabel="minutes", ylabel="videos")
     for ax in (axes[0, 0], axes[1, 1]):
         ax.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole_file(path) as part:
+        figure.savefig(part, format=path.suffix[1:] or "png")
 
 
 def _or_nan(value: float | None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +112,8 @@ def write_clip_strip(images: Sequence[np.ndarray], path: Path) -> Path:
     for place, index in enumerate(kept):
         frame = Image.fromarray(images[index]).resize(size, Image.Resampling.LANCZOS)
         strip.paste(frame, (place * (size[0] + _GAP), 0))
+    encoded = BytesIO()  # written by us: on a full disk Pillow cuts a JPEG short without a word
+    strip.save(encoded, format="JPEG", quality=82, optimize=True)
     with whole_file(path) as part:
-        strip.save(part, format="JPEG", quality=82, optimize=True)
+        part.write_bytes(encoded.getvalue())
     return path
