@@ -205,7 +205,7 @@ def test_more_sets_than_the_heads_are_wide_are_all_answered() -> None:
 
 
 def test_a_component_that_all_keys_share_costs_no_precision() -> None:
-    """Trained encoders have key biases that move every score of a query alike; logsumexp would carry them."""
+    """It moves every score of a query alike, which softmax drops and logsumexp would carry."""
     qk = _draw((1, 2, 129, 64), gain=1.0)
     shared = 50 * torch.randn(1, 2, 1, 64, dtype=torch.float64)
     moved = replace(qk, key=(qk.key + shared).float().double())

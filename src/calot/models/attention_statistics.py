@@ -31,7 +31,8 @@ def attention_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
     plain = _plain(qk)
     with torch.autocast(plain.query.device.type, enabled=False):
         attended = _attend_keys(plain)
-        return attended.logsumexp - plain.scaling * (plain.query.detach() * attended.output).sum(-1)
+        dot = torch.einsum("bhnd,bhnd->bhn", plain.query.detach(), attended.output)  # without the product's copy
+        return attended.logsumexp - plain.scaling * dot
 
 
 def normalised_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
