@@ -58,11 +58,17 @@ def test_a_field_of_another_version_is_named() -> None:
         ("label_smoothing=0.1", lambda e: e.label_smoothing == 0.1),
         ("backbone.weights=some/model", lambda e: e.backbone.weights == "some/model"),
         ("backbone.weights=None", lambda e: e.backbone.weights is None),
+        ("train.adaptation=LoRA(targets=[q,v])", lambda e: e.train.adaptation.targets == ("q", "v")),
         ("train.adaptation=FullFineTune(lr=1e-5)", lambda e: e.train.adaptation.lr == 1e-5),
     ],
 )
 def test_a_key_sets_its_field(text: str, check: object) -> None:
     assert check(values.apply_overrides(E02, [text]))
+
+
+def test_a_list_of_names_is_set_as_a_list() -> None:
+    changed = values.apply_overrides(find("e10b_lora_r32_qkv").experiment, ["train.adaptation.targets=[q,v]"])
+    assert changed.train.adaptation == find("e10b_documented").experiment.train.adaptation
 
 
 @pytest.mark.parametrize(

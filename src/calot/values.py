@@ -158,7 +158,8 @@ def _set_item(value: tuple[Any, ...], *, path: list[str], raw: str, whole: str) 
 def _parse(raw: str, *, hint: Any, key: str) -> Any:
     """Read a literal, a component expression or a component's name, and hold it against the field's type."""
     components = {_plain(c.__name__): c for c in component_classes(hint)}
-    if raw != "None" and str in (typing.get_args(hint) or (hint,)):
+    text = typing.get_origin(hint) is not tuple and str in (typing.get_args(hint) or (hint,))
+    if raw != "None" and text:
         value: Any = raw.strip("'\"")
     elif _plain(raw) in components:
         value = _build(components[_plain(raw)], {}, key=key)

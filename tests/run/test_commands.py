@@ -1,45 +1,12 @@
 """The command line as a user meets it: exit codes, messages, no stack traces."""
 
-import contextlib
-import io
 import json
-import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
-
-from calot.cli.main import main
+from command_line import calot as _calot
 
 QUICK = ("train.epochs=1", "train.batch=8", "compute.train_subset=8")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def _calot(*words: str | Path, cwd: Path) -> Done:
-    """Run `calot WORDS` in `cwd`, in this process: importing torch anew would take most of the time."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with (
-        contextlib.chdir(cwd),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        patch.object(sys, "argv", ["calot", *map(str, words)]),
-        patch.dict(os.environ, {"COLUMNS": "200"}),
-    ):
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return Done(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from calot.cli import bench, data, demo, doctor, experiments, report, statistics, train
+from calot.cli import bench, data, demo, doctor, experiments, importing, report, statistics, train
 from calot.errors import CalotError, Stopped
 from calot.writing import disk_message
 
@@ -25,6 +25,7 @@ app.add_typer(experiments.app, name="experiments", help="The experiments: list, 
 app.command()(train.train)
 app.command()(train.evaluate)
 app.command()(train.predict)
+app.command("import")(importing.import_)
 app.command()(statistics.metrics)
 app.command()(statistics.compare)
 app.command()(report.report)

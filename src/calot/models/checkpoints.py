@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -15,6 +17,10 @@ from torch import Tensor
 from calot.errors import CalotError, first_line
 
 _HUB_TIMEOUT_S = 5.0
+#: numpy's numbers, harmless and common: a training script keeps its best mAP as scikit-learn gave it.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [np.dtype, *(type(np.dtype(k)) for k in ("f8", "f4", "i8", "i4", "?"))]
+_NUMBERS += [(_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
 _FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 
 
@@ -100,9 +106,18 @@ def read_pt(path: Path) -> Any:
     if not path.is_file():
         raise CalotError(f"{path}: no such file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CalotError(f"{path}: not a readable checkpoint of tensors ({first_line(error)})") from None
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        refused = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
+        if refused is not None:
+            raise CalotError(
+                f"{path}: holds the Python object {refused[1]} beside its tensors, and calot runs no code out of a "
+                "file. Where you trust it, save its state dict alone with the program that wrote it."
+            ) from None
+        said = first_line(error).split(". ")[0]
+        said = "it is nothing that torch.save wrote" if "Weights only" in said else said
+        raise CalotError(f"{path}: not a readable checkpoint of tensors ({said})") from None
 
 
 def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,7 +132,7 @@ def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict
         raise CalotError(f"{path}: holds neither 'encoder' nor 'target_encoder'; not an official V-JEPA 2 checkpoint")
     state: dict[str, Tensor] = {}
     for key, tensor in source.items():
-        state |= _rename(key.replace("module.", "").replace("backbone.", ""), tensor)
+        state |= official_encoder_names(key.replace("module.", "").replace("backbone.", ""), tensor)
     missing = sorted(set(expected) - set(state))
     unknown = sorted(set(state) - set(expected))
     shapes = sorted(k for k in set(expected) & set(state) if expected[k].shape != state[k].shape)
@@ -127,7 +142,8 @@ def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict
     return state
 
 
-def _rename(key: str, tensor: Tensor) -> dict[str, Tensor]:
+def official_encoder_names(key: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A tensor of the official encoder under transformers' names: a fused qkv becomes three, positions none."""
     if key == "pos_embed":  # a sine table that the rotary model does not use
         return {}
     key = key.replace("patch_embed.", "embeddings.patch_embeddings.").replace("blocks.", "layer.")

@@ -105,17 +105,22 @@ def no_partner(run: RunFolder, others: Sequence[RunFolder]) -> str | None:
     if not any(other.finished for other in others):
         return f"No run of {baseline} here is finished yet."
     if not comparable(run, others):
-        hashes = sorted({str(other.manifest_hash)[:12] for other in others if other.finished})
+        frames = sorted({_frames(other) for other in others if other.finished})
         return (
-            f"Refused: {baseline} was scored on other frames (manifest {', '.join(hashes)}; here "
-            f"{str(run.manifest_hash)[:12]}). A difference between the two would not be one between the experiments."
+            f"Refused: {baseline} was scored on other frames (manifest {', '.join(frames)}; here "
+            f"{_frames(run)}). A difference between the two would not be one between the experiments."
         )
     return None
 
 
+def _frames(run: RunFolder) -> str:
+    manifest, protocol = run.scored_frames
+    return f"{str(manifest)[:12]} under {protocol}"
+
+
 def comparable(run: RunFolder, others: Sequence[RunFolder]) -> list[RunFolder]:
     """The finished ones scored on the same frames."""
-    return [other for other in others if other.finished and other.manifest_hash == run.manifest_hash]
+    return [other for other in others if other.finished and other.scored_frames == run.scored_frames]
 
 
 def one_a_seed(runs: Sequence[RunFolder]) -> list[RunFolder]:

@@ -30,6 +30,7 @@ class RunFolder:
     data: Mapping[str, Any]
     model: Mapping[str, Any]
     receipt: Mapping[str, Any] | None
+    imported: Mapping[str, Any] | None
     metrics: pl.DataFrame
     predictions: Mapping[str, Predictions]
     pictures: Mapping[str, Mapping[tuple[str, int], Path]]
@@ -50,6 +51,12 @@ class RunFolder:
     def manifest_hash(self) -> str | None:
         value = self.data.get("manifest_hash")
         return None if value is None else str(value)
+
+    @property
+    def scored_frames(self) -> tuple[str | None, str | None]:
+        """What two runs must share to be compared: the data set's manifest and the protocol that picks its frames."""
+        protocol = self.data.get("protocol")
+        return self.manifest_hash, None if protocol is None else str(protocol)
 
     @property
     def synthetic(self) -> bool:
@@ -87,7 +94,7 @@ def read_run(path: Path) -> RunFolder:
     experiment = _read_json(path / "experiment.json", required=True)
     if "name" not in experiment:
         raise CalotError(f"{path / 'experiment.json'} has no field `name`: it was not written by `calot train`.")
-    receipt = path / "receipt.json"
+    receipt, imported = path / "receipt.json", path / "import.json"
     return RunFolder(
         path=path,
         experiment=experiment,
@@ -95,6 +102,7 @@ def read_run(path: Path) -> RunFolder:
         data=_read_json(path / "data.json", required=required),
         model=_read_json(path / "model.json", required=required),
         receipt=_read_json(receipt, required=False) if receipt.is_file() else None,
+        imported=_read_json(imported, required=False) if imported.is_file() else None,
         metrics=_read_metrics(path / "metrics.csv", required=required),
         predictions=predictions,
         pictures={split: _pictures(path / "figures" / "clips" / split) for split in SPLITS},

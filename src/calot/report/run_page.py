@@ -24,6 +24,7 @@ from calot.statistics.calibration import Thresholds, choose_thresholds
 from calot.statistics.summary import Summary, summarise
 
 SELECTION = "best epoch by val macro mAP: val is optimistic"
+ELSEWHERE = "made elsewhere, not verified: val may be optimistic"
 _ENVIRONMENT = {
     "calot": "calot",
     "python": "Python",
@@ -63,6 +64,7 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
         **_top(run, summaries=summaries, paired=paired, openings=openings),
         "protocol": _protocol(run, summaries=summaries, openings=openings),
         "header": run.experiment.get("header"),
+        "imported": run.imported is not None,
         "splits": [_split(split, summary) for split, summary in summaries.items()],
         "seeds": [scores.seeds_table(_seeds(s), split=split) for split, s in summaries.items() if len(s.per_seed) > 1],
         "interval_facts": scores.interval_facts(summaries["val"].intervals) if summaries else [],
@@ -108,11 +110,17 @@ def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | 
         if total.low is not None:
             text += f" ({tables.bounds(total)}), chance {tables.number(scores.chance(summaries['test']))}"
         reasons.append(Reason("Test.", f"{text}. {openings}"))
-        reasons.append(Reason("Val is optimistic.", "The epoch was selected by this same val mAP."))
+        reasons.append(Reason("Val is optimistic.", _selected(run)))
     else:
-        text = f"The epoch was selected by this same val mAP. {openings}"
+        text = f"{_selected(run)} {openings}"
         reasons.append(Reason("Val is optimistic.", text))
     return Verdict(headline=verdict.headline(run, total=val.intervals.map, chance=scores.chance(val)), reasons=reasons)
+
+
+def _selected(run: RunFolder) -> str:
+    if run.imported is None:
+        return "The epoch was selected by this same val mAP."
+    return "The epoch was selected elsewhere, and may have been by this same val mAP."
 
 
 def _contents(run: RunFolder) -> list[tuple[str, str]]:
@@ -127,6 +135,7 @@ def _contents(run: RunFolder) -> list[tuple[str, str]]:
     found = [("verdict", "Verdict"), ("protocol", "Protocol")]
     found += scored if run.finished else [("curves", "Learning curves")]
     found += [("data", "Data")] if run.data.get("splits") else []
+    found = [link for link in found if run.imported is None or link[0] != "curves"]
     return [*found, ("difference", "Difference"), ("environment", "Environment"), ("repeat", "Repeat it")]
 
 
@@ -147,7 +156,7 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -
     seeds = ", ".join(str(seed) for seed in summaries["val"].predictions.seeds) if summaries else str(run.seed)
     facts += [
         Fact(name="Seeds", text=f"{seeds} (this run)"),
-        Fact(name="Selection", text=SELECTION),
+        Fact(name="Selection", text=SELECTION if run.imported is None else ELSEWHERE),
         Fact(name="Test openings", text=openings),
         Fact(name="Data", text=f"{data.get('dataset', 'not written yet')}{', synthetic' if run.synthetic else ''}"),
         Fact(name="Frame manifest, sha256", text=str(run.manifest_hash or "not written yet"), wide=True, code=True),

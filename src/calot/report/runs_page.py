@@ -39,6 +39,7 @@ class Group:
     """Finished runs scored on the same frames; only these may be compared. `experiments`: seeds by (name, scale)."""
 
     manifest: str
+    protocol: str
     runs: Sequence[Scored]
     experiments: Mapping[tuple[str, str], Sequence[Scored]]
 
@@ -63,7 +64,10 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
     banners = [verdict.PHANTOM_BANNER] if any(run.synthetic for run in runs) else []
     several = len(groups) > 1
     contents = [("verdict", "Verdict")]
-    contents += [(f"frames-{n}", f"Scores, {g.manifest[:6]}" if several else "Scores") for n, g in enumerate(groups, 1)]
+    contents += [
+        (f"frames-{n}", f"Scores, {g.manifest[:6]}, {g.protocol}" if several else "Scores")
+        for n, g in enumerate(groups, 1)
+    ]
     contents += [("differences", "Differences"), ("curves", "Learning curves"), ("fields", "Declared fields")]
     return {
         "title": f"{folder.name}: {len(runs)} runs, calot report",
@@ -93,19 +97,19 @@ def _root(runs: Sequence[RunFolder], *, folder: Path) -> Path:
 
 
 def _groups(runs: Sequence[RunFolder]) -> list[Group]:
-    """Finished runs by manifest, in the order in which they stand."""
-    by_manifest: dict[str, list[Scored]] = {}
+    """Finished runs by the frames they were scored on, in the order in which they stand."""
+    by_frames: dict[tuple[str | None, str | None], list[Scored]] = {}
     for run in runs:
         if run.finished:
             scored = Scored(run=run, summary=summarise(run.predictions["val"]))
-            by_manifest.setdefault(str(run.manifest_hash), []).append(scored)
+            by_frames.setdefault(run.scored_frames, []).append(scored)
     groups = []
-    for manifest, members in by_manifest.items():
+    for (manifest, protocol), members in by_frames.items():
         experiments: dict[tuple[str, str], list[Scored]] = {}
         for scored in members:
             key = (scored.run.name, str(scored.run.experiment.get("scale")))
             experiments.setdefault(key, []).append(scored)
-        groups.append(Group(manifest=manifest, runs=members, experiments=experiments))
+        groups.append(Group(manifest=str(manifest), protocol=str(protocol), runs=members, experiments=experiments))
     return groups
 
 
@@ -170,7 +174,7 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
     if any(run.synthetic for run in runs):
         found.append(Reason("Synthetic.", f"{verdict.PHANTOM_BANNER}."))
     if len(groups) > 1:
-        manifests = ", ".join(group.manifest[:12] for group in groups)
+        manifests = ", ".join(f"{group.manifest[:12]} ({group.protocol})" for group in groups)
         text = f"Scores of different frames differ for reasons that no experiment declared. Manifests: {manifests}."
         found.append(Reason("No ranking.", text))
     controls = sorted({run.name for run in runs if run.is_random_control})
@@ -179,6 +183,10 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
             f"{verdict.spoken_list(controls)}: the backbone has never been trained, so this is a control, not a result."
         )
         found.append(Reason("Control.", text))
+    taken = [f"{run.name} seed {run.seed}" for run in runs if run.imported is not None]
+    if taken:
+        text = f"Weights trained elsewhere, their training not verified: {verdict.spoken_list(taken)}."
+        found.append(Reason("Imported.", text))
     bare = [f"{run.name} seed {run.seed}" for run in runs if run.receipt is None]
     if bare:
         found.append(Reason("Treatment unverified.", f"Without receipt.json: {verdict.spoken_list(bare)}."))
@@ -209,7 +217,7 @@ def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
         Fact(name="Frame manifest, sha256", text=group.manifest, wide=True, code=True),
     ]
     return GroupView(
-        title=f"Scores on manifest {group.manifest[:12]}",
+        title=f"Scores on manifest {group.manifest[:12]}, {group.protocol}",
         facts=facts,
         forest=forest(rows, title="val macro mAP"),
         experiments=_experiments_table(group),

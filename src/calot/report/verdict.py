@@ -79,7 +79,9 @@ def stamps(run: RunFolder) -> list[Stamp]:
     """The marks that stand above the headline; a warning one says what the reader must know before the number."""
     found = []
     if not run.finished:
-        found.append(Stamp("unfinished", warn=True))
+        found.append(Stamp("unfinished" if run.imported is None else "not scored yet", warn=True))
+    if run.imported is not None:
+        found.append(Stamp("imported: training not verified", warn=True))
     if run.receipt is None:
         found.append(Stamp("treatment unverified", warn=True))
     elif run.receipt.get("passed") is False:
@@ -126,6 +128,12 @@ def difference_headline(result: Comparison) -> Markup:
 
 def unfinished(run: RunFolder) -> Verdict:
     """What an unfinished run can say: how far it came, and how to go on."""
+    if run.imported is not None:
+        first = Reason("To score it.", "Name a data set.", code="calot evaluate RUN --split val --data ROOT")
+        return Verdict(
+            headline=Markup("<strong>Not scored yet</strong>: this run was imported and has no result."),
+            reasons=[imported_from(run.imported), first],
+        )
     epochs = run.metrics.height
     command = str(run.environment.get("command", ""))
     reasons = [
@@ -149,10 +157,25 @@ def caveats(run: RunFolder) -> list[Reason]:
             "not a result. It shows what pooling and head make of untrained features."
         )
         found.append(Reason("Control.", text))
+    if run.imported is not None:
+        found.append(imported_from(run.imported))
     if run.receipt is None:
         text = "There is no receipt.json: nothing here proves that the declared difference took effect in training."
         found.append(Reason("Treatment unverified.", text))
     return found
+
+
+def imported_from(record: Mapping[str, Any]) -> Reason:
+    """Where a run's weights come from, and what of them rests on the experiment named rather than on the file."""
+    assumed = ", ".join(f"{k} {v}" for k, v in record.get("assumed", {}).items() if v is not None)
+    left = len(record.get("not_mapped", ()))
+    text = (
+        f"The weights come from {record.get('file')} (sha256 {str(record.get('sha256'))[:12]}...), "
+        f"{record.get('training')}. Taken for {record.get('experiment')} ({record.get('chosen')}); not in the file and "
+        f"taken from that experiment: {assumed}. Columns: {record.get('columns', {}).get('note')}. "
+        f"Tensors left out: {left}, listed in import.json."
+    )
+    return Reason("Imported.", text)
 
 
 def mismatch(run: RunFolder, *, total: Interval) -> list[Reason]:

@@ -33,7 +33,7 @@ from calot.writing import clear_disk_errors, whole_file, write_json
 if TYPE_CHECKING:
     from calot.run.request import Request
 
-LOCK = "run.lock"
+LOCK, IMPORT = "run.lock", "import.json"
 _LONGER = (
     " Other epochs mean another learning rate at every step, so a longer run continues no shorter one: train it from "
     "its first step."
@@ -66,10 +66,13 @@ def claimed(request: Request) -> Iterator[None]:
 
 def _require_free(request: Request) -> None:
     folder = request.folder
+    if request.imported is None and (folder / IMPORT).exists():
+        raise CalotError(f"{folder}: an imported run, which was not trained here and cannot be: take another --out")
     if not _contents(folder) or request.resume:
         return
     if not request.overwrite:
-        raise CalotError(f"{folder} exists: --resume goes on with it, --overwrite starts it again")
+        resume = "" if request.imported else "--resume goes on with it, "
+        raise CalotError(f"{folder} exists: {resume}--overwrite starts it again")
     if not (folder / LOCK).exists() and not (folder / "experiment.json").exists():
         raise CalotError(f"{folder} holds something that is no run; --overwrite would delete it, so take another --out")
 
@@ -97,6 +100,28 @@ def _require_same(request: Request) -> None:
         listed = "; ".join(changes)
         longer = _LONGER if any(c.split(":")[0].endswith(".epochs") for c in changes) else ""
         raise CalotError(f"{folder}: not the same run any more ({listed}).{longer} Use --overwrite, or another --out.")
+
+
+def describe_import(request: Request, *, model: Classifier, accelerator: Accelerator, record: dict[str, Any]) -> None:
+    """Write what `calot train` writes, with an empty metrics.csv and, first of all, import.json; no data.json yet."""
+    folder, experiment = request.folder, request.experiment
+    source = {"file": record["file"], "sha256": record["sha256"]}
+    write_json(folder / IMPORT, record)
+    write_json(folder / "experiment.json", _experiment(request))
+    write_json(folder / "model.json", _model(experiment, model) | {"weights": record["weights"]})
+    environment = describe(
+        precision="none: nothing was trained",
+        device=str(accelerator.device),
+        started=time.strftime("%Y-%m-%d %H:%M:%S"),
+    )
+    write_json(folder / "environment.json", environment | {"command": record["command"], "imported": source})
+    write_metrics(folder / "metrics.csv", [])
+
+
+def describe_first_data(folder: Path, *, data: OpenData) -> None:
+    """An imported run takes the first data set that it is scored on as its own: data.json, where there is none yet."""
+    if not (folder / "data.json").exists():
+        write_json(folder / "data.json", _data(data))
 
 
 def describe_run(request: Request, *, data: OpenData, model: Classifier, accelerator: Accelerator) -> None:
@@ -208,6 +233,8 @@ def read_experiment(folder: Path) -> tuple[Experiment, int]:
 
 def read_data(folder: Path) -> dict[str, Any]:
     """A run's data.json."""
+    if (folder / IMPORT).exists() and not (folder / "data.json").exists():
+        raise CalotError(f"{folder}: imported, and not scored on any data set yet; name one with --data ROOT")
     path = folder / "data.json"
     data = _read(path)
     for name in ("root", "manifest_hash"):

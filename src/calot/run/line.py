@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from calot.data.dataset import ClipDataset
 from calot.evaluation.predict import predictions_table, score
@@ -41,11 +42,20 @@ def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
     """A finished run's experiment, its model with the best epoch's weights, and its seed."""
     experiment, seed = files.read_experiment(folder)
     best = checkpoint.load(folder / "checkpoints" / "best")
-    model = build_classifier(experiment, weights=experiment.backbone.weights is not None)
+    model = build_classifier(experiment, weights=needs_published_weights(experiment, tensors=best.tensors))
     for stage in experiment.stages[: best.progress["stage"] + 1]:  # a stage may have added an adapter
         stage.adaptation.apply(model.backbone)
     checkpoint.load_into(model, best.tensors, where=folder / "checkpoints" / "best")
     return experiment, model, seed
+
+
+def needs_published_weights(experiment: Experiment, *, tensors: Container[str]) -> bool:
+    """Whether a checkpoint leaves some of the backbone to its published weights."""
+    if experiment.backbone.weights is None:
+        return False
+    with torch.device("meta"):
+        names = build_classifier(experiment, weights=False).state_dict()
+    return any(k.startswith("backbone.") and k not in tensors for k in names)
 
 
 def predict_run(
@@ -68,6 +78,7 @@ def predict_run(
     if on_open is not None:
         on_open(opened.manifest.hash)
     dataset = ClipDataset(table, opened.store(split))
+    files.describe_first_data(folder, data=opened)
     accelerator = make_accelerator(experiment.compute)
     with ui.task(f"predict {split}") as advance:
         done = 0

@@ -11,7 +11,10 @@ from calot.experiments import Found
 
 @dataclass(frozen=True)
 class Request:
-    """One run asked for: what to train (already at its scale), on what, where to, and what to do with an old folder."""
+    """One run asked for: what to train (already at its scale), on what, where to, and what to do with an old folder.
+
+    `imported` names the file whose weights are taken in place of training.
+    """
 
     found: Found
     experiment: Experiment
@@ -21,3 +24,4 @@ class Request:
     seed: int
     resume: bool = False
     overwrite: bool = False
+    imported: str | None = None

@@ -1,0 +1,130 @@
+"""The names that the study's `.pt` files give their tensors, and ours: pure renaming, by these rules alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from calot.errors import CalotError
+from calot.models.adaptation import canonical_name
+from calot.models.checkpoints import official_encoder_names
+
+#: Where a training script puts the state dict, beside its epoch, optimiser, best mAP and settings.
+WRAPPED_IN = ("model_state_dict", "state_dict", "model")
+
+#: What wrappers add to a name, wherever they stand: DataParallel, torch.compile, peft.
+_WRAPPERS = ("module.", "_orig_mod.", "base_model.model.")
+
+_LINEAR = r"(weight|bias)"
+_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+
+#: The whole of a name -> ours, the first rule that fits. A rule's groups are what it keeps.
+_RULES = tuple(
+    (re.compile(pattern), ours)
+    for pattern, ours in (
+        (r"backbone\.(?:model\.|vjepa2\.)*encoder\.((?:embeddings|layer|layernorm)\..+)", r"backbone.model.encoder.\1"),
+        (r"(?:pooler|pooling)\.query", r"pooling.query"),
+        (r"(?:pooler|pooling)\.(?:attention|attn)\.(in_proj_\w+|out_proj\.\w+)", r"pooling.attention.\1"),
+        (rf"(?:pooler|pooling)\.(?:norm|layer_norm|ln)\.{_LINEAR}", r"pooling.norm.\1"),
+        (rf"(?:classifier|cvs_head|head)\.(?:net\.|mlp\.|layers\.)?(\d+)\.{_LINEAR}", r"head.\1.\2"),
+        (
+            rf"(?:seg_head|segmentation)\.(?:project|proj|projection|input_proj)\.(\d+)\.{_LINEAR}",
+            r"segmentation.project.\1.\2",
+        ),
+        (rf"(?:seg_head|segmentation)\.(?:upsample|decoder|up)\.(\d+)\.{_NORM}", r"segmentation.upsample.\1.\2"),
+        (rf"(?:seg_head|segmentation)\.(?:classifier|final|out)\.{_LINEAR}", r"segmentation.upsample.6.\1"),
+    )
+)
+_OFFICIAL = re.compile(r"backbone\.(?:model\.|encoder\.)*((?:blocks|patch_embed|norm)\..+|pos_embed)")
+
+PREDICTOR, PREDICTOR_ADAPTER = "predictor: never in the path", "adapter in the predictor: never in the path"
+PATCH_ADAPTER, NO_RULE = "adapter in the patch embedding: dropped", "no rule for this name"
+POSITIONS = "table of positions: this encoder computes them"
+
+
+@dataclass(frozen=True)
+class Unmapped:
+    """A tensor of the file that goes nowhere: its name there, its shape, the reason."""
+
+    name: str
+    shape: tuple[int, ...]
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyState:
+    """A file's tensors under our names; `sources` has each one's own; `beside`: what lay by them."""
+
+    tensors: Mapping[str, Tensor]
+    sources: Mapping[str, str]
+    unmapped: Sequence[Unmapped]
+    wrapped_in: str | None
+    beside: Mapping[str, Any]
+
+
+def study_state(data: Any, *, where: str, rename: Sequence[tuple[str, str]] = ()) -> StudyState:
+    """Rename what a `.pt` file held. `rename`: beginnings of names to put in others' place before the rules.
+
+    Raises CalotError when it is no state dict and when two tensors come to one name.
+    """
+    state, wrapped_in = _unwrapped(data, where=where)
+    tensors: dict[str, Tensor] = {}
+    sources: dict[str, str] = {}
+    unmapped: list[Unmapped] = []
+    for source, tensor in state.items():
+        found = _ours(_renamed(source, rename), tensor)
+        if isinstance(found, str):
+            unmapped.append(Unmapped(source, tuple(tensor.shape), found))
+            continue
+        for name, value in found.items():
+            if name in tensors:
+                raise CalotError(f"{where}: {sources[name]} and {source} are both {name}; keep one of them")
+            tensors[name], sources[name] = value, source
+    beside = {k: v for k, v in data.items() if wrapped_in is not None and k != wrapped_in}
+    return StudyState(tensors=tensors, sources=sources, unmapped=unmapped, wrapped_in=wrapped_in, beside=beside)
+
+
+def _unwrapped(data: Any, *, where: str) -> tuple[dict[str, Tensor], str | None]:
+    if isinstance(data, dict) and isinstance(data.get("encoder", data.get("target_encoder")), dict):
+        raise CalotError(
+            f"{where}: an official V-JEPA 2 encoder, which has no head for the criteria and so nothing to score. "
+            f"Train one on it: calot train e02_frozen_probe --data ROOT backbone.weights=FILE"
+        )
+    key = next((k for k in WRAPPED_IN if isinstance(data, dict) and isinstance(data.get(k), dict)), None)
+    state = data if key is None else data[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CalotError(
+            f"{where}: holds no state dict, neither itself nor under {', '.join(WRAPPED_IN)}. "
+            "Save model.state_dict() and import that."
+        )
+    return {str(k): v for k, v in state.items()}, key
+
+
+def _renamed(name: str, rename: Sequence[tuple[str, str]]) -> str:
+    return next((new + name.removeprefix(old) for old, new in rename if name.startswith(old)), name)
+
+
+def _ours(source: str, tensor: Tensor) -> dict[str, Tensor] | str:
+    """A tensor under our name (an official fused qkv becomes three), or why it goes nowhere."""
+    name = source
+    for wrapper in _WRAPPERS:
+        name = re.sub(rf"(^|\.){re.escape(wrapper)}", r"\1", name)
+    name = canonical_name(name)
+    adapter = ".lora_" in name
+    if re.match(r"backbone\.(?:model\.|vjepa2\.)*predictor\.", name):
+        return PREDICTOR_ADAPTER if adapter else PREDICTOR
+    if adapter and re.search(r"\.(patch_embeddings|patch_embed)\.", name):
+        return PATCH_ADAPTER
+    official = _OFFICIAL.fullmatch(name)
+    if official is not None and not adapter:
+        parts = official_encoder_names(official[1], tensor)
+        return {f"backbone.model.encoder.{k}": v for k, v in parts.items()} or POSITIONS
+    for pattern, ours in _RULES:
+        found = pattern.fullmatch(name)
+        if found is not None:
+            return {found.expand(ours): tensor}
+    return NO_RULE
