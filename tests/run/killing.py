@@ -39,7 +39,16 @@ EVENTS = ("replace", "rename", "fsync", "mkdir", "rmdir", "unlink")
 
 def command(data: Path, folder: Path, *, workers: int, resume: bool = True) -> list[str]:
     """The words after `calot`; `--resume` is there from the first start on, as in a script that is started again."""
-    words = ["train", *EXPERIMENT, SECOND_STAGE, *COMPUTE, f"compute.workers={workers}", "--data", str(data)]
+    words = [
+        "train",
+        "--no-receipt",
+        *EXPERIMENT,
+        SECOND_STAGE,
+        *COMPUTE,
+        f"compute.workers={workers}",
+        "--data",
+        str(data),
+    ]
     words += ["--scale", "tiny", "--seeds", "0", "--out", str(folder), "--results", str(folder.parent / "ledger")]
     return [*words, "--resume"] if resume else words
 

@@ -24,7 +24,9 @@ def requested(
     """A quick run of a shipped experiment, with changes."""
     found = find(name)
     experiment = apply_overrides(scaled(found.experiment, "tiny"), [*QUICK, *changes])
-    return Request(found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=seed)
+    return Request(
+        found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=seed, receipt=False
+    )
 
 
 def trained(request: Request, stopper: Stopper | None = None) -> Path:

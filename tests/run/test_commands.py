@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from command_line import calot as _calot
 
-QUICK = ("train.epochs=1", "train.batch=8", "compute.train_subset=8")
+QUICK = ("--no-receipt", "train.epochs=1", "train.batch=8", "compute.train_subset=8")
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from calot.run import files
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from endoscapes_folder import ALL, HEADER, NO, Folder
 
-QUICK = ("train.epochs=1", "train.batch=4", "compute.train_subset=4", "--scale", "tiny", "--seeds", "7")
+QUICK = ("--no-receipt", "train.epochs=1", "train.batch=4", "compute.train_subset=4", "--scale", "tiny", "--seeds", "7")
 
 
 def _fails(*words: str | Path) -> str:

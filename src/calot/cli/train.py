@@ -27,6 +27,8 @@ def train(
     results: Results = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
+    receipt: Annotated[bool, typer.Option(help="Prove before training that the treatment takes effect.")] = True,
+    despite_receipt: Annotated[bool, typer.Option("--despite-receipt", help="Train though a check failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; say what it would take.")] = False,
     price_per_hour: Annotated[float | None, typer.Option(help="With --dry-run: the machine's price.")] = None,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON only.")] = False,
@@ -50,7 +52,10 @@ def train(
         return
     ui = Ui()
     with stop_on_signal() as stopper:
-        for request in (replace(r, resume=resume, overwrite=overwrite) for r in asked):
+        for request in asked:
+            request = replace(
+                request, resume=resume, overwrite=overwrite, receipt=receipt, despite_receipt=despite_receipt
+            )
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
             folder = train_run(request, ui=ui, stopper=stopper)
             finish(folder, ui=ui, results=results)
@@ -81,7 +86,17 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
             folder = results / experiment.name / f"run_{time.strftime('%Y%m%d_%H%M%S')}_s{seed}"
         else:
             folder = out if len(pairs) == 1 else out / experiment.name / f"s{seed}"
-        asked.append(Request(found=found, experiment=experiment, scale=scale, data=data, folder=folder, seed=seed))
+        asked.append(
+            Request(
+                found=found,
+                experiment=experiment,
+                scale=scale,
+                data=data,
+                folder=folder,
+                seed=seed,
+                results=results,
+            )
+        )
     return asked
 
 
@@ -90,10 +105,13 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     from calot.report.page import write_report
     from calot.report.pictures import choose_clips, write_clip_strip
     from calot.run.line import clip_frames
+    from calot.run.receipts.make import closing_receipt
     from calot.statistics.predictions import load_predictions
 
     predictions = load_predictions(folder / "predictions" / f"{split}.parquet")
-    _enter(predictions, folder=folder, results=results, ui=ui)
+    twins = _enter(predictions, folder=folder, results=results, ui=ui)
+    if split == "val":
+        closing_receipt(folder, twins=twins, ui=ui)
     choices = choose_clips(predictions)
     frames = clip_frames(folder, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
     for choice, images in zip(choices, frames, strict=True):
@@ -101,8 +119,8 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     ui.say(f"report: {write_report(folder, results=results)}")
 
 
-def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> None:
-    """Enter predictions into the ledger; say so when another treatment gave the very same ones."""
+def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> list[str]:
+    """Enter predictions into the ledger; say and return which runs of another treatment gave the very same ones."""
     from calot.statistics import ledger
 
     facts = {"digest": predictions.digest, "fingerprint": predictions.fingerprint, "split": predictions.split}
@@ -112,6 +130,7 @@ def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> 
         ui.say(
             f"INVALID: another treatment gave the very same predictions ({twin.facts.get('run')}): it took no effect"
         )
+    return [str(twin.facts.get("run")) for twin in twins]
 
 
 def evaluate(

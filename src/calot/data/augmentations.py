@@ -55,6 +55,10 @@ class Rotation(ClipAugmentation):
         if not 0 <= self.degrees <= 180:
             raise CalotError(f"Rotation.degrees={self.degrees} must lie between 0 and 180.")
 
+    def neutral(self) -> Rotation:
+        """The same that changes nothing."""
+        return replace(self, degrees=0.0)
+
     def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
         angle = rng.uniform(-self.degrees, self.degrees)
         clip.copy_(_bytes(rotate(clip, degrees=angle, mode="bilinear")))
@@ -80,6 +84,10 @@ class ColourJitter(ClipAugmentation):
         for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
             if not 0 <= getattr(self, name) <= most:
                 raise CalotError(f"ColourJitter.{name}={getattr(self, name)} must lie between 0 and {most}.")
+
+    def neutral(self) -> ColourJitter:
+        """The same that changes nothing."""
+        return replace(self, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
 
     def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
         brightness, contrast, saturation = (
@@ -112,6 +120,10 @@ class RandomErasing(ClipAugmentation):
                 "an area is at most 1."
             )
 
+    def neutral(self) -> RandomErasing:
+        """The same that changes nothing."""
+        return replace(self, probability=0.0)
+
     def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
         if rng.random() >= self.probability:
             return
@@ -141,6 +153,10 @@ class GaussianBlur(ClipAugmentation):
         _require_probability(self)
         if not 0 < self.sigma[0] <= self.sigma[1]:
             raise CalotError(f"GaussianBlur.sigma={self.sigma} needs its lower end first, above 0.")
+
+    def neutral(self) -> GaussianBlur:
+        """The same that changes nothing."""
+        return replace(self, probability=0.0)
 
     def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
         if rng.random() >= self.probability:

@@ -56,6 +56,10 @@ class Mixing:
                 "a batch; neither may be negative and their sum at most 1."
             )
 
+    def neutral(self) -> Mixing:
+        """The same that never mixes."""
+        return replace(self, mixup_probability=0.0, cutmix_probability=0.0)
+
     def __call__(self, batch: Batch, *, rng: Generator) -> Mixed:
         draw, count = rng.random(), len(batch)
         if count < 2 or draw >= self.mixup_probability + self.cutmix_probability:

@@ -51,6 +51,10 @@ class HorizontalFlip(Augmentation):
         if not 0 <= self.probability <= 1:
             raise CalotError(f"HorizontalFlip.probability={self.probability} must lie between 0 and 1.")
 
+    def neutral(self) -> HorizontalFlip:
+        """The same that changes nothing."""
+        return HorizontalFlip(probability=0.0)
+
     def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch:
         chosen = torch.tensor([rng.random() < self.probability for rng in rngs], dtype=torch.bool)
         masks = batch.masks

@@ -30,6 +30,23 @@ class Adaptation(ABC):
     def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
         """Set `requires_grad` throughout the backbone and return its trainable groups."""
 
+    @abstractmethod
+    def declared(self, backbone: nn.Module) -> dict[str, int]:
+        """How many parameters of the backbone are to train, by target, reckoned from the encoder's shape alone."""
+
+    def target_of(self, name: str) -> str:
+        """The target that a trained parameter's name belongs to."""
+        found = re.search(r"encoder\.(layer\.\d+|layernorm|embeddings)", name)
+        return found[1] if found else name
+
+    def without_dropout(self) -> Adaptation:
+        """The same with nothing left to chance."""
+        return self
+
+    def neutral(self) -> Adaptation:
+        """The same for the forward pass before any step: what adapts starts as the identity."""
+        return self
+
     def at_depth(self, *, layers: int, of: int) -> Adaptation:
         """The same for an encoder of `layers` layers where this one was written for `of`: numbers by depth fraction."""
         return self
@@ -43,6 +60,9 @@ class Frozen(Adaptation):
         backbone.requires_grad_(False)
         return ()
 
+    def declared(self, backbone: nn.Module) -> dict[str, int]:
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FullFineTune(Adaptation):
@@ -54,6 +74,11 @@ class FullFineTune(Adaptation):
     def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
         backbone.requires_grad_(True)
         return _groups(backbone, lr=self.lr, decay=self.layer_decay)
+
+    def declared(self, backbone: nn.Module) -> dict[str, int]:
+        encoder = _encoder(backbone)
+        whole = {f"layer.{i}": _count(layer) for i, layer in enumerate(encoder.layer)}
+        return whole | {"layernorm": _count(encoder.layernorm), "embeddings": _count(encoder.embeddings)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +102,12 @@ class Unfreeze(Adaptation):
         encoder.layer[-self.layers :].requires_grad_(True)
         encoder.layernorm.requires_grad_(self.final_norm)
         return _groups(backbone, lr=self.lr, decay=self.layer_decay)
+
+    def declared(self, backbone: nn.Module) -> dict[str, int]:
+        encoder = _encoder(backbone)
+        last = list(enumerate(encoder.layer))[-self.layers :]
+        norm = {"layernorm": _count(encoder.layernorm)} if self.final_norm else {}
+        return {f"layer.{i}": _count(layer) for i, layer in last} | norm
 
     def at_depth(self, *, layers: int, of: int) -> Unfreeze:
         return replace(self, layers=max(1, round(self.layers * layers / of)))
@@ -135,11 +166,34 @@ class LoRA(Adaptation):
             parameter.requires_grad_(True)
         return (ParameterGroup("lora", tuple(p for _, p in trained), self.lr),)
 
+    def declared(self, backbone: Any) -> dict[str, int]:
+        config = backbone.model.config
+        width, hidden = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
+        depth = (
+            config.num_hidden_layers
+            if self.layers is None
+            else len({n % config.num_hidden_layers for n in self.layers})
+        )
+        shapes = {"fc1": (width, hidden), "fc2": (hidden, width)}
+        counts = {}
+        for module in self.modules:
+            inner, outer = shapes.get(module, (width, width))
+            more = outer * (self.dora + (self.bias == "lora_only"))
+            counts[module] = depth * (self.rank * (inner + outer) + more)
+        return counts
+
+    def target_of(self, name: str) -> str:
+        found = re.search(r"encoder\.layer\.\d+\.(?:attention|mlp)\.(\w+)\.", name)
+        return found[1] if found else name
+
     def at_depth(self, *, layers: int, of: int) -> LoRA:
         if self.layers is None:
             return self
         places = {min(layers - 1, (n % of) * layers // of) for n in self.layers}
         return replace(self, layers=tuple(sorted(places)))
+
+    def without_dropout(self) -> LoRA:
+        return replace(self, dropout=0.0)
 
     def config(self, *, depth: int) -> Any:
         """peft's configuration for an encoder of `depth` layers, as `adapter_config.json` holds it."""
@@ -176,6 +230,10 @@ class LoRA(Adaptation):
 
     def _own_bias(self, name: str) -> bool:
         return self.bias == "lora_only" and bool(re.search(r"\.base_layer\.bias$", name))
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _encoder(backbone: Any) -> Any:

@@ -33,7 +33,7 @@ from calot.writing import clear_disk_errors, whole_file, write_json
 if TYPE_CHECKING:
     from calot.run.request import Request
 
-LOCK, IMPORT = "run.lock", "import.json"
+LOCK, LOG, IMPORT = "run.lock", "train.log", "import.json"
 _LONGER = (
     " Other epochs mean another learning rate at every step, so a longer run continues no shorter one: train it from "
     "its first step."
@@ -78,7 +78,9 @@ def _require_free(request: Request) -> None:
 
 
 def _contents(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if p.name != LOCK] if folder.exists() else []
+    """What a run left; its lock and log alone are what a refused one leaves, and nothing to lose."""
+    names = {p.name for p in folder.iterdir()} if folder.exists() else set()
+    return [] if names <= {LOCK, LOG} else [folder / name for name in sorted(names - {LOCK})]
 
 
 def _empty(folder: Path) -> None:

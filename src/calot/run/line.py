@@ -18,6 +18,7 @@ from calot.run import files
 from calot.run.building import build_classifier
 from calot.run.device import make_accelerator
 from calot.run.opened import OpenData
+from calot.run.receipts.make import opening_receipt, with_starts
 from calot.run.request import Request
 from calot.run.session import Session
 from calot.run.signals import Stopper
@@ -30,11 +31,14 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
     Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
     """
     with files.claimed(request):
-        ui = replace(ui, log=request.folder / "train.log")
+        ui = replace(ui, log=request.folder / files.LOG)
         data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
         session = Session.start(request, data=data, ui=ui, stopper=stopper)
+        receipt = opening_receipt(request, ui=ui) if request.receipt else None
         files.describe_run(request, data=data, model=session.model, accelerator=session.accelerator)
         session.train()
+        if receipt is not None:
+            with_starts(receipt, session.progress.starts).write(request.folder)
         return predict_run(request.folder, split="val", data=request.data, ui=ui, check=stopper.check)
 
 

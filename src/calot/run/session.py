@@ -95,11 +95,21 @@ class Session:
                 if found.optimiser is not None:
                     checkpoint.restore(fit.optimiser, found.optimiser)
                 found = None
+            elif self.progress.stage:
+                self.progress.starts.append(self._start())
             fit_stage(fit, self.progress)
             best = self.checkpoints.best_of(self.progress.to_dict())
             checkpoint.load_into(self.model, best.tensors, where=self.checkpoints.best)
-            self.progress = Progress(stage=self.progress.stage + 1, rows=self.progress.rows)
+            after = self.progress
+            self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
             self._save(None, best=False)
+
+    def _start(self) -> dict[str, Any]:
+        """For the receipt: whether every tensor of the best of the stage before stands in the model, bit for bit."""
+        best = checkpoint.load(self.checkpoints.best)
+        own = checkpoint.model_tensors(self.model, published=False)
+        apart = sorted(name for name, tensor in best.tensors.items() if not torch.equal(own[name], tensor))
+        return {"stage": self.progress.stage + 1, "best epoch before": best.progress["epoch"], "apart": apart[:20]}
 
     def _found(self) -> checkpoint.Checkpoint | None:
         """Where an earlier process left this run, said in a line; None for a new one."""

@@ -46,6 +46,10 @@ class AttentionLoss(Loss):
         each = [self.per_clip(_of(outputs.attention[n], chosen), target, grid=outputs.tokens.grid) for n in self.layers]
         return torch.stack(each).mean()
 
+    def neutral(self) -> AttentionLoss:
+        """The term with no weight."""
+        return replace(self, weight=0.0)
+
     def units(self, batch: Batch) -> float:
         return 0.0 if batch.masks is None else float(self.supervised(batch.masks).sum())
 

@@ -25,7 +25,7 @@ class Progress:
 
     `epoch` and `batch` are the next to do; `step` counts optimiser steps of this stage; `loss_sum`, `clips` and
     `terms` (of each loss term the sum over batches and the batches that had it) are the running epoch's; `rows` is
-    metrics.csv so far.
+    metrics.csv so far; `starts` says of each later stage whether it began as the best of the one before.
     """
 
     stage: int = 0
@@ -38,6 +38,7 @@ class Progress:
     best_map: float = -1.0
     best_epoch: int = -1
     rows: list[dict[str, Any]] = field(default_factory=list)
+    starts: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -56,6 +56,10 @@ class BCE(Loss):
         weight = None if self.pos_weight is None else outputs.logits.new_tensor(tuple(self.pos_weight))
         return F.binary_cross_entropy_with_logits(outputs.logits, batch.labels, pos_weight=weight)
 
+    def neutral(self) -> BCE:
+        """Plain BCE in the same words."""
+        return replace(self, pos_weight=PerCriterion())
+
 
 @dataclass(frozen=True, kw_only=True)
 class FocalLoss(Loss):
@@ -68,6 +72,10 @@ class FocalLoss(Loss):
         alpha = tuple(self.alpha) if isinstance(self.alpha, PerCriterion) else self.alpha
         weight = None if alpha is None else outputs.logits.new_tensor(alpha)
         return focal_bce(outputs.logits, batch.labels, gamma=self.gamma, alpha=weight).mean()
+
+    def neutral(self) -> FocalLoss:
+        """Plain BCE in the same words."""
+        return replace(self, alpha=None, gamma=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ from calot.types import Batch
 
 CLIPS = 8
 _DRAWS = 6  # effective batches whose preparation is compared
-_STEPS = 3
-_LATE = 10**6  # an epoch by which every loss term has begun
+STEPS = 3
+LATE = 10**6  # an epoch by which every loss term has begun
 
 #: How far two arrays may be apart, relative to their size, before they count as different: rounding, and for optimiser
 #: steps what Adam makes of rounding.
@@ -42,13 +42,15 @@ _ROUNDING = 1e-6
 class ProbeData(SampledData):
     """The same few clips of every split, whatever the experiment: masked keyframes with positives come first."""
 
+    count: int = CLIPS
+
     def clips(self, split: str, *, training: bool) -> ClipTable:
         table = self.whole(split, training=training)
         part = self.manifest.split(split)
         masked = part.table["mask"].is_not_null().to_numpy()
         score = 2 * masked[table.row] + table.majority.any(axis=1) + part.keyframes[table.row]
-        several = np.argsort(-score.astype(np.int64), kind="stable")[: CLIPS - 2]
-        rest = np.setdiff1d(np.flatnonzero(~table.majority.any(axis=1)), several)[:2]  # a negative or two
+        several = np.argsort(-score.astype(np.int64), kind="stable")[: self.count - self.count // 4]
+        rest = np.setdiff1d(np.flatnonzero(~table.majority.any(axis=1)), several)[: self.count // 4]  # some negatives
         return table.select(np.sort(np.concatenate([several, rest])))
 
 
@@ -111,10 +113,10 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData) -> Probe
         arrays |= _loss_and_gradient(session, number)
         arrays[f"logits of stage {number + 1}"] = _logits(session)
         before = [p.detach().clone() for p in _trained(session)]
-        for step in range(_STEPS):
-            batch = session.prepared(clean_batch(session), epoch=_LATE, start=step * CLIPS).batch
+        for step in range(STEPS):
+            batch = session.prepared(clean_batch(session), epoch=LATE, start=step * CLIPS).batch
             torch.manual_seed(step)
-            session.progress.epoch = _LATE
+            session.progress.epoch = LATE
             optimise(fit, batch, progress=session.progress)
         moved = [p.detach() - b for p, b in zip(_trained(session), before, strict=True)]
         arrays[f"steps of stage {number + 1}"] = _sketch(moved)
@@ -158,7 +160,8 @@ def _loss_and_gradient(session: Session, stage: int) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {}
     loss = session.request.experiment.loss
     batch = session.prepared(clean_batch(session), epoch=0, start=0).batch
-    for epoch in (0, _LATE):
+    epochs = (0, LATE) if loss.terms(epoch=0).keys() != loss.terms(epoch=LATE).keys() else (0,)
+    for epoch in epochs:
         session.model.train()
         torch.manual_seed(0)
         outputs = session.model(normalise(batch.video), masks=batch.masks)
@@ -166,7 +169,7 @@ def _loss_and_gradient(session: Session, stage: int) -> dict[str, NDArray[Any]]:
         session.model.zero_grad(set_to_none=True)
         session.accelerator.backward(share.total)
         where = f"of stage {stage + 1} {'late' if epoch else 'at first'}"
-        found[f"loss {where}"] = np.asarray(list(share.terms.values()))
+        found[f"loss {where}"] = np.asarray([v for v in share.terms.values() if v])  # a term of no weight is none
         found[f"gradient {where}"] = _sketch([p.grad for p in _trained(session)])
         session.model.zero_grad(set_to_none=True)
     return found

@@ -1,0 +1,89 @@
+"""Checks 1 and 5: each declared field acts, and the treatment switched off is the baseline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from calot.experiment import Experiment
+from calot.run.receipts.probe import Probe, ProbeData, probe
+from calot.run.receipts.variants import Path, at, changes, reverted, with_fields
+from calot.run.request import Request
+from calot.statistics.receipt import ReceiptCheck, Status
+
+#: Arrays that a neutral adaptation may leave unchanged: an adapter starts as the identity, yet trains.
+_FORWARD = ("data", "batches", "logits")
+
+
+def declared_difference(
+    experiment: Experiment, baseline: Experiment, *, request: Request, data: ProbeData
+) -> tuple[ReceiptCheck, ReceiptCheck]:
+    """Put each declared field back alone, and switch each declared component off; what changes is the evidence."""
+    paths = changes(experiment, baseline)
+    whole = probe(experiment, request=request, data=data)
+    base = probe(baseline, request=request, data=data)
+    fields: list[dict[str, Any]] = []
+    for path in paths:
+        value, together = reverted(experiment, baseline, path, among=paths)
+        found = whole.differing(probe(value, request=request, data=data))
+        fields.append({"field": ".".join(path), "with": [".".join(p) for p in together[1:]], "changes": found})
+    inert = [f["field"] for f in fields if not f["changes"]]
+    if inert:
+        why = f"{', '.join(inert)}: putting it back to the baseline's value changes nothing"
+    else:
+        why = f"{len(fields)} declared field{'s' if len(fields) != 1 else ''}, each of which acts"
+    first = ReceiptCheck(
+        name="declared difference", status="failed" if inert else "passed", why=why, evidence={"fields": fields}
+    )
+    off = [_off(experiment, baseline, path, base=base, request=request, data=data) for path in paths]
+    return first, _switched_off(whole.differing(base), off)
+
+
+def _switched_off(changed: list[str], off: list[dict[str, Any]]) -> ReceiptCheck:
+    wrong = [o["field"] for o in off if o["equal"] is False]
+    tried = [o["field"] for o in off if o["equal"] is not None]
+    if not changed:
+        why = "on a fixed batch nothing differs from the baseline"
+    elif wrong:
+        why = f"{', '.join(wrong)}: switched off it does not equal the baseline"
+    elif tried:
+        why = f"{', '.join(dict.fromkeys(tried))} switched off equals the baseline"
+    else:
+        why = "a change of architecture or of a setting: there is nothing to switch off"
+    status: Status = "failed" if wrong or not changed else "passed" if tried else "not applicable"
+    evidence = {"changes": changed, "off": off}
+    return ReceiptCheck(name="switched off", status=status, why=why, evidence=evidence)
+
+
+def _off(
+    experiment: Experiment, baseline: Experiment, path: Path, *, base: Probe, request: Request, data: ProbeData
+) -> dict[str, Any]:
+    """The baseline with one declared component put in, in its neutral form."""
+    found = _neutral(experiment, baseline, path)
+    field = ".".join(path)
+    if found is None:
+        return {"field": field, "equal": None, "why": "a change of architecture or a setting"}
+    where, value = found
+    try:
+        neutral = with_fields(baseline, {where: value})
+    except (ValueError, TypeError) as error:
+        return {"field": field, "equal": None, "why": f"it does not stand alone ({error})"}
+    other = probe(neutral, request=request, data=data)
+    adapts = "adaptation" in where
+    names = [n for n in base.arrays if not adapts or n.startswith(_FORWARD)]
+    distances = {n: base.distance(other, n) for n in names}
+    apart = [n for n in names if n in base.differing(other)]
+    exact = all(d == 0.0 for d in distances.values())
+    return {"field": field, "equal": not apart, "bit for bit": exact, "compared": names, "apart": apart}
+
+
+def _neutral(experiment: Experiment, baseline: Experiment, path: Path) -> tuple[Path, Any] | None:
+    """The deepest component on the path that knows its neutral form, and where it stands."""
+    for depth in range(len(path), 0, -1):
+        where = path[:depth]
+        value = at(experiment, where)
+        if isinstance(value, tuple) and value and all(hasattr(v, "neutral") for v in value):
+            kept = at(baseline, where)
+            return where, tuple(v if v in kept else v.neutral() for v in value)
+        if hasattr(value, "neutral"):
+            return where, value.neutral()
+    return None
