@@ -253,7 +253,6 @@ def test_a_second_stage_that_starts_from_scratch_is_caught(
 
     quick = ("train.epochs=1", "then.0.epochs=1", "compute.train_subset=8", "train.batch=8", "then.0.batch=8")
     request = _request("e09_staged", phantom, tmp_path / "run", *quick)
-    Receipt(experiment="", baseline=None, fingerprint=request.experiment.fingerprint(), checks=_all_passed())
     monkeypatch.setattr("calot.run.line.opening_receipt", lambda request, ui: _ready(request))
 
     def scratch(self: Session, stage: Any, real: Callable[..., Any] = Session.fit) -> Any:
@@ -286,7 +285,7 @@ def test_a_declared_difference_that_is_none_is_refused_before_training(phantom: 
     with pytest.raises(CalotError, match=r"INVALID: receipt check declared difference, switched off failed"):
         opening_receipt(request, ui=Ui())
     assert not (request.folder / "receipt.json").exists()
-    request.folder.mkdir()
+    request.folder.mkdir(exist_ok=True)
     kept = opening_receipt(replace(request, despite_receipt=True), ui=Ui())
     assert {c.name for c in kept.failed} == {"declared difference", "switched off"}
     loaded = Receipt.load(request.folder)
