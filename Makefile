@@ -6,7 +6,13 @@ REQUIREMENTS ?= requirements/cpu.txt
 export HF_HUB_OFFLINE ?= 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: demo test quick check install clean
+# Every experiment of the study at tiny scale, one run each, on one phantom; started again, it goes on where it was.
+OUT ?= results/experiments
+EXPERIMENTS ?= e02_frozen_probe e03_focal e04_balanced e05_focal_balanced e06_c2_weighted e06_cystic_plate \
+  e08_multitask e09_stage_one e09_staged e10a_lora_r16 e10b_lora_r32_qkv e10b_documented e10b_recipe e10c_lora_low_lr \
+  e11_attention_supervision e11_attention_supervision_l1 e12_regularized e12_attention_bias e12_lora_r64
+
+.PHONY: demo test quick check install clean experiments
 
 install: $(VENV)/.installed
 
@@ -32,6 +38,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_architecture.py
+
+experiments: install
+	test -f $(OUT)/phantom/phantom.json || (rm -rf $(OUT)/phantom && $(BIN)/calot data phantom $(OUT)/phantom --videos 20 --mean-frames 50)
+	$(BIN)/calot train $(EXPERIMENTS) --data $(OUT)/phantom --scale tiny --seeds 0 --out $(OUT)/runs --results $(OUT) --resume
+	$(BIN)/calot report $(OUT)/runs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
