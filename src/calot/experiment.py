@@ -8,6 +8,7 @@ from typing import Any
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
 from calot import values
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
+from calot.data.frames import FrameRule
 from calot.data.geometry import Geometry, Squash
 from calot.data.masks import MaskSource
 from calot.data.mixing import Mixing
@@ -38,6 +39,7 @@ class Experiment:
     protocol: Protocol = Keyframes()
     clip: ClipRule = ClipRule()
     label: LabelRule = CentreLabel()
+    frames: FrameRule = FrameRule()
     geometry: Geometry = Squash()
     augment: tuple[Augmentation, ...] = (HorizontalFlip(),)
     mixing: Mixing | None = None

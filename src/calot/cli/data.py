@@ -86,11 +86,13 @@ def store(
     geometry: Annotated[GeometryName, typer.Option(help="How a frame becomes a square.")] = GeometryName.squash,
     cache: Annotated[Path | None, typer.Option(help="Where stores go; default ROOT/.calot/store.")] = None,
     workers: Annotated[int, typer.Option(help="Threads that decode.")] = 2,
+    drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out what cannot be read.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every stored byte again.")] = False,
     json: AsJson = False,
 ) -> None:
     """Decode and resize every frame once, so that training reads pixels instead of JPEGs; resumes when killed."""
     from calot.data.endoscapes import read_endoscapes
+    from calot.data.frames import unreadable_frames, without_frames
     from calot.data.geometry import CentreCrop, Geometry, ShortSideCrop, Squash
     from calot.data.store import open_store
     from calot.progress import Ui
@@ -102,6 +104,13 @@ def store(
     }
     manifest = read_endoscapes(root)
     console, answer = _console(), {}
+    if drop_unreadable:
+        with Ui().task("reading every frame") as advance:
+            bad = unreadable_frames(root, manifest, workers=workers, advance=advance)
+        manifest = without_frames(manifest, bad)
+        answer["dropped"] = {"unreadable": len(bad), "images": bad}
+        if not json:
+            console.print(f"dropped, as declared: {len(bad)} unreadable frames {' '.join(bad[:3])}", soft_wrap=True)
     for name in split or manifest.splits:
         rows = manifest.split(name)
         with Ui().task(f"frame store {name}") as advance:

@@ -27,6 +27,9 @@ def train(
     results: Results = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
+    drop_unreadable: Annotated[
+        bool, typer.Option("--drop-unreadable", help="Drop frames that cannot be read, counted and reported.")
+    ] = False,
     receipt: Annotated[bool, typer.Option(help="Prove before training that the treatment takes effect.")] = True,
     despite_receipt: Annotated[bool, typer.Option("--despite-receipt", help="Train though a check failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; say what it would take.")] = False,
@@ -44,6 +47,7 @@ def train(
         raise CalotError("--resume goes on with a run and --overwrite starts it again: give one of them")
     if resume and out is None:
         raise CalotError("--resume needs --out, the folder of the run to go on with")
+    what = [*what, *(["frames.drop_unreadable=True"] if drop_unreadable else [])]
     asked = requests(what, data=data, out=out, results=results, scale=scale, seeds=seeds)
     if (json or price_per_hour is not None) and not dry_run:
         raise CalotError("--json and --price-per-hour go with --dry-run: a run itself prints its progress and report")

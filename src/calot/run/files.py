@@ -185,6 +185,7 @@ def _data(data: OpenData) -> dict[str, Any]:
     statistics = dataset_statistics(data.manifest, protocol=protocol)
     return {
         "root": str(data.root),
+        "dropped": data.dropped(),
         "dataset": data.manifest.dataset,
         "synthetic": data.manifest.dataset == "phantom",
         "protocol": protocol.name,

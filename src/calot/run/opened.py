@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from calot.data.clips import ClipTable, build_clips
 from calot.data.endoscapes import read_endoscapes
+from calot.data.frames import unreadable_frames, without_frames
 from calot.data.manifest import Manifest
 from calot.data.masks import ClipMasks, open_masks
 from calot.data.store import FrameStore, open_store
@@ -25,6 +30,7 @@ class OpenData:
     experiment: Experiment
     ui: Ui
     check: Callable[[], None] | None = None  # called as a store is built; may raise, a build goes on where it was
+    unreadable: tuple[str, ...] = ()
     _stores: dict[str, FrameStore] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -32,9 +38,47 @@ class OpenData:
         """Read the folder's tables. Raises CalotError when it is no data set."""
         synthetic = experiment.masks.synthetic
         manifest = read_endoscapes(root, synthetic_masks=None if synthetic is None else Path(synthetic))
-        return cls(root=root.resolve(), manifest=manifest, experiment=experiment, ui=ui, check=check)
+        root, unreadable = root.resolve(), []
+        if experiment.frames.drop_unreadable:
+            with ui.task("reading every frame") as advance:
+                unreadable = unreadable_frames(root, manifest, advance=advance, check=check)
+            if unreadable:
+                ui.say(f"dropped, as declared: {len(unreadable)} unreadable frames, first {unreadable[0]}")
+                manifest = without_frames(manifest, unreadable)
+        return cls(
+            root=root, manifest=manifest, experiment=experiment, ui=ui, check=check, unreadable=tuple(unreadable)
+        )
 
     def clips(self, split: str, *, training: bool) -> ClipTable:
+        """The clips of a split under the experiment's rules; black labelled frames leave where that is declared."""
+        table = self._every_clip(split, training=training)
+        if not self.experiment.frames.drop_black:
+            return table
+        return table.select(np.flatnonzero(~self.is_black(split)[table.row]))
+
+    def is_black(self, split: str) -> NDArray[np.bool_]:
+        """Which rows of a split are black."""
+        black = np.zeros(len(self.manifest.split(split)), dtype=np.bool_)
+        black[list(self.store(split).black)] = True
+        return black
+
+    def dropped(self) -> dict[str, Any]:
+        """What the frame rule did to each split opened so far, for data.json: nothing goes in silence."""
+        rule = self.experiment.frames
+        counts: dict[str, Any] = {}
+        for split in sorted(self._stores):
+            labelled = self.is_black(split)[self._every_clip(split, training=False).row]
+            counts[split] = {"frames": int(self.is_black(split).sum()), "labelled": int(labelled.sum())}
+        return {
+            "unreadable": {
+                "dropped": rule.drop_unreadable,
+                "count": len(self.unreadable),
+                "first": self.unreadable[:20],
+            },
+            "black": {"dropped": rule.drop_black, "splits": counts},
+        }
+
+    def _every_clip(self, split: str, *, training: bool) -> ClipTable:
         return build_clips(
             self.manifest,
             split=split,

@@ -43,6 +43,15 @@ class SampledData(OpenData):
         """Every clip of a split, as the run would see it."""
         return super().clips(split, training=training)
 
+    def is_black(self, split: str) -> NDArray[np.bool_]:
+        """Known only where the split's own store was built; a sample of it would not tell."""
+        rows = self.manifest.split(split)
+        found = find_store(self.root, rows, geometry=self.experiment.geometry, size=self.experiment.backbone.size)
+        black = np.zeros(len(rows), dtype=np.bool_)
+        if found is not None:
+            black[list(found.black)] = True
+        return black
+
     def clips(self, split: str, *, training: bool) -> ClipTable:
         compute = self.experiment.compute
         table = self.whole(split, training=training)

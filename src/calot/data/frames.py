@@ -1,0 +1,87 @@
+"""Frames that cannot be read, and black ones that carry labels: an error, or a drop that is declared and counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from calot.data.decode import DECODER, decode_jpeg
+from calot.data.manifest import Manifest
+from calot.errors import CalotError
+from calot.progress import Advance
+from calot.writing import write_json
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class FrameRule:
+    """What happens to frames that are not as they should be. Neither is ever replaced by another frame.
+
+    `drop_unreadable`: missing, truncated and unreadable frames leave the manifest (and leave a gap that no clip
+    crosses); else they are an error that names them all. `drop_black`: clips whose labelled frame is black are neither
+    trained on nor scored; else they are kept and counted. Black frames stay in other clips' windows.
+    """
+
+    drop_unreadable: bool = False
+    drop_black: bool = False
+
+
+def unreadable_frames(
+    root: Path, manifest: Manifest, *, workers: int = 2, advance: Advance, check: Callable[[], None] | None = None
+) -> list[str]:
+    """Every image of the manifest that is missing or does not decode in full, in the manifest's order.
+
+    The answer is kept in `ROOT/.calot/readable/` under a name that covers each file's size and time.
+    """
+    images = manifest.table["image"].to_list()
+    path = root / ".calot" / "readable" / f"{_fingerprint(root, images)}.json"
+    if path.is_file():
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+    bad: list[str] = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for start in range(0, len(images), _BATCH):
+            part = images[start : start + _BATCH]
+            whole = pool.map(lambda image: _is_whole(root / image), part)
+            bad += [image for image, fine in zip(part, whole, strict=True) if not fine]
+            advance(start + len(part), len(images))
+            if check is not None:
+                check()
+    write_json(path, bad)
+    return bad
+
+
+def without_frames(manifest: Manifest, images: list[str]) -> Manifest:
+    """The manifest without some frames: another manifest, with another hash."""
+    table = manifest.table.filter(~pl.col("image").is_in(images))
+    if table.is_empty():
+        raise CalotError(
+            f"{manifest.source}: none of its {len(manifest)} frames can be read. Unpack the archive again."
+        )
+    return Manifest(table, source=manifest.source)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        decode_jpeg(path)
+    except CalotError:
+        return False
+    return True
+
+
+def _fingerprint(root: Path, images: list[str]) -> str:
+    stated: list[tuple[str, int, int]] = []
+    for image in images:
+        try:
+            stat = os.stat(root / image)
+            stated.append((image, stat.st_size, stat.st_mtime_ns))
+        except OSError:
+            stated.append((image, -1, -1))
+    return hashlib.sha256(json.dumps([DECODER, stated]).encode()).hexdigest()[:24]
