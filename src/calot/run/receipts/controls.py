@@ -29,11 +29,11 @@ from calot.train.stage import Compute, Stage
 from calot.types import Batch
 from calot.writing import write_json
 
-_OVERFIT_STEPS, _OVERFIT_CLIPS, _LEARNT = 150, 8, 0.99
+_OVERFIT_STEPS, _LEARNT = 150, 0.99
 _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 25, 32
 
-#: Deals of the labels, and the mean p over them below which they know something: chance gets there four times in ten thousand
-#: times (three uniform numbers that add up to less than 0.135), a leak always does (each p is then one over the clips).
+#: Deals of the labels, and the mean p over them below which they know something. Chance gets there four times in ten
+#: thousand (three uniform numbers that add up to less than 0.135), a leak always (each p is then one over the clips).
 _DEALS, _RARE = 3, 0.045
 
 
