@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from calot.criteria import CRITERIA
 from calot.data import mixing, preparation
 from calot.data.mixing import Mixed, Mixing
 from calot.data.sampling import Balanced
@@ -31,6 +32,7 @@ from calot.run.receipts.training import training_checks
 from calot.run.request import Request
 from calot.statistics.receipt import CHECKS, Receipt, ReceiptCheck
 from calot.train.losses import BCE
+from calot.types import QueryKey
 from calot.values import apply_overrides
 
 
@@ -107,17 +109,19 @@ def _forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_supervision_of_detached_queries_and_keys_reaches_nothing(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from calot.train import attention_losses
-
     request = _request("e11_attention_supervision", phantom, tmp_path)
     assert _training(request)["loss terms"].status == "passed"
-    real = attention_losses._of
-    monkeypatch.setattr(attention_losses, "_of", lambda qk, clips: _detached(real(qk, clips)))
+    _cut_gradient(monkeypatch)
     check = _training(request)["loss terms"]
     assert (check.status, "attention sends no gradient" in check.why) == ("failed", True)
 
 
-def _detached(qk: Any) -> Any:
+def _cut_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = QueryKey.of
+    monkeypatch.setattr(QueryKey, "of", lambda self, clips: _detached(real(self, clips)))
+
+
+def _detached(qk: QueryKey) -> QueryKey:
     return replace(qk, query=qk.query.detach(), key=qk.key.detach())
 
 
@@ -244,6 +248,13 @@ def test_a_mask_of_all_ones_is_caught(phantom: Path, tmp_path: Path, monkeypatch
     assert (check.status, "tokens masked" in check.why) == ("failed", True)
 
 
+@pytest.mark.parametrize("criterion", ["two_structures", "hepatocystic_triangle", "cystic_plate"])
+def test_the_probe_shows_a_weight_on_any_criterion(phantom: Path, tmp_path: Path, criterion: str) -> None:
+    weights = [5.0 if c == criterion else 1.0 for c in CRITERIA]
+    request = _request("e06_c2_weighted", phantom, tmp_path, f"loss.pos_weight={weights}")
+    assert _declared(request)["declared difference"].status == "passed"
+
+
 def test_a_second_stage_that_starts_from_scratch_is_caught(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +334,18 @@ def test_an_honest_experiment_raises_no_alarm(phantom: Path, tmp_path: Path, nam
     receipt = receipt_before(_request(name, phantom, tmp_path), ui=Ui(), results=tmp_path, controls=False)
     assert receipt.failed == ()
     assert [c.name for c in receipt.checks] == list(CHECKS)
+
+
+@pytest.mark.slow
+def test_labels_that_are_not_dealt_are_caught_by_the_controls(
+    several_val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from calot.run.receipts import controls
+
+    monkeypatch.setattr(controls, "dealt", lambda dataset, rng: dataset)
+    request = _request("e02_frozen_probe", several_val, tmp_path)
+    check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
+    assert (check.status, "still rank val" in check.why) == ("failed", True)
 
 
 @pytest.mark.slow
