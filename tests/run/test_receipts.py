@@ -22,6 +22,7 @@ from calot.experiments import find
 from calot.models import masking
 from calot.models.adaptation import LoRA, ParameterGroup, Unfreeze
 from calot.progress import Ui
+from calot.run.receipts import controls
 from calot.run.receipts.controls import controls_check
 from calot.run.receipts.declared import declared_difference
 from calot.run.receipts.dose import dose_check
@@ -337,15 +338,24 @@ def test_an_honest_experiment_raises_no_alarm(phantom: Path, tmp_path: Path, nam
 
 
 @pytest.mark.slow
-def test_labels_that_are_not_dealt_are_caught_by_the_controls(
-    several_val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("planted", ["undealt", "seen"])
+def test_labels_that_are_not_dealt_or_are_seen_in_scoring_are_caught_by_the_controls(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
 ) -> None:
-    from calot.run.receipts import controls
+    real = controls.val_logits
 
-    monkeypatch.setattr(controls, "dealt", lambda dataset, rng: dataset)
-    request = _request("e02_frozen_probe", several_val, tmp_path)
+    def seen(*args: Any, **how: Any) -> tuple[Any, Any]:
+        logits, labels = real(*args, **how)
+        return logits + 10.0 * labels, labels
+
+    if planted == "undealt":
+        monkeypatch.setattr(controls, "dealt", lambda dataset, deal: dataset)
+    else:
+        monkeypatch.setattr(controls, "val_logits", seen)
+    request = _request("e02_frozen_probe", phantom, tmp_path)
     check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
-    assert (check.status, "still rank val" in check.why) == ("failed", True)
+    why = {"undealt": "the very scores of the true ones", "seen": "still rank val"}[planted]
+    assert (check.status, why in check.why) == ("failed", True)
 
 
 @pytest.mark.slow
