@@ -139,3 +139,10 @@ class Backbone(nn.Module):
                 "Set backbone.size and backbone.frames."
             )
         return Tokens(values=self.model.encoder(video).last_hidden_state, grid=self.spec.grid)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Layers in which nothing trains stay in evaluation mode: stochastic depth is for what learns from it."""
+        super().train(mode)
+        for layer in self.model.encoder.layer:
+            layer.train(mode and any(p.requires_grad for p in layer.parameters()))
+        return self
