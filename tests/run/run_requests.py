@@ -73,20 +73,25 @@ def session(phantom: Path, folder: Path, *changes: str, name: str = "e00_finetun
     return Session.start(request, data=data, ui=Ui(), stopper=Stopper())
 
 
-def without_chance(session: Session) -> Session:
-    """The session in float64, with no dropout or drop path left, and adapters that are no identity any more."""
+def in_float64(session: Session) -> Session:
+    """The session in float64, with adapters that are no identity any more."""
     generator = torch.Generator().manual_seed(0)
     for stage in session.request.experiment.stages:
         session.groups(stage)
     session.model.double()
-    for module in session.model.modules():
-        for name in ("p", "dropout", "drop_prob"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
     with torch.no_grad():
         for name, parameter in session.model.named_parameters():
             if ".lora_B." in name:
                 parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return session
+
+
+def without_chance(session: Session) -> Session:
+    """The same with no dropout or drop path left."""
+    for module in in_float64(session).model.modules():
+        for name in ("p", "dropout", "drop_prob"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
     return session
 
 

@@ -140,6 +140,13 @@ class Backbone(nn.Module):
             )
         return Tokens(values=self.model.encoder(video).last_hidden_state, grid=self.spec.grid)
 
+    def checkpoint_gradients(self) -> None:
+        """From now on keep only what enters each layer that trains, and compute the rest of it again for its gradient.
+
+        Dropout and drop path draw the same again; the layers' seams are carried (`attention.py`).
+        """
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+
     def train(self, mode: bool = True) -> Backbone:
         """Layers in which nothing trains stay in evaluation mode: stochastic depth is for what learns from it."""
         super().train(mode)
