@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
 
 from calot.experiment import scaled
 from calot.experiments import find
@@ -13,6 +19,9 @@ from calot.run.opened import OpenData
 from calot.run.request import Request
 from calot.run.session import Session
 from calot.run.signals import Stopper
+from calot.train import loop
+from calot.train.loop import Progress, optimise
+from calot.types import Batch
 from calot.values import apply_overrides
 
 QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")
@@ -62,3 +71,68 @@ def session(phantom: Path, folder: Path, *changes: str, name: str = "e00_finetun
     request = requested(phantom, folder, name, changes=("head.dropout=0.0", "pooling.dropout=0.0", *changes))
     data = OpenData.of(request.data, experiment=request.experiment, ui=Ui())
     return Session.start(request, data=data, ui=Ui(), stopper=Stopper())
+
+
+def in_float64(session: Session) -> Session:
+    """The session in float64, with adapters that are no identity any more."""
+    generator = torch.Generator().manual_seed(0)
+    for stage in session.request.experiment.stages:
+        session.groups(stage)
+    session.model.double()
+    with torch.no_grad():
+        for name, parameter in session.model.named_parameters():
+            if ".lora_B." in name:
+                parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return session
+
+
+def without_chance(session: Session) -> Session:
+    """The same with no dropout or drop path left."""
+    for module in in_float64(session).model.modules():
+        for name in ("p", "dropout", "drop_prob"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    return session
+
+
+def in_double(batch: Batch) -> Batch:
+    """An effective batch as a float64 model takes it; the loop's own normalisation would give float32."""
+    masks = batch.masks and replace(batch.masks, weight=batch.masks.weight.double())
+    return replace(batch, labels=batch.labels.double(), masks=masks)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did: the effective loss by term, and each trained parameter's gradient and new value."""
+
+    terms: dict[str, float]
+    gradients: dict[str, Tensor]
+    values: dict[str, Tensor]
+
+    def distance(self, other: Step) -> float:
+        """The largest difference anywhere; infinite where one has what the other lacks."""
+        pairs = [(self.terms, other.terms), (self.gradients, other.gradients), (self.values, other.values)]
+        if any(a.keys() != b.keys() for a, b in pairs):
+            return math.inf
+        return max(float((torch.as_tensor(a[k]) - b[k]).abs().max()) for a, b in pairs for k in a)
+
+
+def step_of(session: Session, batch: Batch, *, micro_batch: int | None, stage: int = 0, epoch: int = 1) -> Step:
+    """One step of the real loop on an effective batch as it is; the model is then put back where it was."""
+    model, progress = session.model, Progress(stage=stage, epoch=epoch)
+    session.progress = progress
+    fit = replace(session.fit(session.request.experiment.stages[stage]), micro_batch=micro_batch)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    gradients: dict[str, Tensor] = {}
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    fit.optimiser.optimizer.register_step_pre_hook(
+        lambda *_: gradients.update({n: p.grad.clone() for n, p in trained.items() if p.grad is not None})
+    )
+    model.train()
+    torch.manual_seed(0)
+    real, dtype = loop.normalise, next(model.parameters()).dtype
+    with patch.object(loop, "normalise", lambda video: real(video).to(dtype)):
+        optimise(fit, batch, progress=progress)
+    values = {n: p.detach().clone() for n, p in trained.items()}
+    model.load_state_dict(before)
+    return Step({name: total for name, (total, _) in progress.terms.items()}, gradients, values)

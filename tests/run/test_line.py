@@ -19,9 +19,7 @@ from calot.progress import Ui
 from calot.run.building import build_classifier
 from calot.run.line import predict_run
 from calot.run.opened import OpenData
-from calot.run.session import Session
 from calot.statistics.predictions import load_predictions
-from calot.train.loop import optimise
 
 
 @pytest.fixture(scope="module")
@@ -101,30 +99,6 @@ def test_a_non_finite_loss_stops_the_run_and_says_where(phantom: Path, tmp_path:
     changes = ("train.adaptation.lr=1e30", "train.lr=1e30", "train.clip_norm=1e30", "train.warmup=0")
     with pytest.raises(CalotError, match=r"non-finite .*epoch 1, batch \d.*clips \["):
         _train(_request(phantom, tmp_path / "diverged", changes=changes))
-
-
-def _after_one_step(session: Session) -> tuple[float, dict[str, torch.Tensor]]:
-    session.model.double()
-    stage = session.request.experiment.train
-    fit = session.fit(stage)
-    session.model.train()
-    batch = next(fit.epoch_batches(0, 0))
-    batch = replace(batch, labels=batch.labels.double())
-    return optimise(fit, batch, progress=session.progress), dict(session.model.state_dict())
-
-
-@pytest.mark.parametrize("name", ["e00_finetune", "e03_focal", "e06_c2_weighted"])
-def test_micro_batches_do_not_change_a_step(
-    phantom: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from calot.train import loop
-
-    real = loop.normalise
-    monkeypatch.setattr(loop, "normalise", lambda video: real(video).double())
-    whole, state = _after_one_step(_session(phantom, tmp_path, name=name))
-    parts, other = _after_one_step(_session(phantom, tmp_path, "compute.micro_batch=3", name=name))
-    assert parts == pytest.approx(whole, abs=1e-6)
-    assert max(float((state[k] - other[k]).abs().max()) for k in state) < 1e-6
 
 
 MIXED = ("mixing=Mixing(mixup_probability=1.0, cutmix_probability=0.0)", "label_smoothing=0.1")

@@ -268,16 +268,40 @@ def canonical_name(name: str) -> str:
 
 def save_adapter(backbone: Any, folder: Any) -> None:
     """Write the adapter as peft does: `adapter_config.json` and `adapter_model.safetensors`, for `PeftModel`."""
-    from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     backbone.adapter.config(depth=len(_encoder(backbone).layer)).save_pretrained(folder)
-    state = get_peft_model_state_dict(backbone.model, adapter_name=_ADAPTER)
     save_file(
-        {f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in state.items()},
+        {f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in _adapter_state(backbone).items()},
         folder / "adapter_model.safetensors",
     )
+
+
+def load_adapter(backbone: Any, folder: Any, *, lora: LoRA) -> None:
+    """Insert `lora` and give it the weights of a peft adapter's folder. Raises CalotError where the two do not fit."""
+    from peft import LoraConfig, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    theirs, ours = LoraConfig.from_pretrained(folder), lora.config(depth=len(_encoder(backbone).layer))
+    for name in ("r", "lora_alpha", "use_dora", "bias"):
+        if getattr(theirs, name) != getattr(ours, name):
+            raise CalotError(
+                f"{folder}: {name} {getattr(theirs, name)} where the experiment says {getattr(ours, name)}"
+            )
+    lora.apply(backbone)
+    state = load_file(folder / "adapter_model.safetensors")
+    state = {k.removeprefix("base_model.model."): v for k, v in state.items()}
+    if unlike := _adapter_state(backbone).keys() ^ state.keys():
+        raise CalotError(f"{folder}: adapts other linears than {lora.targets}, first {min(unlike)}")
+    set_peft_model_state_dict(backbone.model, state, adapter_name=_ADAPTER)
+
+
+def _adapter_state(backbone: Any) -> dict[str, Any]:
+    from peft import get_peft_model_state_dict
+
+    state: dict[str, Any] = get_peft_model_state_dict(backbone.model, adapter_name=_ADAPTER)
+    return state
 
 
 def merge_adapter(backbone: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,7 +59,7 @@ class Classifier(nn.Module):
         """Tokens, and which of them hard masking keeps."""
         keep = None
         if self.masking is not None and self.masking.in_encoder:
-            with torch.no_grad():
+            with torch.no_grad(), _evaluating(self.backbone):
                 keep = self._keep(self.backbone(video), masks=masks)
         with contextlib.ExitStack() as around:
             if not self.backbone_trains:
@@ -75,7 +76,8 @@ class Classifier(nn.Module):
         """The anatomy of the true masks where they may be used and a clip has one, else of the decoder's own."""
         assert self.segmentation is not None
         bins = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
-        scores = self.segmentation(tokens, bins=bins // self.backbone.spec.tubelet)
+        with _evaluating(self.segmentation):  # a mask is no place for dropout, nor a batch's statistics for this pass
+            scores = self.segmentation(tokens, bins=bins // self.backbone.spec.tubelet)
         places = anatomy_tokens(predicted_classes(scores))
         if masks is not None and (self.training or self.true_masks):
             places = torch.where(masks.complete[:, None], anatomy_tokens(masks.values), places)
@@ -96,3 +98,14 @@ class Classifier(nn.Module):
             training[group] += parameter.numel() if parameter.requires_grad else 0
         counts = {"total": sum(groups.values()), "trainable": sum(training.values())}
         return {**counts, "groups": groups, "trainable_groups": training}
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode for a while."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)

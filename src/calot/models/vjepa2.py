@@ -139,3 +139,17 @@ class Backbone(nn.Module):
                 "Set backbone.size and backbone.frames."
             )
         return Tokens(values=self.model.encoder(video).last_hidden_state, grid=self.spec.grid)
+
+    def checkpoint_gradients(self) -> None:
+        """From now on keep only what enters each layer that trains, and compute the rest of it again for its gradient.
+
+        Dropout and drop path draw the same again; the layers' seams are carried (`attention.py`).
+        """
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Layers in which nothing trains stay in evaluation mode: stochastic depth is for what learns from it."""
+        super().train(mode)
+        for layer in self.model.encoder.layer:
+            layer.train(mode and any(p.requires_grad for p in layer.parameters()))
+        return self

@@ -22,6 +22,8 @@ def build_classifier(experiment: Experiment, *, weights: bool = True) -> Classif
     """The experiment's model; without `weights`, untrained ones, to load a checkpoint into."""
     spec, segmentation = experiment.backbone, experiment.segmentation
     backbone = spec.build() if weights else spec.build_without_weights()
+    if experiment.compute.gradient_checkpointing:
+        backbone.checkpoint_gradients()
     return Classifier(
         backbone=backbone,
         pooling=experiment.pooling.build(width=spec.width),

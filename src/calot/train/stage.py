@@ -43,10 +43,12 @@ class Compute:
 
     `micro_batch`: clips a forward pass (None: the whole effective batch). `precision`: `auto` is bf16 on a GPU that
     has it, fp16 on an older one, fp32 on a CPU. `threads`: torch's CPU threads (None: its own choice).
+    `gradient_checkpointing`: the backbone's layers are computed again in the backward pass, not kept.
     `checkpoint_every_s`: seconds between checkpoints within an epoch (0: after every step); each epoch ends with one.
     """
 
     micro_batch: int | None = None
+    gradient_checkpointing: bool = False
     workers: int = 0
     precision: str = "auto"
     threads: int | None = None
