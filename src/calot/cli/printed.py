@@ -131,7 +131,8 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
     for side in (found.a, found.b):
         each = ", ".join(f"seed {seed}: {_points(value)}" for seed, value in zip(side.seeds, side.map, strict=True))
         spread = "" if side.deviation is None else f"; standard deviation over seeds {_points(side.deviation)}"
-        print(f"{side.name}: mAP {_points(side.mean)} ({each}{spread})")
+        scores = f"mAP {_points(side.mean)} ({each}{spread}); {side.treatment.stamp or 'treatment verified'}"
+        print(f"{side.name}: {'no result' if side.treatment.invalid else scores}")
     if not found.invalid:
         table = _table("points", "A − B", "95 % interval", "p", "Holm", "MDD", "se v", "se s")
         for name, item in found.ap.items():

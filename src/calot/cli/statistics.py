@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,24 @@ import typer
 if TYPE_CHECKING:
     from calot.statistics.calibration import Thresholds
     from calot.statistics.predictions import Predictions
+    from calot.statistics.treatment import Treatment
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
+
+#: What `calot metrics --json` still tells of predictions whose treatment a receipt disproves: no result among it.
+_HEADER = (
+    *("protocol", "dataset", "split", "manifest_hash", "fingerprint", "predictions_digest", "videos", "frames"),
+    *("seeds", "positives", "positive_videos", "label_rule", "notes", "test_openings", "treatment"),
+)
+
+
+@dataclass
+class _Runs:
+    """The runs of one side: a table each, and what their receipts prove."""
+
+    tables: list[Predictions] = field(default_factory=list)
+    treatments: dict[str, Treatment] = field(default_factory=dict)
 
 
 def metrics(
@@ -26,7 +42,8 @@ def metrics(
         "results"
     ),
 ) -> None:
-    """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions."""
+    """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions; exit code
+    1 and no numbers where the run's receipt failed."""
     from calot.cli.printed import print_metrics
     from calot.statistics import ledger
     from calot.statistics.predictions import load_predictions
@@ -40,9 +57,16 @@ def metrics(
     if note:
         fields["notes"].append(note)
     opened = ledger.test_openings(results, manifest_hash=table.manifest_hash) if table.split == "test" else None
-    fields["test_openings"] = opened
+    treatment = _treatment(path, table=table)
+    fields |= {"test_openings": opened, "treatment": asdict(treatment)}
+    if treatment.invalid:
+        _withhold(fields, treatment=treatment, json=json)
+        raise typer.Exit(1)
+    if treatment.stamp:
+        fields["notes"].insert(0, treatment.stamp)
     operations = per_video(table, thresholds=frozen) if frozen is not None and len(table.seeds) == 1 else None
     if json:
+        fields["invalid"] = None
         fields["per_video"] = operations.to_dict() if operations is not None else None
         print(jsonlib.dumps(fields, indent=1, allow_nan=False))
         return
@@ -58,18 +82,28 @@ def compare(
     split: Split = "val",
     smallest_effect: Annotated[float, typer.Option(help="Smallest difference of mAP that matters.")] = 0.02,
 ) -> None:
-    """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID."""
+    """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID:
+    equal predictions, or a receipt that failed."""
     from calot.cli.printed import print_comparison
     from calot.errors import CalotError
     from calot.statistics.compare import compare as compare_sides
     from calot.statistics.permutation import holm
+    from calot.statistics.treatment import weakest
 
     sides = _sides(runs, split=split)
     if len(sides) < 2:
         raise CalotError(f"compare: {len(runs)} runs of one experiment ({', '.join(sides)}); name a run of another one")
-    (first, reference), *others = sides.items()
+    proven = {name: weakest(side.treatments) for name, side in sides.items()}
+    first, *others = sides
     found = [
-        compare_sides(reference, other, names=(first, name), smallest_effect=smallest_effect) for name, other in others
+        compare_sides(
+            sides[first].tables,
+            sides[name].tables,
+            names=(first, name),
+            treatments=(proven[first], proven[name]),
+            smallest_effect=smallest_effect,
+        )
+        for name in others
     ]
     corrected = holm([item.map.p for item in found])
     if json:
@@ -113,19 +147,36 @@ def _thresholds(table: Predictions, *, path: Path, given: Path | None) -> tuple[
     return None, "no thresholds (--thresholds, or val.parquet beside the table): decisions are not scored"
 
 
-def _sides(runs: list[Path], *, split: str) -> dict[str, list[Predictions]]:
+def _run_of(path: Path) -> Path | None:
+    """The folder of the run that a table belongs to, or None for a bare file."""
+    run = path.parent.parent
+    return run if path.parent.name == "predictions" and (run / "experiment.json").is_file() else None
+
+
+def _treatment(path: Path, *, table: Predictions) -> Treatment:
+    """What the receipt of the run that a table belongs to proves of it."""
+    from calot.statistics.receipt import Receipt
+    from calot.statistics.treatment import NO_RECEIPT, treatment_of
+
+    run = _run_of(path)
+    return NO_RECEIPT if run is None else treatment_of(Receipt.load(run), fingerprint=table.fingerprint)
+
+
+def _sides(runs: list[Path], *, split: str) -> dict[str, _Runs]:
     """Runs of one experiment, their seeds apart, form one side; a lone file is a side of its own."""
     from calot.statistics.predictions import load_predictions
 
     keys: dict[str, str] = {}
-    sides: dict[str, list[Predictions]] = {}
+    sides: dict[str, _Runs] = {}
     for run in runs:
         path = _table_of(run, split=split)
         name, key = _experiment_of(path)
         if keys.get(name, key) != key:  # same name, another value: an override made it another treatment
             name = str(run)
         keys[name] = key
-        sides.setdefault(name, []).append(load_predictions(path))
+        side = sides.setdefault(name, _Runs())
+        side.tables.append(load_predictions(path))
+        side.treatments[str(run)] = _treatment(path, table=side.tables[-1])
     return sides
 
 
@@ -133,9 +184,10 @@ def _experiment_of(path: Path) -> tuple[str, str]:
     """Name, and the resolved value without its seed, of the run that a table belongs to."""
     from calot.errors import CalotError
 
-    source = path.parent.parent / "experiment.json"
-    if path.parent.name != "predictions" or not source.is_file():
+    run = _run_of(path)
+    if run is None:
         return str(path), str(path)
+    source = run / "experiment.json"
     try:
         fields = json_object(source.read_text(encoding="utf-8"))
         value = {key: item for key, item in fields.get("experiment", {}).items() if key != "seed"}
@@ -155,3 +207,15 @@ def json_object(text: str) -> dict[str, Any]:
 def _common_folder(runs: list[Path]) -> Path:
     parents = {run.parent for run in runs}
     return parents.pop() if len(parents) == 1 else Path("results")
+
+
+def _withhold(fields: dict[str, Any], *, treatment: Treatment, json: bool) -> None:
+    """The failing check in place of the numbers."""
+    from calot.cli.printed import print_header
+
+    if json:
+        shown = {name: value if name in _HEADER else None for name, value in fields.items()}
+        print(jsonlib.dumps(shown | {"invalid": treatment.why, "per_video": None}, indent=1, allow_nan=False))
+        return
+    print_header(fields)
+    print(f"{treatment.stamp}\nThere is no result to show. Mend the experiment and train it again.")
