@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,20 @@ def test_metrics_for_a_person_names_protocol_coverage_and_the_next_command(tmp_p
     for text in ("protocol keyframes", "C2 hepatocystic triangle", "measured coverage at 20 videos", "optimistic"):
         assert text in found.stdout
     assert "Next: calot compare" in found.stdout.splitlines()[-1]
+
+
+def test_an_undefined_interval_leaves_the_numbers_their_room(tmp_path: Path) -> None:
+    """On 80 columns: a reason in the table once squeezed the AP itself out of it."""
+    for model in (1, 2):
+        made = clustered(videos=2, model=model)
+        replace(made, fingerprint=str(model)).write(tmp_path / f"{model}.parquet")
+    narrow = {"COLUMNS": "80"}
+    found = CliRunner().invoke(app, ["metrics", str(tmp_path / "1.parquet")], env=narrow).stdout
+    assert re.search(r"C1 two structures +\d+\.\d\d undefined +\d+\.\d", found)
+    assert "No interval for C1 two structures, " in found
+    found = CliRunner().invoke(app, ["compare", *(str(tmp_path / f"{m}.parquet") for m in (1, 2))], env=narrow).stdout
+    assert re.search(r"C1 two structures +-?\d+\.\d\d undefined", found)
+    assert "mAP: 2 videos" in found
 
 
 def test_metrics_for_a_program_prints_json_only(tmp_path: Path) -> None:

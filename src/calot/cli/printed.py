@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,8 +16,18 @@ def _points(value: float | None) -> str:
 
 def _range(item: dict[str, Any]) -> str:
     if item["low"] is None:
-        return str(item.get("reason") or "undefined")
+        return "undefined"
     return f"{100 * item['low']:.1f} to {100 * item['high']:.1f}"
+
+
+def _print_reasons(items: dict[str, dict[str, Any]]) -> None:
+    """Why there is no interval, one line a reason: a table has no room for it."""
+    named: dict[str, list[str]] = {}
+    for name, item in items.items():
+        if item["low"] is None and item["reason"]:
+            named.setdefault(item["reason"], []).append(name)
+    for reason, names in named.items():
+        print(f"No interval for {', '.join(names)}: {reason}")
 
 
 def _number(value: float | None) -> str:
@@ -52,6 +63,7 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
     total = fields["map"]
     table.add_row("mAP", _points(total["value"]), _range(total), f"{100 * total['chance']:.1f}")
     console.print(table)
+    _print_reasons({label(name): ap for name, ap in fields["ap"].items()} | {"mAP": total})
     if coverage:
         print(
             f"Intervals: {fields['interval']['method']}; measured coverage at {coverage['videos']} videos "
@@ -139,6 +151,7 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
             table.add_row(label(name), *_cells(item))
         table.add_row("mAP", *_cells(found.map))
         Console().print(table)
+        _print_reasons({label(name): asdict(item) for name, item in found.ap.items()} | {"mAP": asdict(found.map)})
         print("MDD: smallest difference detected with 80 % power; se: standard error from videos, seeds.")
     print(found.verdict)
     if holm_p is not None:
@@ -146,7 +159,6 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
 
 
 def _cells(item: PairedDifference) -> list[str]:
-    bounds = {"low": item.low, "high": item.high, "reason": item.reason}
     errors = [_points(value) if value is not None else "–" for value in (item.minimum_detectable, item.video_error)]
     seeds = "–" if item.seed_error is None else _points(item.seed_error)
-    return [_points(item.value), _range(bounds), _p(item.p), _p(item.p_holm), *errors, seeds]
+    return [_points(item.value), _range(asdict(item)), _p(item.p), _p(item.p_holm), *errors, seeds]
