@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
@@ -211,7 +212,22 @@ def _curves(run: RunFolder) -> dict[str, Any]:
             parts.append("It is the last one: val mAP had not peaked.")
         else:
             parts.append(f"By the last epoch val mAP has moved {tables.signed(last['val_map'] - at_best['val_map'])}.")
+    parts += _terms_in_words(run.metrics)
     return {"curves": figures.learning_curves(run.metrics, best_row=best), "curves_caption": " ".join(parts)}
+
+
+def _terms_in_words(metrics: pl.DataFrame) -> list[str]:
+    """How often each term of the loss had anything to act on, and what IoU says."""
+    said = []
+    for name in figures.loss_terms(metrics):
+        shares = metrics[f"share_{name}"].drop_nans().to_list()
+        if name != "criteria" and shares:
+            low, high = f"{100 * min(shares):.0f} %", f"{100 * max(shares):.0f} %"
+            said.append(f"{name} in {low if low == high else f'{low} to {high}'} of an epoch's batches")
+    parts = [f"Terms that need a mask acted where a batch had one: {'; '.join(said)}."] if said else []
+    if "val_miou" in metrics.columns:
+        parts.append("IoU: over the val clips that have a true mask, its mean over the classes that occur.")
+    return parts
 
 
 def _pictures(run: RunFolder) -> dict[str, Any]:
