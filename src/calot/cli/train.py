@@ -124,12 +124,15 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
 
 
 def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> list[str]:
-    """Enter predictions into the ledger; say and return which runs of another treatment gave the very same ones."""
+    """Enter predictions into the ledger; say and return which runs of another treatment gave the very same ones.
+
+    Entered before looked up: of two processes that end at once, at least one finds the other.
+    """
     from calot.statistics import ledger
 
     facts = {"digest": predictions.digest, "fingerprint": predictions.fingerprint, "split": predictions.split}
-    twins = ledger.equal_predictions(results, digest=predictions.digest, fingerprint=predictions.fingerprint)
     ledger.record(results, event=ledger.PREDICTED, run=str(folder), manifest_hash=predictions.manifest_hash, **facts)
+    twins = ledger.equal_predictions(results, digest=predictions.digest, fingerprint=predictions.fingerprint)
     for twin in twins:
         ui.say(
             f"INVALID: another treatment gave the very same predictions ({twin.facts.get('run')}): it took no effect"
