@@ -169,9 +169,13 @@ def test_a_failed_check_is_a_warning_on_top_in_place_of_the_scores(tmp_path: Pat
     assert "Logged while it trained; none of it is a result" in text
 
 
-def test_the_page_of_a_failed_run_links_to_sections_that_are_there(tmp_path: Path) -> None:
+def test_the_page_of_a_failed_run_is_whole_and_marks_no_epoch(tmp_path: Path) -> None:
     found = Resources()
-    found.feed(write_report(make_run(tmp_path / "run", failed="gradients", pictures=False)).read_text(encoding="utf-8"))
+    folder = make_run(tmp_path / "run", failed="gradients", pictures=False)
+    page = write_report(folder).read_text(encoding="utf-8")
+    found.feed(page)
+    assert "Macro mAP over epochs" in page
+    assert f"{read_run(folder).metrics['val_map'].max():.3f}" not in page
     assert {address[1:] for address in found.addresses if address.startswith("#")} <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
 
