@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from make_run import MANIFEST, make_run
+from visible_text import Words, visible
 
 from calot.criteria import CRITERIA, label
 from calot.errors import CalotError
@@ -18,7 +19,6 @@ from calot.report.run_folder import read_run
 from calot.statistics import ledger
 from calot.statistics.receipt import CHECKS
 from calot.statistics.summary import summarise
-from conftest import Words, visible
 
 
 class Resources(HTMLParser):
@@ -169,9 +169,13 @@ def test_a_failed_check_is_a_warning_on_top_in_place_of_the_scores(tmp_path: Pat
     assert "Logged while it trained; none of it is a result" in text
 
 
-def test_the_page_of_a_failed_run_links_to_sections_that_are_there(tmp_path: Path) -> None:
+def test_the_page_of_a_failed_run_is_whole_and_marks_no_epoch(tmp_path: Path) -> None:
     found = Resources()
-    found.feed(write_report(make_run(tmp_path / "run", failed="gradients", pictures=False)).read_text(encoding="utf-8"))
+    folder = make_run(tmp_path / "run", failed="gradients", pictures=False)
+    page = write_report(folder).read_text(encoding="utf-8")
+    found.feed(page)
+    assert "Macro mAP over epochs" in page
+    assert f"{read_run(folder).metrics['val_map'].max():.3f}" not in page
     assert {address[1:] for address in found.addresses if address.startswith("#")} <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from make_run import make_run, summarised
+from visible_text import Words
 
 from calot.report.page import write_report
 from calot.report.run_folder import read_run
 from calot.statistics.compare import compare
-from conftest import Words
 
 
 def test_a_run_is_held_against_its_baseline_of_the_same_seed(tmp_path: Path, words: Words) -> None:
@@ -108,7 +108,8 @@ def test_a_run_whose_receipt_failed_shows_the_check_and_counts_nowhere(tmp_path:
     assert f"{bad:.3f}" not in text
     assert f"e03_focal (tiny) 0, not 1: receipt failed {good:.3f}" in text
     assert "Seeds 0 against 0, 1. Left out: e03_focal seed 1, receipt check dose failed" in text
-    assert text.count("e03_focal, seed 1") == 2  # in the table and under Repeat: neither a dot nor a curve
+    assert text.count("e03_focal, seed 1") == 2  # in the table and under Repeat: no dot
+    assert write_report(tmp_path).read_text(encoding="utf-8").count("Macro mAP over epochs on clean") == 3
 
 
 def test_where_no_receipt_holds_nothing_is_compared(tmp_path: Path, words: Words) -> None:

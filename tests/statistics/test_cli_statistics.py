@@ -194,6 +194,13 @@ def test_a_twin_that_the_ledger_told_the_receipt_is_invalid_against_any_run(tmp_
     assert "receipt check ledger failed (another treatment gave the very same predictions" in found.stdout
 
 
+def test_the_receipt_of_another_experiment_neither_proves_nor_disproves(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, name="e06", seed=0, model=1, receipt={"failed": "dose", "fingerprint": "a" * 64})
+    found = call("metrics", run)
+    assert found.exit_code == 0
+    assert "Note: treatment unverified: the receipt is of another experiment (aaaaaaaaaaaa" in found.stdout
+
+
 def test_metrics_says_the_failed_check_in_place_of_the_numbers(tmp_path: Path) -> None:
     run = run_folder(tmp_path, name="e06", seed=0, model=1, receipt={"failed": "dose"})
     found = call("metrics", run)
