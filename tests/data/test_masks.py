@@ -94,3 +94,13 @@ def test_masks_read_once_are_not_keyed_by_file_name(tmp_path: Path) -> None:
     assert second.path != first.path
     whole = np.arange(len(first.which))
     assert not (first.read(whole).values == second.read(whole).values).all()
+
+
+@pytest.mark.parametrize("left", [0, 10, 200])
+def test_a_cut_file_of_read_masks_is_named(tmp_path: Path, left: int) -> None:
+    root = write_whole(tmp_path / "whole")
+    path = opened(root).path
+    path.write_bytes(path.read_bytes()[:left])
+    masks = opened(root)
+    with pytest.raises(CalotError, match=rf"{path.name}: damaged .*Delete it: the masks are then read again"):
+        masks.read(np.arange(2))

@@ -210,7 +210,7 @@ def test_too_little_disk_is_said_before_anything_is_written(root: Path, monkeypa
 
 def test_a_folder_that_cannot_be_written_says_to_give_another(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CalotError, match="give another cache"):
+    with pytest.raises(CalotError, match="give a cache elsewhere"):
         opened(root, cache=tmp_path / "file" / "cache")
 
 

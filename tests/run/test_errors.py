@@ -25,6 +25,7 @@ from calot.experiment import Experiment
 from calot.run import files
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import whole_folder
 from endoscapes_folder import ALL, HEADER, NO, Folder
 
 QUICK = ("--no-receipt", "train.epochs=1", "train.batch=4", "compute.train_subset=4", "--scale", "tiny", "--seeds", "7")
@@ -45,6 +46,20 @@ def _fails(*words: str | Path) -> str:
     assert (end.value.code, len(said)) == (2, 1), err.getvalue() + out.getvalue()
     assert "Traceback" not in err.getvalue()
     return said[0]
+
+
+def _ends(*words: str | Path) -> int:
+    """Run `calot WORDS` in this process; returns its exit code."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        patch.object(sys, "argv", ["calot", *map(str, words)]),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
 
 
 def _folder(root: Path, *, splits: tuple[str, ...] = ("train", "val")) -> Path:
@@ -157,6 +172,22 @@ def test_what_may_not_be_read_is_named(closed: str) -> None:
         (data / closed).chmod(0o755)
     assert "ermission denied" in said
     assert str(data) in said
+
+
+@pytest.mark.parametrize("more", [(), ("--drop-unreadable",)])
+def test_a_data_set_that_cannot_be_written_is_used_with_a_cache_elsewhere(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """A file in the way of `.calot` refuses root, too, on every system."""
+    data = whole_folder.write_whole(tmp_path / "data")
+    (data / ".calot").write_text("")
+    train = ("train", "e08_multitask", *QUICK, *more, "--data", data, "--out", tmp_path / "run")
+    train = (*train, "--results", tmp_path)
+    said = _fails(*train)
+    assert "compute.cache=FOLDER" in said
+    assert str(data / ".calot") in said
+    assert _ends(*train, f"compute.cache={tmp_path / 'cache'}") == 0
+    assert {p.name for p in (tmp_path / "cache").iterdir()} - {"readable"} == {"masks", "store"}
 
 
 # ---- frame store -----------------------------------------------------------------------------------------------------

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from calot.data.cache import cache_folder, cached_file
 from calot.data.clips import ClipTable
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
 from calot.data.maskfile import read_class_ids
-from calot.errors import CalotError
+from calot.errors import CalotError, first_line
 from calot.types import IGNORED, Masks
-from calot.writing import whole_file
 
 #: Class ids of `semseg/` on disk -> training classes. Gallbladder (5) and tool (6) are background; the archive's one
 #: stray 7 is ignored, as 255 is.
@@ -82,7 +82,12 @@ class ClipMasks:
 
     @cached_property
     def _values(self) -> NDArray[np.uint8]:
-        return np.asarray(np.load(self.path, mmap_mode="r"))
+        try:
+            return np.asarray(np.load(self.path, mmap_mode="r"))
+        except (ValueError, EOFError) as error:
+            raise CalotError(
+                f"{self.path}: damaged ({first_line(error)}). Delete it: the masks are then read again."
+            ) from error
 
     def coverage(self) -> dict[str, float]:
         """Share of clips with a mask, by source and in all."""
@@ -110,10 +115,11 @@ def open_masks(
     geometry: Geometry,
     size: int,
     labelled_place: int,
+    cache: Path | None = None,
 ) -> ClipMasks:
     """Find each clip's mask and read all masks of the split, once; `manifest` is that of the table's split.
 
-    They are kept in `ROOT/.calot/masks/` under a name that covers each file's path, size and time
+    They are kept in `ROOT/.calot/masks/` (or below `cache`) under a name that covers each file's path, size and time
     and the geometry.
     Raises CalotError naming the first mask that is unreadable, of another size than its frame, or of unknown classes.
     """
@@ -121,13 +127,13 @@ def open_masks(
     names, images = rows["mask"].to_list(), rows["image"].to_list()
     stated = [(name, s.st_size, s.st_mtime_ns) for name in names for s in [(root / name).stat()]]
     what = json.dumps([1, repr(geometry), size, sorted(_TRAINING.items()), stated])
-    path = root / ".calot" / "masks" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy"
+    path = cache_folder(root, cache) / "masks" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy"
     if not path.is_file():
         with ThreadPoolExecutor() as pool:
             read = partial(_read_beside, root=root, geometry=geometry, size=size)
             masks = list(pool.map(read, names, images))
         stacked = np.stack(masks) if masks else np.zeros((0, size, size), dtype=np.uint8)
-        with whole_file(path) as part, part.open("wb") as stream:
+        with cached_file(path) as part, part.open("wb") as stream:
             np.save(stream, stacked)
     mask_of_row = np.full(len(manifest), -1, dtype=np.int64)
     mask_of_row[rows["row"].to_numpy()] = np.arange(len(names))
