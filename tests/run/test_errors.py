@@ -19,7 +19,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calot.cli.main import main
+from calot.cli.main import UNFORESEEN, main
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.run import files
@@ -45,6 +45,7 @@ def _fails(*words: str | Path) -> str:
     said = [line for line in err.getvalue().splitlines() if line.startswith("calot: ")]
     assert (end.value.code, len(said)) == (2, 1), err.getvalue() + out.getvalue()
     assert "Traceback" not in err.getvalue()
+    assert UNFORESEEN not in said[0]
     return said[0]
 
 
@@ -383,3 +384,32 @@ def test_debug_shows_the_stack_trace_and_nothing_else_does(tmp_path: Path, debug
     assert done.returncode == (1 if debug else 2)
     assert ("Traceback (most recent call last)" in done.stderr) is debug
     assert "nowhere.parquet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("x"), f"calot: {UNFORESEEN} KeyError: 'x'. Run the same with --debug"),
+        (OSError("without a file"), f"calot: {UNFORESEEN} OSError: without a file."),
+        (ModuleNotFoundError("no calot.x", name="calot.x"), f"calot: {UNFORESEEN} ModuleNotFoundError"),
+        (ModuleNotFoundError("no x", name="x"), "calot: this command needs the package 'x'"),
+        (MemoryError(), "calot: out of memory (MemoryError). Give a smaller compute.micro_batch"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nmore"), "calot: out of memory (CUDA out of memory.). Give a"),
+        (PermissionError(13, "Permission denied", "x.csv"), "calot: x.csv: Permission denied. Mend its permissions"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr("calot.cli.main.app", fails)
+    monkeypatch.setattr(sys, "argv", ["calot"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
+    monkeypatch.setattr(sys, "argv", ["calot", "--debug"])
+    with pytest.raises(type(error)):
+        main()
