@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calot.cli.main import UNFORESEEN, main
+from calot.data.verify import verify
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.run import files
@@ -127,11 +128,29 @@ def _edited(change: Callable[[str], str]) -> Callable[[Path], None]:
         (_cell(2, "C1", "1.5"), 'line 3: C1 is "1.5"; need a label from 0 to 1'),
         (_cell(2, "frame", "0"), 'frame "0" stands in the table more than once'),
         (lambda root: (root / "val_vids.txt").unlink(), 'split "val" has no frames'),
-        (lambda root: (root / "val_vids.txt").write_text(""), 'split "val" has no frames'),
+        (lambda root: (root / "val_vids.txt").write_text(""), "val_vids.txt: lists no video"),
+        (
+            lambda root: ((root / "val_vids.txt").unlink(), (root / "val_vids.txt").mkdir()),
+            "val_vids.txt: not a readable text file",
+        ),
+        (_edited(lambda text: text.replace("avg_cvs", "C2", 1)), 'all_metadata.csv: column "C2" stands twice'),
+        (_edited(lambda text: text + "1,2,3,4,5,6,7,8,9,10,11,12,13\n"), "all_metadata.csv: not a readable CSV table"),
         (lambda root: (root / "train" / "1_25.jpg").unlink(), "1 of 4 frames are missing: train/1_25.jpg"),
         (lambda root: (root / "train" / "1_25.jpg").write_bytes(b"\xff\xd8"), "no whole JPEG: train/1_25.jpg"),
     ],
-    ids=["column", "nan", "range", "duplicate", "no split", "empty split", "lost picture", "cut picture"],
+    ids=[
+        "column",
+        "nan",
+        "range",
+        "duplicate",
+        "no split",
+        "empty split",
+        "list is a folder",
+        "column twice",
+        "ragged",
+        "lost picture",
+        "cut picture",
+    ],
 )
 def test_a_damaged_data_set_stops_training_before_a_step(
     data: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
@@ -173,6 +192,21 @@ def test_what_may_not_be_read_is_named(closed: str) -> None:
         (data / closed).chmod(0o755)
     assert "ermission denied" in said
     assert str(data) in said
+
+
+@pytest.mark.parametrize("closed", ["train", "semseg", "train/annotation_coco.json", "train/2_2025.jpg"])
+def test_verify_finds_what_may_not_be_read_and_goes_on(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        data = whole_folder.write_whole(Path(scratch) / "data")
+        Path(scratch).chmod(0o755)
+        (data / "val" / "121_121000.jpg").unlink()
+        verify(data)  # as ourselves: nobody may be refused what Python imports late
+        (data / closed).chmod(0)
+        with _as_nobody():
+            found = verify(data).findings
+        (data / closed).chmod(0o755)
+    files = {finding.file.rstrip("/") for finding in found}
+    assert {closed, "val/121_121000.jpg"} <= files
 
 
 @pytest.mark.parametrize("more", [(), ("--drop-unreadable",)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from calot.data.maskfile import read_class_ids
 from calot.data.published import MASKS_PUBLISHED, STRAY_MASKS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.images import Size
+from calot.data.verify.links import names_in
 from calot.data.verify.table import LenientTable
 from calot.errors import CalotError
 from calot.progress import Advance
@@ -40,7 +40,7 @@ def check_masks(
 ) -> Found:
     """Read every mask; `size` is needed where the image itself was not read; `whole`: all published splits are here."""
     folder = root / MASKS
-    names = sorted(e.name for e in os.scandir(folder) if e.name.endswith(".png")) if folder.is_dir() else []
+    names = names_in(folder, ending=".png")
     rows = {row.stem for row in table.rows}
     findings: list[Finding] = []
     for name in names:
