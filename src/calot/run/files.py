@@ -147,6 +147,8 @@ def _require_same_data(folder: Path, *, data: OpenData) -> None:
     was = read_data(folder)
     pairs = {"manifest": (was["manifest_hash"], data.manifest.hash)}
     pairs |= {f"frames of {split}": (was["pixels"].get(split), now) for split, now in data.pixels().items()}
+    old_masks, new_masks = ((m or {}).get("splits", {}) for m in (was.get("masks"), data.mask_sources()))
+    pairs |= {f"masks of {s}": (old_masks.get(s, {}).get("digest"), new["digest"]) for s, new in new_masks.items()}
     changes = [f"{what} {old[:12]} -> {new[:12]}" for what, (old, new) in pairs.items() if old and old != new]
     if changes:
         raise CalotError(
@@ -195,6 +197,7 @@ def _data(data: OpenData) -> dict[str, Any]:
         "label_rule": _in_words(data.experiment.label),
         "manifest_hash": data.manifest.hash,
         "pixels": data.pixels(),
+        "masks": data.mask_sources(),
         "splits": statistics.to_dict()["splits"],
     }
 
