@@ -151,8 +151,8 @@ def open_masks(
     which = of_frame[np.arange(len(table)), nearest]
     place = np.where(which >= 0, nearest, labelled_place).astype(np.int64)
     sources = rows["mask_source"].to_list()
-    real = np.array([source != "synthetic" for source in [*sources, "synthetic"]])
-    of_clip: NDArray[np.bool_] = real[of_frame].any(axis=1)
+    real = np.array([source != "synthetic" for source in [*sources, "synthetic"]])  # the last for frames without one
+    of_clip = np.asarray(real[of_frame].any(axis=1))
     return ClipMasks(path, labelled_place, tuple(sources), which, place, of_clip)
 
 
