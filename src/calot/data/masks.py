@@ -76,6 +76,7 @@ class ClipMasks:
     sources: tuple[str, ...] = field(repr=False)  # of each mask
     which: NDArray[np.int64] = field(repr=False)  # n: each clip's mask, -1 where none
     place: NDArray[np.int64] = field(repr=False)  # n: the clip's frame it belongs to; the labelled one where none
+    real: NDArray[np.bool_] = field(repr=False)  # n: whether the clip holds a mask that is not synthetic
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_values"}
@@ -90,10 +91,23 @@ class ClipMasks:
             ) from error
 
     def coverage(self) -> dict[str, float]:
-        """Share of clips with a mask, by source and in all."""
+        """Share of clips with a mask, by source, in all, and what it would be without synthetic masks."""
         kinds = [self.sources[i] if i >= 0 else None for i in self.which.tolist()]
         shares = {kind: kinds.count(kind) / len(kinds) for kind in sorted(set(self.sources))}
-        return shares | {"all": float((self.which >= 0).mean())}
+        return shares | {"all": float((self.which >= 0).mean()), "without synthetic": float(self.real.mean())}
+
+    def summary(self) -> dict[str, Any]:
+        """For data.json: clips, masks by source, `coverage`, and a digest of the masks and of whose they are."""
+        digest = hashlib.sha256()
+        for part in (self._values, self.which, self.place):
+            digest.update(np.ascontiguousarray(part).data)
+        counts = {kind: self.sources.count(kind) for kind in sorted(set(self.sources))}
+        return {
+            "clips": len(self.which),
+            "masks": counts,
+            "coverage": self.coverage(),
+            "digest": digest.hexdigest(),
+        }
 
     def read(self, clips: NDArray[np.int64]) -> Masks:
         """The masks of some clips, one layer each."""
@@ -142,7 +156,10 @@ def open_masks(
     nearest = np.where(of_frame >= 0, distance, np.iinfo(np.int64).max).argmin(axis=1)
     which = of_frame[np.arange(len(table)), nearest]
     place = np.where(which >= 0, nearest, labelled_place).astype(np.int64)
-    return ClipMasks(path, labelled_place, tuple(rows["mask_source"].to_list()), which, place)
+    sources = rows["mask_source"].to_list()
+    real = np.array([source != "synthetic" for source in [*sources, "synthetic"]])  # the last for frames without one
+    of_clip = np.asarray(real[of_frame].any(axis=1))
+    return ClipMasks(path, labelled_place, tuple(sources), which, place, of_clip)
 
 
 def _read_beside(name: str, image: str, *, root: Path, geometry: Geometry, size: int) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """Is e10b best after one or two epochs? The same with at most two, so that the schedule ends there.
 
-The study's best epoch was the first. A shorter cosine is another treatment than stopping early.
+The study's best epoch was the first. A shorter cosine is another treatment than stopping early; its warm-up is cut to
+half an epoch, since e10b's would take all of it.
     calot train e10b_recipe --data ROOT masks.synthetic=FOLDER
 """
 

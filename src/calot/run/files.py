@@ -24,6 +24,7 @@ from calot.locking import locked
 from calot.models.classifier import Classifier
 from calot.models.vjepa2 import RANDOM
 from calot.progress import Ui
+from calot.run.building import parameter_counts
 from calot.run.environment import code_hash, describe
 from calot.run.opened import OpenData
 from calot.train.loop import Progress
@@ -118,7 +119,8 @@ def describe_import(request: Request, *, model: Classifier, accelerator: Acceler
     source = {"file": record["file"], "sha256": record["sha256"]}
     write_json(folder / IMPORT, record)
     write_json(folder / "experiment.json", _experiment(request))
-    write_json(folder / "model.json", _model(experiment, model) | {"weights": record["weights"]})
+    counts = model.parameter_counts()
+    write_json(folder / "model.json", _model(experiment, counts) | {"weights": record["weights"]})
     environment = describe(
         precision="none: nothing was trained",
         device=str(accelerator.device),
@@ -134,15 +136,14 @@ def describe_first_data(folder: Path, *, data: OpenData) -> None:
         write_json(folder / "data.json", _data(data))
 
 
-def describe_run(request: Request, *, data: OpenData, model: Classifier, accelerator: Accelerator) -> None:
+def describe_run(request: Request, *, data: OpenData, accelerator: Accelerator) -> None:
     """Write experiment.json, data.json, model.json and environment.json; on resume, hold the data against the old."""
     folder, experiment = request.folder, request.experiment
     if (folder / "data.json").exists():
         _require_same_data(folder, data=data)
-    experiment.train.adaptation.apply(model.backbone)
     write_json(folder / "experiment.json", _experiment(request))
     write_json(folder / "data.json", _data(data))
-    write_json(folder / "model.json", _model(experiment, model))
+    write_json(folder / "model.json", _model(experiment, parameter_counts(experiment)))
     if not (folder / "environment.json").exists():
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
@@ -154,6 +155,8 @@ def _require_same_data(folder: Path, *, data: OpenData) -> None:
     was = read_data(folder)
     pairs = {"manifest": (was["manifest_hash"], data.manifest.hash)}
     pairs |= {f"frames of {split}": (was["pixels"].get(split), now) for split, now in data.pixels().items()}
+    old_masks, new_masks = ((m or {}).get("splits", {}) for m in (was.get("masks"), data.mask_sources()))
+    pairs |= {f"masks of {s}": (old_masks.get(s, {}).get("digest"), new["digest"]) for s, new in new_masks.items()}
     changes = [f"{what} {old[:12]} -> {new[:12]}" for what, (old, new) in pairs.items() if old and old != new]
     if changes:
         raise CalotError(
@@ -202,6 +205,7 @@ def _data(data: OpenData) -> dict[str, Any]:
         "label_rule": _in_words(data.experiment.label),
         "manifest_hash": data.manifest.hash,
         "pixels": data.pixels(),
+        "masks": data.mask_sources(),
         "splits": statistics.to_dict()["splits"],
     }
 
@@ -212,13 +216,13 @@ def _in_words(component: Any) -> str:
     return text[0].lower() + text[1:]
 
 
-def _model(experiment: Experiment, model: Classifier) -> dict[str, Any]:
+def _model(experiment: Experiment, counts: dict[str, Any]) -> dict[str, Any]:
     spec = experiment.backbone
     size = f"{spec.layers} layers, width {spec.width}, {spec.heads} heads, patch {spec.patch}, tubelet {spec.tubelet}"
     return {
         "weights": spec.weights or RANDOM,
         "backbone": f"V-JEPA 2 encoder, {size}; {spec.frames} frames of {spec.size} x {spec.size}",
-        "parameters": model.parameter_counts(),
+        "parameters": counts,
         "tokens": {"grid": list(spec.grid), "width": spec.width},
     }
 

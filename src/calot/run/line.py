@@ -36,7 +36,7 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
         data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
         session = Session.start(request, data=data, ui=ui, stopper=stopper)
         receipt = opening_receipt(request, ui=ui) if request.receipt else None
-        files.describe_run(request, data=data, model=session.model, accelerator=session.accelerator)
+        files.describe_run(request, data=data, accelerator=session.accelerator)
         session.train()
         if getattr(session.model.backbone, "adapter", None) is not None:
             save_adapter(session.model.backbone, request.folder / "adapter")

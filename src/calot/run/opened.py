@@ -32,6 +32,7 @@ class OpenData:
     check: Callable[[], None] | None = None  # called as a store is built; may raise, a build goes on where it was
     unreadable: tuple[str, ...] = ()
     _stores: dict[str, FrameStore] = field(default_factory=dict, repr=False)
+    _masks: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
@@ -93,7 +94,7 @@ class OpenData:
         experiment = self.experiment
         if not experiment.uses_masks:
             return None
-        return open_masks(
+        found = open_masks(
             self.root,
             table,
             self.manifest.split(table.split),
@@ -102,6 +103,14 @@ class OpenData:
             labelled_place=experiment.labelled_place,
             cache=experiment.compute.cache_folder,
         )
+        self._masks[table.split] = found.summary()
+        return found
+
+    def mask_sources(self) -> dict[str, Any] | None:
+        """Where masks came from, for data.json, of each split whose masks were opened; None where none are used."""
+        if not self.experiment.uses_masks:
+            return None
+        return {"synthetic": self.experiment.masks.synthetic, "splits": dict(sorted(self._masks.items()))}
 
     def store(self, split: str) -> FrameStore:
         """The split's frames, decoded once; built on first use."""

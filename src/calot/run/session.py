@@ -98,12 +98,14 @@ class Session:
                 found = None
             elif self.progress.stage:
                 self.progress.starts.append(self._start())
+                self._save(None, best=False)  # not before its start is known: once a step is made, nobody could tell
             fit_stage(fit, self.progress)
             best = self.checkpoints.best_of(self.progress.to_dict())
             checkpoint.load_into(self.model, best.tensors, where=self.checkpoints.best)
             after = self.progress
             self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
-            self._save(None, best=False)
+            if self.progress.stage == len(stages):
+                self._save(None, best=False)
 
     def _start(self) -> dict[str, Any]:
         """For the receipt: whether every tensor of the best of the stage before stands in the model, bit for bit."""

@@ -1,0 +1,17 @@
+"""Does attention follow better when every quarter of the encoder is told where the anatomy is, and not the end alone?
+
+The mean of the same term over layers 5, 11, 17 and 23. Ours. Prediction: mass on the anatomy rises in all four.
+    calot train e11_per_layer_supervision --data ROOT masks.synthetic=FOLDER
+"""
+
+from dataclasses import replace
+
+from calot.experiments import e09_stage_one, e11_attention_supervision
+from calot.train.attention_losses import AttentionKL
+
+experiment = replace(
+    e11_attention_supervision.experiment,
+    name="e11_per_layer_supervision",
+    baseline="e11_attention_supervision",
+    loss=replace(e09_stage_one.loss, attention=AttentionKL(weight=0.1, layers=(5, 11, 17, 23))),
+)
