@@ -54,6 +54,18 @@ def make_predictions(
     return Predictions(frame=pl.DataFrame([facts | row for row in rows]), fingerprint="f" * 64, manifest_hash=manifest)
 
 
+MASKS = {
+    "synthetic": "sam2",
+    "splits": {
+        "train": {
+            "clips": 6960,
+            "masks": {"human": 493, "synthetic": 3071},
+            "coverage": {"human": 0.071, "synthetic": 0.441, "all": 0.512, "without synthetic": 0.071},
+        }
+    },
+}
+
+
 def make_run(
     path: Path,
     *,
@@ -89,7 +101,8 @@ def make_run(
         _experiment(name=name, baseline=baseline, seed=seed, scale="tiny" if synthetic else "full"),
     )
     _write(path / "environment.json", _environment(name=name, seed=seed))
-    _write(path / "data.json", _data(by_split["val"], synthetic=synthetic, manifest=manifest))
+    data = _data(by_split["val"], synthetic=synthetic, manifest=manifest)
+    _write(path / "data.json", data | ({"masks": MASKS} if masks else {}))
     _write(path / "model.json", _model(weights=weights, trained=trained))
     if receipt:
         _receipt(name=name, baseline=baseline, failed=failed, pending=pending).write(path)

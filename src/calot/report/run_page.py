@@ -256,7 +256,7 @@ def _pictures(run: RunFolder) -> dict[str, Any]:
 
 
 def _data(run: RunFolder) -> dict[str, Any]:
-    splits = run.data.get("splits") or {}
+    splits, masks = run.data.get("splits") or {}, run.data.get("masks") or {}
     val = run.predictions.get("val")
     soft = None if val is None else val.by_seed()[0].soft
     columns = [] if soft is None else [(name, soft[:, place]) for place, name in enumerate(CRITERIA)]
@@ -267,6 +267,7 @@ def _data(run: RunFolder) -> dict[str, Any]:
     return {
         "split_sizes": tables.split_table(splits) if splits else None,
         "classes": tables.class_table(splits) if splits else None,
+        "masks": tables.masks_table(masks["splits"]) if masks.get("splits") else None,
         "raters": [figures.rater_agreement(name, soft=values, split="val") for name, values in columns],
         "raters_caption": caption,
     }

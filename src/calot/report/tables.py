@@ -169,3 +169,15 @@ def class_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
         rows.append(Row(cells=cells, key=KEYS[criterion]))
     heads = [head for split in splits for head in (f"{split}, positive", "negatives to one")]
     return Table(title="Positive frames per criterion", columns=columns("criterion", *heads), rows=rows)
+
+
+def masks_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Masks by source, and the share of clips that have one, with and without the synthetic ones."""
+    rows = []
+    for split, facts in splits.items():
+        by_source = ", ".join(f"{source} {number:,}" for source, number in (facts.get("masks") or {}).items()) or "none"
+        coverage = facts.get("coverage") or {}
+        shares = (percent(coverage.get(name)) for name in ("all", "without synthetic"))
+        rows.append(Row(cells=(split, count(facts.get("clips")), by_source, *shares)))
+    heads = ("clips", "masks by source", "clips with one", "without synthetic")
+    return Table(title="Masks", columns=columns("split", *heads, text=("masks by source",)), rows=rows)
