@@ -26,11 +26,12 @@ $(VENV)/.installed: pyproject.toml $(REQUIREMENTS)
 demo: install
 	$(BIN)/calot demo
 
+# Two processes of one thread each: torch's own threads wait for each other by spinning.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 quick: install
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
 
 check: install
 	$(BIN)/ruff check src tests

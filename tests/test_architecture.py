@@ -12,6 +12,32 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
+#: Mistakes that were met elsewhere and that calot makes impossible, in the words of their tests' names.
+PITFALLS = [
+    "missing_truncated_or_black_frame_silently_used",
+    "nan_label_read_as_negative",
+    "a_video_in_two_splits",
+    "test_labels_changed_by_a_training_label_rule",
+    "split_test_answering_train",
+    "per_frame_colour_jitter",
+    "flip_or_rotation_that_misses_the_masks",
+    "0_based_1_based_frame_numbers",
+    "string_sorted_frames",
+    "windows_across_a_gap",
+    "train_map_computed_on_mixed_inputs_against_unmixed_labels",
+    "label_smoothing_at_twice_its_strength",
+    "non_finite_loss_skipped_in_silence",
+    "gradient_accumulation_remainder_dropped_or_carried_over",
+    "scheduler_stepping_past_its_end",
+    "scheduler_stepping_on_skipped_steps",
+    "a_resume_flag_that_does_nothing",
+    "predictions_stored_after_a_saturating_sigmoid",
+    "one_nan_score_turning_map_into_0",
+    "hooks_that_read_the_base_layer_under_lora",
+    "a_feature_cache_keyed_by_file_name",
+    "batchnorm_statistics_from_batches_of_one",
+]
+
 
 def _functions(path: Path) -> list[tuple[str, int]]:
     tree = ast.parse(path.read_text())
@@ -25,6 +51,11 @@ def test_files_stay_under_350_lines() -> None:
 
 def test_functions_stay_within_60_lines() -> None:
     assert [f for p in SOURCES for f in _functions(p) if f[1] > 60] == []
+
+
+def test_every_pitfall_has_one_test_named_after_it() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert sorted(re.findall(r"^def test_pitfall_(\w+)", tests, re.M)) == sorted(PITFALLS)
 
 
 def test_every_public_name_is_defined_once() -> None:

@@ -111,3 +111,11 @@ def test_the_list_as_json_holds_name_baseline_and_difference() -> None:
     assert by_name["e05_focal_balanced"]["baseline"] == "e02_frozen_probe"
     fields = {d["field"].split(".")[0] for d in by_name["e05_focal_balanced"]["difference"]}
     assert fields == {"loss", "sampler"}
+
+
+def test_each_stage_says_what_trains_in_it() -> None:
+    counts = parameter_counts(find("e09_staged").experiment)
+    heads, layer = 5_650_568, 12_596_224
+    norm = 2 * 1024
+    assert [s["trainable"] for s in counts["stages"]] == [heads, heads + layer + norm]
+    assert counts["trainable"] == heads

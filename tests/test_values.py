@@ -1,4 +1,5 @@
 import contextlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,12 @@ def test_a_list_of_names_is_set_as_a_list() -> None:
         ("los=1", "no field 'los'. Did you mean \"loss\""),
         ("loss.gamma=1", "BCE has no field 'gamma'"),
         ("train.lr=fast", "expected float, got str 'fast'"),
+        ("train.lr=1e999", r"train\.lr must be a finite number"),
+        ("train.lr=-1e999", "must be positive"),
+        ("name=../elsewhere", "letters, digits, _, - and . only"),
+        ("name=", "letters, digits, _, - and . only"),
+        ("compute.workers=-1", "workers=-1 must not be negative"),
+        ("compute.threads=0", "threads=0 must be at least 1"),
         ("train.epochs=1.5", "expected int, got float"),
         ("train.epochs=True", "expected int, got bool"),
         ("train.epochs=0", "epochs=0 must be at least 1"),
@@ -87,6 +94,8 @@ def test_a_list_of_names_is_set_as_a_list() -> None:
         ("loss.pos_weight=[1,5]", "expected 3 numbers"),
         ("sampler=BCE", "expected .*Uniform"),
         ("augment.3.probability=1", "no place in a list of 1"),
+        ("augment.²=1", "no place in a list of 1"),
+        ("augment.0=5", "expected .*HorizontalFlip.*, got int 5"),
         ("backbone.size=250", "not a multiple of patch"),
         ("label_smoothing=1.5", "label_smoothing=1.5 must lie between 0 and 1"),
         ("mixing=Mixing(mixup_probability=0.9)", "only one of the two"),
@@ -105,6 +114,22 @@ def test_any_text_is_either_a_change_or_a_clear_error(key: str, raw: str) -> Non
     for whole in (f"{key}={raw}", f"loss={raw}", f"train.lr={raw}", f"augment={raw}", raw):
         with contextlib.suppress(CalotError):
             values.apply_overrides(E02, [whole])
+
+
+NASTY = st.sampled_from(
+    [
+        *("", "0", "-1", "1e999", "-1e999", "nan", "True", "None", "[]", "()", "{}", "9" * 5000, "-" * 5000 + "1"),
+        *("(" * 500, "\x00", "1 if 1 else 2", "[1e999, 1, 1]", "1j", "b''", "...", "BCE", "FocalLoss(gamma=1e999)"),
+    ]
+)
+
+
+@given(key=st.sampled_from(sorted(values.flatten(E02))), raw=NASTY)
+def test_any_value_of_any_field_is_refused_or_can_be_written_down(key: str, raw: str) -> None:
+    with contextlib.suppress(CalotError):
+        changed = values.apply_overrides(E02, [f"{key}={raw}"])
+        assert len(changed.fingerprint()) == 64
+        assert values.from_json(json.loads(json.dumps(values.to_json(changed), allow_nan=False))) == changed
 
 
 def test_a_difference_names_fields_and_both_values() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -57,6 +59,11 @@ class Experiment:
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(f"name={self.name!r} names a folder: letters, digits, _, - and . only")
+        endless = [k for k, v in values.flatten(self).items() if isinstance(v, float) and not math.isfinite(v)]
+        if endless:
+            raise ValueError(f"{endless[0]} must be a finite number")
         if self.clip.frames != self.backbone.frames:
             raise ValueError(
                 f"clip gives {self.clip.frames} frames and backbone.frames={self.backbone.frames}: set both alike"

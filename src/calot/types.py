@@ -100,6 +100,11 @@ class QueryKey:
     scaling: float
     bias: Float[Tensor, "b 1 1 n"] | None = None
 
+    def of(self, clips: Int[Tensor, " m"]) -> QueryKey:
+        """The maps of some clips."""
+        bias = None if self.bias is None else self.bias[clips]
+        return replace(self, query=self.query[clips], key=self.key[clips], bias=bias)
+
 
 @dataclass(frozen=True)
 class Outputs:

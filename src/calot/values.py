@@ -127,9 +127,9 @@ def apply_overrides(value: T, overrides: Sequence[str]) -> T:
     return value
 
 
-def _set(value: Any, *, path: list[str], raw: str, whole: str) -> Any:
+def _set(value: Any, *, path: list[str], raw: str, whole: str, hint: Any = Any) -> Any:
     if isinstance(value, tuple):
-        return _set_item(value, path=path, raw=raw, whole=whole)
+        return _set_item(value, path=path, raw=raw, whole=whole, hint=hint)
     if not is_dataclass(value):
         raise CalotError(f"{whole}: {path[0]!r} is inside a plain value, {value!r}")
     names = [f.name for f in fields(value)]
@@ -140,19 +140,27 @@ def _set(value: Any, *, path: list[str], raw: str, whole: str) -> Any:
         )
     current = getattr(value, path[0])
     hint = typing.get_type_hints(type(value)).get(path[0], Any)
-    new = _set(current, path=path[1:], raw=raw, whole=whole) if len(path) > 1 else _parse(raw, hint=hint, key=whole)
+    new = _changed(current, path=path[1:], raw=raw, whole=whole, hint=hint)
     try:
         return replace(value, **{path[0]: new})  # type: ignore[type-var]
     except (TypeError, ValueError) as error:
         raise CalotError(f"{whole}={raw}: {error}") from None
 
 
-def _set_item(value: tuple[Any, ...], *, path: list[str], raw: str, whole: str) -> tuple[Any, ...]:
-    if not path[0].isdigit() or int(path[0]) >= len(value):
+def _set_item(value: tuple[Any, ...], *, path: list[str], raw: str, whole: str, hint: Any) -> tuple[Any, ...]:
+    if path[0] not in map(str, range(len(value))):
         raise CalotError(f"unknown key {whole!r}: {path[0]!r} is no place in a list of {len(value)}")
     i = int(path[0])
-    new = _set(value[i], path=path[1:], raw=raw, whole=whole) if len(path) > 1 else _parse(raw, hint=Any, key=whole)
+    options = [h for h in (hint, *typing.get_args(hint)) if typing.get_origin(h) is tuple]
+    inner = typing.get_args(options[0])[0] if options else Any
+    new = _changed(value[i], path=path[1:], raw=raw, whole=whole, hint=inner)
     return (*value[:i], new, *value[i + 1 :])
+
+
+def _changed(value: Any, *, path: list[str], raw: str, whole: str, hint: Any) -> Any:
+    if path:
+        return _set(value, path=path, raw=raw, whole=whole, hint=hint)
+    return _parse(raw, hint=hint, key=whole)
 
 
 def _parse(raw: str, *, hint: Any, key: str) -> Any:
@@ -166,7 +174,7 @@ def _parse(raw: str, *, hint: Any, key: str) -> Any:
     else:
         try:
             value = _evaluate(ast.parse(raw, mode="eval").body, key=key, components=components)
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # no literal, or one that Python will not read
             value = raw
     value = _coerce(value, hint)
     if not _fits(value, hint):

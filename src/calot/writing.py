@@ -28,6 +28,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     with clear_disk_errors(path):
+        if path.is_dir():
+            raise CalotError(f"{path}: a folder stands where a file must be. Move it away, or give another place.")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part

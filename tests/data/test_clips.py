@@ -134,7 +134,7 @@ def test_padding_does_not_count_twice_in_a_label_rule(folder: Callable[[], Folde
 
 @pytest.mark.parametrize("label", [CentreLabel(), MajorityLabel(), SoftLabel(), StrictLabel()])
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_test_labels_are_not_changed_by_a_training_label_rule(
+def test_pitfall_test_labels_changed_by_a_training_label_rule(
     folder: Callable[[], Folder], label: LabelRule, split: str
 ) -> None:
     manifest = read_endoscapes(folder().write())
@@ -142,7 +142,7 @@ def test_test_labels_are_not_changed_by_a_training_label_rule(
     assert (table.labels == manifest.split(split).labels).all()
 
 
-def test_split_test_never_answers_train(folder: Callable[[], Folder]) -> None:
+def test_pitfall_split_test_answering_train(folder: Callable[[], Folder]) -> None:
     manifest = read_endoscapes(folder().write())
     table = clips(manifest, protocol=Keyframes(), split="test", training=False)
     assert (table.split, set(table.videos.tolist())) == ("test", {"162"})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from endoscapes_folder import Folder
 from typer.testing import CliRunner, Result
 
 import calot.data.phantom
+import calot.data.store
 from calot.cli.data import app
 from calot.data.phantom import PhantomSpec, PhantomSummary
-from calot.errors import CalotError
+from calot.errors import CalotError, Stopped
 
 
 @pytest.fixture
@@ -54,8 +58,28 @@ def test_store_builds_the_splits_asked_for_once(root: Path, tmp_path: Path) -> N
     found = json.loads(done.stdout)
     assert list(found) == ["val"]
     assert (found["val"]["frames"], found["val"]["black"]) == (12, 0)
-    assert Path(found["val"]["path"]).parent == tmp_path / "cache"
+    assert Path(found["val"]["path"]).parent == tmp_path / "cache" / "store"
     assert call(*arguments).stdout == done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
+def test_a_signal_ends_a_store_with_what_is_decoded_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calot.data.store, "CHUNK", 5)
+    real = calot.data.store.decode_jpeg
+
+    def signalled(path: Path) -> Any:
+        if path.name == "10_10050.jpg":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(path)
+
+    monkeypatch.setattr(calot.data.store, "decode_jpeg", signalled)
+    done = call("store", root, "--size", 16, "--split", "train", "--workers", 1)
+    assert isinstance(done.exception, Stopped)
+    assert str(done.exception) == f"{root}: stopped; what is decoded stays. Run it again to go on."
+    (part,) = (root / ".calot" / "store").glob("*.part")
+    assert (part / "journal.jsonl").read_text().count("number") == 3
+    monkeypatch.setattr(calot.data.store, "decode_jpeg", real)
+    assert call("store", root, "--size", 16, "--split", "train", "--verify").exit_code == 0
 
 
 def test_store_says_which_geometry_does_not_fit(root: Path) -> None:

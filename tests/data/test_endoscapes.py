@@ -59,7 +59,7 @@ def test_a_folder_without_test_videos_reads_and_asking_for_test_is_an_error(fold
         manifest.split("test")
 
 
-def test_split_test_never_answers_train(folder: Callable[[], Folder]) -> None:
+def test_the_manifest_gives_the_split_asked_for_or_an_error(folder: Callable[[], Folder]) -> None:
     manifest = read_endoscapes(folder().write())
     assert set(manifest.split("test").videos) == {"162"}
     with pytest.raises(CalotError, match='Did you mean "test"'):

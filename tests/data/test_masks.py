@@ -1,13 +1,13 @@
-"""True masks: which clip gets which, from which source, at the decoder's size, in training classes."""
+"""True masks: classes on disk become training classes, and a picture that is no mask is never read as one."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from endoscapes_folder import Folder
-from numpy.typing import NDArray
 from PIL import Image
+from whole_folder import HEIGHT, WIDTH, write_mask, write_whole
 
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
 from calot.data.endoscapes import read_endoscapes
@@ -16,91 +16,91 @@ from calot.data.masks import ClipMasks, open_masks, read_mask
 from calot.errors import CalotError
 from calot.types import IGNORED
 
-LENGTH, SIZE = 4, 8
-PLACE = LENGTH - 1  # of the labelled frame, the last of four
+
+def read(path: Path) -> np.ndarray:
+    return read_mask(path, geometry=Squash(), size=HEIGHT, frame_size=(HEIGHT, WIDTH))
 
 
-def _mask(path: Path, fill: int, *, shape: tuple[int, ...] = (24, 40)) -> None:
-    path.parent.mkdir(exist_ok=True)
-    Image.fromarray(np.full(shape, fill, dtype=np.uint8)).save(path)
-
-
-def _opened(root: Path, *, synthetic: str | None = None) -> ClipMasks:
-    manifest = read_endoscapes(root, synthetic_masks=None if synthetic is None else Path(synthetic))
-    rules = {"protocol": Keyframes(), "rule": ClipRule(length=LENGTH, pad_to=LENGTH), "label_rule": CentreLabel()}
-    table = build_clips(manifest, split="train", training=True, **rules)
-    part = manifest.split("train")
-    return open_masks(root, table, part, geometry=Squash(), size=SIZE, labelled_place=PLACE)
-
-
-@pytest.fixture
-def root(folder: Callable[[], Folder]) -> Path:
-    """Two training videos of 12 frames, 25 apart, with keyframes 2, 7 and 11: six clips, in the order 2, 10."""
-    return folder().write_images()
-
-
-def test_a_clip_gets_the_mask_nearest_to_its_labelled_frame_with_its_place(root: Path) -> None:
-    _mask(root / "semseg" / "2_2050.png", 1)  # video 2: on keyframe 2 itself
-    _mask(root / "semseg" / "2_2125.png", 2)  # two frames before keyframe 7
-    _mask(root / "semseg" / "2_2100.png", 3)  # three before it
-    _mask(root / "semseg" / "2_2175.png", 4)  # keyframe 7 itself
-    _mask(root / "semseg" / "10_10125.png", 2)  # video 10: two before keyframe 7
-    found = _opened(root)
-    assert found.read(np.arange(6)).values[:, 0, 0, 0].tolist() == [1, 4, IGNORED, IGNORED, 2, IGNORED]
-    assert found.place.tolist() == [3, 3, 3, 3, 1, 3]
-    assert found.read(np.arange(6)).weight[:, 0].tolist() == [1, 1, 0, 0, 1, 0]
-
-
-def test_coverage_is_told_by_source_and_without_the_synthetic_folder(root: Path) -> None:
-    """Human masks in two of six clips; a synthetic folder adds two more and may stand nearer than a human one."""
-    _mask(root / "semseg" / "2_2050.png", 1)
-    _mask(root / "semseg" / "10_10125.png", 2)
-    _mask(root / "sam2" / "2_2050.png", 4)  # the human one wins on the same frame
-    _mask(root / "sam2" / "10_10175.png", 3)  # nearer to keyframe 7 than the human one
-    for name in ("2_2175", "10_10275"):
-        _mask(root / "sam2" / f"{name}.png", 3)
-    alone, both = _opened(root), _opened(root, synthetic="sam2")
-    assert alone.coverage() == {"human": 2 / 6, "all": 2 / 6, "without synthetic": 2 / 6}
-    assert both.coverage() == {"human": 1 / 6, "synthetic": 3 / 6, "all": 4 / 6, "without synthetic": 2 / 6}
-    assert both.read(np.arange(6)).values[:, 0, 0, 0].tolist() == [1, 3, IGNORED, IGNORED, 3, 3]
-    assert both.summary()["masks"] == {"human": 2, "synthetic": 3}
-    assert (both.summary()["clips"], both.summary()["digest"] != alone.summary()["digest"]) == (6, True)
-
-
-def test_no_mask_at_all_is_no_coverage(root: Path) -> None:
-    found = _opened(root)
-    assert found.coverage() == {"all": 0.0, "without synthetic": 0.0}
-    assert found.summary()["masks"] == {}
-
-
-def _read(path: Path, raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    Image.fromarray(raw).save(path)
-    return read_mask(path, geometry=Squash(), size=2)
+def full(*, value: int, dtype: type = np.uint8, height: int = HEIGHT, width: int = WIDTH) -> Image.Image:
+    return Image.fromarray(np.full((height, width), value, dtype=dtype))
 
 
 def test_classes_on_disk_become_training_classes(tmp_path: Path) -> None:
-    """Gallbladder 5 and tool 6 are background; the stray 7 is ignored as 255 is."""
-    raw = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 255]], dtype=np.uint8)
-    Image.fromarray(np.repeat(raw[..., None], 3, axis=2)).save(tmp_path / "m.png")
-    found = read_mask(tmp_path / "m.png", geometry=Squash(), size=3)
-    assert found.tolist() == [[0, 1, 2], [3, 4, 0], [0, IGNORED, IGNORED]]
+    for found, wanted in ((0, 0), (1, 1), (4, 4), (5, 0), (6, 0), (7, IGNORED), (255, IGNORED)):
+        full(value=found).save(tmp_path / "mask.png")
+        assert (read(tmp_path / "mask.png") == wanted).all()
+
+
+@pytest.mark.parametrize("write", [lambda m: m, lambda m: m.convert("RGB"), lambda m: m.convert("RGBA")])
+def test_grey_and_equal_channels_read_the_same(tmp_path: Path, write: Callable[[Image.Image], Image.Image]) -> None:
+    write(full(value=3)).save(tmp_path / "mask.png")
+    assert (read(tmp_path / "mask.png") == 3).all()
+
+
+def test_sixteen_bits_hold_the_same_classes(tmp_path: Path) -> None:
+    full(value=3, dtype=np.uint16).save(tmp_path / "mask.png")
+    assert (read(tmp_path / "mask.png") == 3).all()
 
 
 @pytest.mark.parametrize(
-    ("raw", "message"),
+    ("image", "kind", "message"),
     [
-        (np.full((4, 4), 9, dtype=np.uint8), r"class ids \[9\] are unknown"),
-        (np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "its channels differ"),
+        (full(value=1).convert("P"), "PNG", "a PNG of mode P, whose numbers need not be class ids"),
+        (full(value=255).convert("1"), "PNG", "a PNG of mode 1, whose numbers"),
+        (full(value=1).convert("LA"), "PNG", "a PNG of mode LA, whose numbers"),
+        (full(value=1), "JPEG", "a JPEG of mode L, whose numbers"),
+        (full(value=0, dtype=np.float32), "TIFF", "a TIFF of mode F, whose numbers"),
+        (full(value=9), "PNG", r"class ids \[9\] are unknown"),
+        (full(value=1000, dtype=np.uint16), "PNG", r"class ids \[1000\] are unknown"),
+        (full(value=1, width=WIDTH + 1), "PNG", "the mask is 24 x 41, its frame 24 x 40"),
+        (Image.new("RGB", (WIDTH, HEIGHT), (1, 2, 1)), "PNG", "its channels differ"),
     ],
 )
-def test_a_mask_of_other_classes_or_unequal_channels_is_refused(
-    tmp_path: Path, raw: NDArray[np.uint8], message: str
-) -> None:
-    with pytest.raises(CalotError, match=message):
-        _read(tmp_path / "m.png", raw)
+def test_a_picture_that_is_no_mask_is_refused(tmp_path: Path, image: Image.Image, kind: str, message: str) -> None:
+    image.save(tmp_path / "mask.png", format=kind)
+    with pytest.raises(CalotError, match=rf"{re.escape(str(tmp_path / 'mask.png'))}: .*{message}"):
+        read(tmp_path / "mask.png")
 
 
-def test_a_mask_of_another_size_than_its_frame_is_refused_by_name(root: Path) -> None:
-    _mask(root / "semseg" / "2_2050.png", 1, shape=(24, 41))
-    with pytest.raises(CalotError, match=r"2_2050\.png: the mask is 24 x 41, its frame 24 x 40"):
-        _opened(root)
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_a_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mask.png").write_bytes(content)
+    with pytest.raises(CalotError, match=r"mask\.png: not a readable mask"):
+        read(tmp_path / "mask.png")
+
+
+def opened(root: Path) -> ClipMasks:
+    manifest = read_endoscapes(root)
+    table = build_clips(
+        manifest, split="train", protocol=Keyframes(), rule=ClipRule(length=4), label_rule=CentreLabel(), training=True
+    )
+    return open_masks(root, table, manifest.split("train"), geometry=Squash(), size=HEIGHT, labelled_place=3)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"no picture")])
+def test_a_mask_whose_frame_cannot_be_read_names_the_frame(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    root = write_whole(tmp_path / "whole")
+    damage(root / "train" / "2_2025.jpg")
+    with pytest.raises(CalotError, match=r"2_2025\.jpg: cannot be read .*its mask semseg/2_2025\.png needs its size"):
+        opened(root)
+
+
+def test_masks_read_once_are_not_keyed_by_file_name(tmp_path: Path) -> None:
+    """Other classes under the same name: another file of read masks."""
+    root = write_whole(tmp_path / "whole")
+    first = opened(root)
+    write_mask(root / "semseg" / "2_2025.png", values=[2] * WIDTH)
+    second = opened(root)
+    assert second.path != first.path
+    whole = np.arange(len(first.which))
+    assert not (first.read(whole).values == second.read(whole).values).all()
+
+
+@pytest.mark.parametrize("left", [0, 10, 200])
+def test_a_cut_file_of_read_masks_is_named(tmp_path: Path, left: int) -> None:
+    root = write_whole(tmp_path / "whole")
+    path = opened(root).path
+    path.write_bytes(path.read_bytes()[:left])
+    masks = opened(root)
+    with pytest.raises(CalotError, match=rf"{path.name}: damaged .*Delete it: the masks are then read again"):
+        masks.read(np.arange(2))

@@ -128,6 +128,21 @@ def test_whatever_changes_the_pixels_changes_the_fingerprint(root: Path) -> None
     assert opened(root).fingerprint != first
 
 
+def test_pitfall_a_feature_cache_keyed_by_file_name(root: Path, tmp_path: Path) -> None:
+    """Two data sets of the same file names and one cache: each is read with its own pixels; so is a changed picture."""
+    other, cache = tmp_path / "other", tmp_path / "cache"
+    shutil.copytree(root, other)
+    for path in (other / "train").iterdir():
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    for _ in range(2):
+        one, two = (opened(home, cache=cache) for home in (root, other))
+        assert one.path != two.path
+        for store, home in ((one, root), (two, other)):
+            assert (store.read(np.arange(24)) == pixels_of(home, split="train", size=16)).all()
+    Image.new("RGB", (40, 24), (250, 10, 10)).save(root / "train" / "2_2050.jpg")
+    assert (opened(root, cache=cache).read(np.arange(24)) == pixels_of(root, split="train", size=16)).all()
+
+
 def test_a_crop_that_does_not_fit_names_the_file(root: Path) -> None:
     with pytest.raises(CalotError, match=r"2_2000\.jpg: CentreCrop\.crop=480 does not fit"):
         opened(root, geometry=CentreCrop())
@@ -210,7 +225,7 @@ def test_too_little_disk_is_said_before_anything_is_written(root: Path, monkeypa
 
 def test_a_folder_that_cannot_be_written_says_to_give_another(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CalotError, match="give another cache"):
+    with pytest.raises(CalotError, match="give a cache elsewhere"):
         opened(root, cache=tmp_path / "file" / "cache")
 
 

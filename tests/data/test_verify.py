@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -375,6 +377,14 @@ def write_unequal_channels(path: Path) -> None:
     Image.fromarray(np.full((HEIGHT, WIDTH, 3), [1, 1, 2], dtype=np.uint8)).save(path)
 
 
+def write_bomb(path: Path) -> None:
+    """A PNG of few bytes whose header claims 60,000 x 60,000 pixels."""
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    path.write_bytes(data)
+
+
 def rows_of(root: Path, **cells: str) -> None:
     with edited(root) as rows:
         next(row for row in rows if row["frame"] == "2025").update(cells)
@@ -388,12 +398,17 @@ BROKEN_MASKS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "stray": (lambda r: write_mask(mask(r), values=[7, 7]), "mask-classes", "class 7 in 2 pixels: the stray class"),
     "class": (lambda r: write_mask(mask(r), values=[9]), "mask-classes", "unknown class 9 in 1 pixels"),
-    "cut": (lambda r: mask(r).write_bytes(mask(r).read_bytes()[:60]), "masks", "cannot be read as a PNG"),
-    "empty": (lambda r: mask(r).write_bytes(b""), "masks", "cannot be read as a PNG"),
+    "cut": (lambda r: mask(r).write_bytes(mask(r).read_bytes()[:60]), "masks", "not a readable mask"),
+    "empty": (lambda r: mask(r).write_bytes(b""), "masks", "not a readable mask"),
     "gone": (lambda r: mask(r).unlink(), "masks", "but semseg/2_2025.png is not there"),
     "unlisted": (lambda r: write_mask(r / "semseg" / "2_1.png", values=[1]), "masks", "no row of all_metadata.csv"),
     "unnamed": (lambda r: rows_of(r, mask_path=""), "masks", "mask_path is empty, but"),
     "other": (lambda r: rows_of(r, mask_path="semseg/2_2150.png"), "masks", "which is not about frame 2_2025"),
+    "palette": (lambda r: Image.open(mask(r)).convert("P").save(mask(r)), "masks", "a PNG of mode P, whose numbers"),
+    "one bit": (lambda r: Image.open(mask(r)).convert("1").save(mask(r)), "masks", "a PNG of mode 1, whose numbers"),
+    "jpeg": (lambda r: Image.open(mask(r)).save(mask(r), "JPEG"), "masks", "a JPEG of mode RGB, whose numbers"),
+    "bomb": (lambda r: write_bomb(mask(r)), "masks", "not a readable mask (DecompressionBombError)"),
+    "folder": (lambda r: (mask(r).unlink(), mask(r).mkdir()), "masks", "not a readable mask (Is a directory)"),
     "channels": (lambda r: write_unequal_channels(mask(r)), "masks", "its channels differ"),
 }
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from make_run import make_run
 from markupsafe import Markup
+from visible_text import Words, visible
 
 from calot.report import figures, timelines
 from calot.report.page import write_report
-
-Words = Callable[[Path], str]
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +35,3 @@ def words() -> Words:
             return visible(write_report(folder).read_text(encoding="utf-8"))
 
     return read
-
-
-def visible(page: str) -> str:
-    """Text of a page without markup, styles and figures."""
-    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>", " ", page, flags=re.DOTALL)
-    text = html.unescape(re.sub(r"<[^>]+>", " ", text)).replace("\N{NO-BREAK SPACE}", " ")
-    return re.sub(r"\s+([.,:;])", r"\1", re.sub(r"\s+", " ", text))

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from calot.criteria import CRITERIA
+from calot.criteria import CRITERIA, MASK_CLASSES
 from calot.report.pictures import choose_clips, write_clip_strip
 from calot.statistics.metrics import mean_ap
 from calot.statistics.predictions import Predictions
+from calot.statistics.receipt import CHECKS, Receipt, ReceiptCheck, Status
 
 MANIFEST = "5d1c7a90be42f3187766aa01c2d9e8f44b3f0e6d7c8b9a0f1e2d3c4b5a697887"
 
@@ -64,6 +65,8 @@ def make_run(
     weights: str = "facebook/vjepa2-vitl-fpc64-256",
     trained: bool = False,
     receipt: bool = True,
+    failed: str | None = None,
+    pending: tuple[str, ...] = (),
     finished: bool = True,
     without: str | None = None,
     manifest: str = MANIFEST,
@@ -71,6 +74,7 @@ def make_run(
     splits: tuple[str, ...] = ("val",),
     pictures: bool = True,
     noise: int | None = None,
+    masks: bool = False,
 ) -> Path:
     """Write a run's folder as `calot train` does and return it."""
     path.mkdir(parents=True)
@@ -88,9 +92,10 @@ def make_run(
     _write(path / "data.json", _data(by_split["val"], synthetic=synthetic, manifest=manifest))
     _write(path / "model.json", _model(weights=weights, trained=trained))
     if receipt:
-        _write(path / "receipt.json", {"passed": True, "checks": []})
+        _receipt(name=name, baseline=baseline, failed=failed, pending=pending).write(path)
     best = summarised(by_split["val"])
-    _metrics(best, epochs=9 if finished else 2).write_csv(path / "metrics.csv")
+    metrics = _metrics(best, epochs=9 if finished else 2)
+    (_with_masks(metrics) if masks else metrics).write_csv(path / "metrics.csv")
     if not finished:
         return path
     for split, predictions in by_split.items():
@@ -119,6 +124,21 @@ def _experiment(*, name: str, baseline: str | None, seed: int, scale: str) -> di
         "source": None,
         "header": "Question: does a frozen backbone see the critical view?\n\nPrediction: above chance, C2 weakest.",
     }
+
+
+def _receipt(*, name: str, baseline: str | None, failed: str | None, pending: tuple[str, ...]) -> Receipt:
+    """All nine checks, passed but for the ones named, with evidence of each shape."""
+    evidence: dict[str, dict[str, Any]] = {
+        "dose": {"doses": [{"name": "share of batches under mixup", "value": 0.12345, "low": 0.2, "high": 0.4}]},
+        "controls": {"overfit": {"map": 1.0, "steps": 50}, "p of each deal": [0.25, 0.5]},
+        "switched off": {"changes": [], "off": [{"field": "loss", "equal": True}, {"field": "mixing", "equal": None}]},
+    }
+    checks = []
+    for check in CHECKS:
+        status: Status = "failed" if check == failed else "pending" if check in pending else "passed"
+        why = f"the figures of {check} are not as declared" if check == failed else f"{check}: as declared"
+        checks.append(ReceiptCheck(name=check, status=status, why=why, evidence=evidence.get(check, {})))
+    return Receipt(experiment=name, baseline=baseline, fingerprint="f" * 64, checks=tuple(checks))
 
 
 def _environment(*, name: str, seed: int) -> dict[str, Any]:
@@ -211,6 +231,17 @@ def _metrics(best: dict[str, float | None], *, epochs: int) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows)
+
+
+def _with_masks(metrics: pl.DataFrame) -> pl.DataFrame:
+    """What a run with a decoder and supervised attention logs; attention begins in the second epoch."""
+    rise = np.linspace(0.1, 0.6, metrics.height)
+    columns = {"train_criteria": 0.5 - 0.1 * rise, "share_criteria": np.ones(metrics.height)}
+    columns |= {"train_segmentation": 0.9 - rise, "share_segmentation": np.linspace(0.75, 1.0, metrics.height)}
+    begun = np.where(np.arange(metrics.height) > 0, 1.0, np.nan)
+    columns |= {"train_attention": 0.2 * begun, "share_attention": 0.5 * begun, "val_miou": rise}
+    columns |= {f"val_iou_{name}": rise * (0.5 + place / 5) for place, name in enumerate(MASK_CLASSES)}
+    return metrics.with_columns(pl.Series(name, values) for name, values in columns.items())
 
 
 def _frames(frame: int) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from make_run import MANIFEST, make_run
+from visible_text import Words, visible
 
 from calot.criteria import CRITERIA, label
 from calot.errors import CalotError
@@ -16,8 +17,8 @@ from calot.report.page import write_report
 from calot.report.results import openings_text
 from calot.report.run_folder import read_run
 from calot.statistics import ledger
+from calot.statistics.receipt import CHECKS
 from calot.statistics.summary import summarise
-from conftest import Words, visible
 
 
 class Resources(HTMLParser):
@@ -117,13 +118,93 @@ def test_random_frozen_weights_are_a_control_and_not_a_result(tmp_path: Path, wo
     text = words(make_run(tmp_path / "frozen", weights="random", pictures=False))
     assert "As a control, val mAP is" in text
     assert "the backbone has never been trained, so this is a control, not a result" in text
-    assert "control" not in words(make_run(tmp_path / "trained", weights="random", trained=True, pictures=False))
+    text = words(make_run(tmp_path / "trained", weights="random", trained=True, pictures=False))
+    assert "Val mAP is" in text
+    assert "control: backbone" not in text
+    assert "this is a control" not in text
     assert "never been trained" not in visible(page)
 
 
 def test_a_run_without_a_receipt_is_stamped(tmp_path: Path, words: Words, page: str) -> None:
     assert "treatment unverified" in words(make_run(tmp_path / "run", receipt=False, pictures=False))
     assert "treatment unverified" not in visible(page)
+
+
+def test_the_receipt_is_a_table_of_nine_checks_with_its_evidence_folded_away(page: str) -> None:
+    text = visible(page)
+    for number, (name, holds) in enumerate(CHECKS.items(), start=1):
+        assert f"{number} {name} {holds} holds {name}: as declared" in text
+    assert "9 hold." in text
+    assert "treatment verified" in text
+    folded = re.search(r'<details class="evidence">.*?</details>', page, flags=re.DOTALL)
+    assert folded is not None
+    assert "share of batches under mixup 0.1235 0.2 0.4" in visible(folded[0])
+    assert "0.1235" not in visible(page.replace(folded[0], ""))
+    for raw in ("&#34;", "evidence:", "{"):
+        assert raw not in visible(page.split('id="receipt"')[1].split("<h2")[0])
+
+
+def test_a_failed_check_is_a_warning_on_top_in_place_of_the_scores(tmp_path: Path, words: Words) -> None:
+    folder = make_run(tmp_path / "run", name="e03_focal", failed="dose", splits=("val", "test"))
+    text = words(folder)
+    assert "INVALID: receipt check dose failed" in text.split("Invalid:")[0]
+    assert "Invalid: receipt check dose failed." in text
+    assert "Dose. the figures of dose are not as declared." in text
+    assert "6 dose what is applied lies in its declared band failed the figures of dose are not as declared" in text
+    assert text.index("Nine checks") < text.index("Frame manifest")
+    assert text.count("Nine checks") == 1
+    predictions = read_run(folder).predictions
+    for split in ("val", "test"):
+        total = summarise(predictions[split]).to_dict()["map"]["value"]
+        assert f"{total:.3f}" not in text
+    for section in (
+        "Val mAP is",
+        "Average precision",
+        "Calibration",
+        "Decisions",
+        "Worst clips",
+        "Against its baseline",
+    ):
+        assert section not in text
+    assert "Logged while it trained; none of it is a result" in text
+
+
+def test_the_page_of_a_failed_run_is_whole_and_marks_no_epoch(tmp_path: Path) -> None:
+    found = Resources()
+    folder = make_run(tmp_path / "run", failed="gradients", pictures=False)
+    page = write_report(folder).read_text(encoding="utf-8")
+    found.feed(page)
+    assert "Macro mAP over epochs" in page
+    assert f"{read_run(folder).metrics['val_map'].max():.3f}" not in page
+    assert {address[1:] for address in found.addresses if address.startswith("#")} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+
+
+def test_checks_not_made_and_a_receipt_of_another_experiment_leave_the_treatment_unverified(
+    tmp_path: Path, words: Words
+) -> None:
+    text = words(make_run(tmp_path / "pending", pending=("ledger", "controls"), pictures=False))
+    assert (
+        "Treatment unverified. Not all is proven of what this run declares: receipt check ledger, controls not" in text
+    )
+    assert "7 hold, 2 not made." in text
+    assert "Val mAP is" in text
+    folder = make_run(tmp_path / "other", failed="dose", pictures=False)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    (folder / "receipt.json").write_text(json.dumps(receipt | {"fingerprint": "a" * 64}))
+    text = words(folder)
+    assert "the receipt is of another experiment (aaaaaaaaaaaa, here ffffffffffff)" in text
+    assert "Val mAP is" in text
+
+
+def test_masks_and_loss_terms_are_drawn_where_they_were_logged(tmp_path: Path, page: str) -> None:
+    made = write_report(make_run(tmp_path / "run", masks=True, pictures=False)).read_text(encoding="utf-8")
+    for described in ("Intersection over union of the masks", "Each term of the training loss"):
+        assert described in made
+        assert described not in page
+    text = visible(made)
+    assert "segmentation in 75 % to 100 % of an epoch's batches; attention in 50 % of an epoch's batches." in text
+    assert "criteria in" not in text
 
 
 def test_a_criterion_without_positives_is_undefined_and_never_zero(tmp_path: Path, words: Words) -> None:
@@ -162,7 +243,9 @@ def test_test_openings_are_counted_from_the_ledger(page: str, tmp_path: Path, wo
     assert "Test has been opened 2 times on this manifest." in words(make_run(tmp_path / "e02/run_s0", pictures=False))
 
 
-@pytest.mark.parametrize("name", ["experiment.json", "data.json", "metrics.csv", "predictions/val.parquet"])
+@pytest.mark.parametrize(
+    "name", ["experiment.json", "data.json", "receipt.json", "metrics.csv", "predictions/val.parquet"]
+)
 def test_a_corrupt_file_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     folder = make_run(tmp_path / "run", pictures=False)
     (folder / name).write_bytes(b'{"half": ')

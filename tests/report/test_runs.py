@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from make_run import make_run
+from make_run import make_run, summarised
+from visible_text import Words
 
 from calot.report.page import write_report
 from calot.report.run_folder import read_run
 from calot.statistics.compare import compare
-from conftest import Words
 
 
 def test_a_run_is_held_against_its_baseline_of_the_same_seed(tmp_path: Path, words: Words) -> None:
@@ -85,6 +85,85 @@ def test_a_folder_of_runs_lists_every_seed_and_compares_with_the_baseline(tmp_pa
     assert "Seeds 0, 1 against 0, 1." in text
     assert "treatment unverified: 1 of 5" in text
     assert "No val predictions yet: e04_lora seed 0." in text
+
+
+def test_a_run_whose_receipt_failed_shows_the_check_and_counts_nowhere(tmp_path: Path, words: Words) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / f"e02/run_s{seed}", seed=seed, pictures=False)
+        failed = "dose" if seed else None
+        folder = make_run(
+            tmp_path / f"e03/run_s{seed}",
+            name="e03_focal",
+            baseline="e02_frozen_probe",
+            seed=seed,
+            noise=7 + seed,
+            failed=failed,
+            pictures=False,
+        )
+    good, bad = (summarised(read_run(folder.parent / f"run_s{s}").predictions["val"])["map"] for s in (0, 1))
+    text = words(tmp_path)
+    assert "INVALID: 1 of 4" in text
+    assert "Invalid. e03_focal seed 1, receipt check dose failed (the figures of dose are not as declared)." in text
+    assert "e03_focal, seed 1 INVALID: receipt check dose failed failed" in text
+    assert f"{bad:.3f}" not in text
+    assert f"e03_focal (tiny) 0, not 1: receipt failed {good:.3f}" in text
+    assert "Seeds 0 against 0, 1. Left out: e03_focal seed 1, receipt check dose failed" in text
+    assert text.count("e03_focal, seed 1") == 2  # in the table and under Repeat: no dot
+    assert write_report(tmp_path).read_text(encoding="utf-8").count("Macro mAP over epochs on clean") == 3
+
+
+def test_where_no_receipt_holds_nothing_is_compared(tmp_path: Path, words: Words) -> None:
+    make_run(tmp_path / "e02/run_s0", pictures=False)
+    folder = make_run(
+        tmp_path / "e03/run_s0",
+        name="e03_focal",
+        baseline="e02_frozen_probe",
+        noise=7,
+        failed="gradients",
+        pictures=False,
+    )
+    text = words(tmp_path)
+    assert "Invalid: receipts failed, and nothing is compared." in text
+    assert "e03_focal (tiny) none INVALID: no receipt holds (seed 0)" in text
+    assert "e03_focal. INVALID: e03_focal against e02_frozen_probe: e03_focal seed 0, receipt check gradients" in text
+    assert "Invalid: no run of e03_focal holds its receipt." in words(folder.parent)
+
+
+def test_a_baseline_whose_receipt_failed_is_no_baseline(tmp_path: Path, words: Words) -> None:
+    make_run(tmp_path / "e02/run_s0", failed="ledger", pictures=False)
+    folder = make_run(tmp_path / "e03/run_s0", name="e03_focal", baseline="e02_frozen_probe", noise=7, pictures=False)
+    text = words(folder)
+    assert "INVALID: e03_focal against e02_frozen_probe: e02_frozen_probe seed 0, receipt check ledger failed" in text
+    assert "Val mAP is" in text
+    make_run(tmp_path / "e02/run_s1", seed=1, pictures=False)
+    assert "Seeds 0 against 1." in words(folder)
+
+
+def test_an_unverified_treatment_is_said_beside_each_difference(tmp_path: Path, words: Words) -> None:
+    make_run(tmp_path / "e02/run_s0", pictures=False)
+    make_run(
+        tmp_path / "e03/run_s0",
+        name="e03_focal",
+        baseline="e02_frozen_probe",
+        noise=7,
+        pending=("ledger",),
+        pictures=False,
+    )
+    text = words(tmp_path)
+    assert "Treatment unverified: e03_focal. Seeds 0 against 0." in text
+    assert "Treatment unverified. e03_focal seed 0: receipt check ledger not made." in text
+    assert "treatment unverified: 1 of 2" in text
+
+
+def test_of_many_comparisons_the_verdict_names_how_each_ended(tmp_path: Path, words: Words) -> None:
+    make_run(tmp_path / "e02/run_s0", pictures=False, videos=2)
+    facts = {"baseline": "e02_frozen_probe", "videos": 2, "pictures": False}
+    for place in range(4):
+        make_run(tmp_path / f"x{place}/run_s0", name=f"x{place}", noise=5 + place, **facts)
+    make_run(tmp_path / "x4/run_s0", name="x4", noise=9, failed="dose", **facts)
+    text = words(tmp_path)
+    assert "Comparisons. undefined: x0, x1, x2 and x3; invalid: x4. Each stands under Differences." in text
+    assert "No interval for all runs: 2 videos" in text
 
 
 def test_the_seeds_of_one_experiment_have_a_mean_with_an_interval(tmp_path: Path, words: Words) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from command_line import calot as _calot
 
+from calot.cli.main import UNFORESEEN
+
 QUICK = ("--no-receipt", "train.epochs=1", "train.batch=8", "compute.train_subset=8")
 
 
@@ -71,6 +73,17 @@ def test_an_equal_result_of_another_treatment_is_called_invalid(trained: Path, p
         (("train", "e02_frozen_probe", "--data", "nowhere", "--scale", "tiny"), "nowhere"),
         (("train", "e02_frozen_probe", "--data", ".", "--scale", "huge"), "there are full and tiny"),
         (("train", "e02_frozen_probe", "--data", ".", "--seeds", "a"), "--seeds"),
+        (("train", "e02_frozen_probe", "--data", ".", "--seeds", ","), "--seeds ','"),
+        (("train", "e02_frozen_probe", "--data", ".", "--seeds", "0,-1"), "-1 is no seed"),
+        (("train", "e02_frozen_probe", "--data", ".", "--seeds", "1,2,1"), "1 is no seed; expected numbers from 0"),
+        (("train", "e02_frozen_probe", "--data", ".", "--seeds", "9" * 30), "is no seed"),
+        (("train", "e02_frozen_probe", "--data", ".", "--dry-run", "--price-per-hour", "nan"), "--price-per-hour nan"),
+        (("train", "leaves.py", "--data", "."), "leaves.py: SystemExit: 0"),
+        (("train", "e02_frozen_probe", "--data", ".", "--out", "leaves.py"), "leaves.py: Not a directory"),
+        (("data", "store", ".", "--size", "0"), "--size"),
+        (("data", "verify", ".", "--workers", "-1"), "--workers"),
+        (("data", "phantom", "new", "--mean-frames", "nan"), "mean_frames=nan"),
+        (("data", "phantom", "new", "--seed", "-1"), "seed=-1"),
         (("train", "e02_frozen_probe", "lr=1", "--data", "."), "unknown key 'lr'"),
         (("metrics", "nowhere.parquet"), "nowhere.parquet"),
         (("evaluate", "nowhere"), "nowhere"),
@@ -81,9 +94,23 @@ def test_an_equal_result_of_another_treatment_is_called_invalid(trained: Path, p
     ],
 )
 def test_bad_input_is_one_clear_message_and_exit_code_2(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)")
     done = _calot(*words, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert message in done.stderr
+    assert UNFORESEEN not in done.stderr
+
+
+def test_a_figure_of_an_unknown_kind_names_the_kinds(phantom: Path, tmp_path: Path) -> None:
+    done = _calot("data", "stats", phantom, "--figure", "stats.xyz", cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "stats.xyz: no figure can be a .xyz. There are:" in done.stderr
+
+
+def test_a_folder_where_a_file_must_be_is_named(trained: Path, phantom: Path, tmp_path: Path) -> None:
+    done = _calot("predict", _run(trained), "--data", phantom, "--out", tmp_path, cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert f"{tmp_path}: a folder stands where a file must be" in done.stderr
 
 
 def test_full_size_without_weights_names_both_remedies(phantom: Path, tmp_path: Path) -> None:

@@ -19,12 +19,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calot.cli.main import main
+from calot.cli.main import UNFORESEEN, main
+from calot.data.verify import verify
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.run import files
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+import whole_folder
 from endoscapes_folder import ALL, HEADER, NO, Folder
 
 QUICK = ("--no-receipt", "train.epochs=1", "train.batch=4", "compute.train_subset=4", "--scale", "tiny", "--seeds", "7")
@@ -44,7 +46,22 @@ def _fails(*words: str | Path) -> str:
     said = [line for line in err.getvalue().splitlines() if line.startswith("calot: ")]
     assert (end.value.code, len(said)) == (2, 1), err.getvalue() + out.getvalue()
     assert "Traceback" not in err.getvalue()
+    assert UNFORESEEN not in said[0]
     return said[0]
+
+
+def _ends(*words: str | Path) -> int:
+    """Run `calot WORDS` in this process; returns its exit code."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        patch.object(sys, "argv", ["calot", *map(str, words)]),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
 
 
 def _folder(root: Path, *, splits: tuple[str, ...] = ("train", "val")) -> Path:
@@ -111,11 +128,29 @@ def _edited(change: Callable[[str], str]) -> Callable[[Path], None]:
         (_cell(2, "C1", "1.5"), 'line 3: C1 is "1.5"; need a label from 0 to 1'),
         (_cell(2, "frame", "0"), 'frame "0" stands in the table more than once'),
         (lambda root: (root / "val_vids.txt").unlink(), 'split "val" has no frames'),
-        (lambda root: (root / "val_vids.txt").write_text(""), 'split "val" has no frames'),
+        (lambda root: (root / "val_vids.txt").write_text(""), "val_vids.txt: lists no video"),
+        (
+            lambda root: ((root / "val_vids.txt").unlink(), (root / "val_vids.txt").mkdir()),
+            "val_vids.txt: not a readable text file",
+        ),
+        (_edited(lambda text: text.replace("avg_cvs", "C2", 1)), 'all_metadata.csv: column "C2" stands twice'),
+        (_edited(lambda text: text + "1,2,3,4,5,6,7,8,9,10,11,12,13\n"), "all_metadata.csv: not a readable CSV table"),
         (lambda root: (root / "train" / "1_25.jpg").unlink(), "1 of 4 frames are missing: train/1_25.jpg"),
         (lambda root: (root / "train" / "1_25.jpg").write_bytes(b"\xff\xd8"), "no whole JPEG: train/1_25.jpg"),
     ],
-    ids=["column", "nan", "range", "duplicate", "no split", "empty split", "lost picture", "cut picture"],
+    ids=[
+        "column",
+        "nan",
+        "range",
+        "duplicate",
+        "no split",
+        "empty split",
+        "list is a folder",
+        "column twice",
+        "ragged",
+        "lost picture",
+        "cut picture",
+    ],
 )
 def test_a_damaged_data_set_stops_training_before_a_step(
     data: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
@@ -157,6 +192,37 @@ def test_what_may_not_be_read_is_named(closed: str) -> None:
         (data / closed).chmod(0o755)
     assert "ermission denied" in said
     assert str(data) in said
+
+
+@pytest.mark.parametrize("closed", ["train", "semseg", "train/annotation_coco.json", "train/2_2025.jpg"])
+def test_verify_finds_what_may_not_be_read_and_goes_on(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        data = whole_folder.write_whole(Path(scratch) / "data")
+        Path(scratch).chmod(0o755)
+        (data / "val" / "121_121000.jpg").unlink()
+        verify(data)  # as ourselves: nobody may be refused what Python imports late
+        (data / closed).chmod(0)
+        with _as_nobody():
+            found = verify(data).findings
+        (data / closed).chmod(0o755)
+    files = {finding.file.rstrip("/") for finding in found}
+    assert {closed, "val/121_121000.jpg"} <= files
+
+
+@pytest.mark.parametrize("more", [(), ("--drop-unreadable",)])
+def test_a_data_set_that_cannot_be_written_is_used_with_a_cache_elsewhere(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """A file in the way of `.calot` refuses root, too, on every system."""
+    data = whole_folder.write_whole(tmp_path / "data")
+    (data / ".calot").write_text("")
+    train = ("train", "e08_multitask", *QUICK, *more, "--data", data, "--out", tmp_path / "run")
+    train = (*train, "--results", tmp_path)
+    said = _fails(*train)
+    assert "compute.cache=FOLDER" in said
+    assert str(data / ".calot") in said
+    assert _ends(*train, f"compute.cache={tmp_path / 'cache'}") == 0
+    assert {p.name for p in (tmp_path / "cache").iterdir()} - {"readable"} == {"masks", "store"}
 
 
 # ---- frame store -----------------------------------------------------------------------------------------------------
@@ -352,3 +418,32 @@ def test_debug_shows_the_stack_trace_and_nothing_else_does(tmp_path: Path, debug
     assert done.returncode == (1 if debug else 2)
     assert ("Traceback (most recent call last)" in done.stderr) is debug
     assert "nowhere.parquet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("x"), f"calot: {UNFORESEEN} KeyError: 'x'. Run the same with --debug"),
+        (OSError("without a file"), f"calot: {UNFORESEEN} OSError: without a file."),
+        (ModuleNotFoundError("no calot.x", name="calot.x"), f"calot: {UNFORESEEN} ModuleNotFoundError"),
+        (ModuleNotFoundError("no x", name="x"), "calot: this command needs the package 'x'"),
+        (MemoryError(), "calot: out of memory (MemoryError). Give a smaller compute.micro_batch"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nmore"), "calot: out of memory (CUDA out of memory.). Give a"),
+        (PermissionError(13, "Permission denied", "x.csv"), "calot: x.csv: Permission denied. Mend its permissions"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr("calot.cli.main.app", fails)
+    monkeypatch.setattr(sys, "argv", ["calot"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(message)
+    monkeypatch.setattr(sys, "argv", ["calot", "--debug"])
+    with pytest.raises(type(error)):
+        main()

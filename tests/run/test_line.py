@@ -17,7 +17,7 @@ from calot.data.dataset import EpochIndices
 from calot.errors import CalotError, Stopped
 from calot.progress import Ui
 from calot.run.building import build_classifier
-from calot.run.line import predict_run
+from calot.run.line import load_run, predict_run
 from calot.run.opened import OpenData
 from calot.statistics.predictions import load_predictions
 
@@ -169,3 +169,19 @@ def test_the_probe_family_runs_at_tiny_scale(phantom: Path, tmp_path: Path, name
         load_predictions(folder / "predictions" / "val.parquet").fingerprint
         == _request(phantom, folder, name).experiment.fingerprint()
     )
+
+
+def test_a_lora_run_leaves_a_standard_adapter_that_peft_loads(phantom: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    folder = _train(_request(phantom, tmp_path / "run", "e10a_lora_r16", changes=("train.epochs=1",)))
+    experiment, model, _ = load_run(folder)
+    plain = experiment.backbone.build_without_weights().model.eval()
+    own = {k.replace(".base_layer.", "."): v for k, v in model.backbone.model.state_dict().items()}
+    plain.load_state_dict({k: v for k, v in own.items() if ".lora_" not in k})
+    adapted = PeftModel.from_pretrained(plain, folder / "adapter").eval()
+    clip = torch.randn(1, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, theirs = model.eval().backbone(clip).values, adapted.base_model.model.encoder(clip).last_hidden_state
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert any(bool(v.any()) for k, v in own.items() if ".lora_B." in k)

@@ -114,7 +114,7 @@ def test_pitfall_a_resume_flag_that_does_nothing(phantom: Path, tmp_path: Path) 
         (("--resume", "--overwrite", "--out", "x"), "give one of them"),
     ],
 )
-def test_pitfall_a_resume_flag_without_a_run_to_resume(
+def test_a_resume_flag_without_a_run_to_resume_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.setattr("sys.argv", ["calot", "train", "e02_frozen_probe", "--data", ".", "--scale", "tiny", *words])
@@ -123,7 +123,7 @@ def test_pitfall_a_resume_flag_without_a_run_to_resume(
     assert (end.value.code, message in capsys.readouterr().err) == (2, True)
 
 
-def test_pitfall_train_map_computed_on_mixed_inputs_against_unmixed_labels(phantom: Path, tmp_path: Path) -> None:
+def test_train_clean_scores_come_from_clips_as_they_are_stored(phantom: Path, tmp_path: Path) -> None:
     """`train_clean_*` come from clips as stored, with the raters' majority: no augmentation is anywhere near."""
     run = session(phantom, tmp_path)
     assert run.request.experiment.augment

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from calot.criteria import CRITERIA
 from calot.data import mixing, preparation
 from calot.data.mixing import Mixed, Mixing
 from calot.data.sampling import Balanced
@@ -21,6 +22,7 @@ from calot.experiments import find
 from calot.models import masking
 from calot.models.adaptation import LoRA, ParameterGroup, Unfreeze
 from calot.progress import Ui
+from calot.run.receipts import controls
 from calot.run.receipts.controls import controls_check
 from calot.run.receipts.declared import declared_difference
 from calot.run.receipts.dose import dose_check
@@ -31,6 +33,7 @@ from calot.run.receipts.training import training_checks
 from calot.run.request import Request
 from calot.statistics.receipt import CHECKS, Receipt, ReceiptCheck
 from calot.train.losses import BCE
+from calot.types import QueryKey
 from calot.values import apply_overrides
 
 
@@ -107,17 +110,19 @@ def _forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_supervision_of_detached_queries_and_keys_reaches_nothing(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from calot.train import attention_losses
-
     request = _request("e11_attention_supervision", phantom, tmp_path)
     assert _training(request)["loss terms"].status == "passed"
-    real = attention_losses._of
-    monkeypatch.setattr(attention_losses, "_of", lambda qk, clips: _detached(real(qk, clips)))
+    _cut_gradient(monkeypatch)
     check = _training(request)["loss terms"]
     assert (check.status, "attention sends no gradient" in check.why) == ("failed", True)
 
 
-def _detached(qk: Any) -> Any:
+def _cut_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = QueryKey.of
+    monkeypatch.setattr(QueryKey, "of", lambda self, clips: _detached(real(self, clips)))
+
+
+def _detached(qk: QueryKey) -> QueryKey:
     return replace(qk, query=qk.query.detach(), key=qk.key.detach())
 
 
@@ -244,6 +249,13 @@ def test_a_mask_of_all_ones_is_caught(phantom: Path, tmp_path: Path, monkeypatch
     assert (check.status, "tokens masked" in check.why) == ("failed", True)
 
 
+@pytest.mark.parametrize("criterion", ["two_structures", "hepatocystic_triangle", "cystic_plate"])
+def test_the_probe_shows_a_weight_on_any_criterion(phantom: Path, tmp_path: Path, criterion: str) -> None:
+    weights = [5.0 if c == criterion else 1.0 for c in CRITERIA]
+    request = _request("e06_c2_weighted", phantom, tmp_path, f"loss.pos_weight={weights}")
+    assert _declared(request)["declared difference"].status == "passed"
+
+
 def test_a_second_stage_that_starts_from_scratch_is_caught(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +335,27 @@ def test_an_honest_experiment_raises_no_alarm(phantom: Path, tmp_path: Path, nam
     receipt = receipt_before(_request(name, phantom, tmp_path), ui=Ui(), results=tmp_path, controls=False)
     assert receipt.failed == ()
     assert [c.name for c in receipt.checks] == list(CHECKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", ["undealt", "seen"])
+def test_labels_that_are_not_dealt_or_are_seen_in_scoring_are_caught_by_the_controls(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    real = controls.val_logits
+
+    def seen(*args: Any, **how: Any) -> tuple[Any, Any]:
+        logits, labels = real(*args, **how)
+        return logits + 10.0 * labels, labels
+
+    if planted == "undealt":
+        monkeypatch.setattr(controls, "dealt", lambda dataset, deal: dataset)
+    else:
+        monkeypatch.setattr(controls, "val_logits", seen)
+    request = _request("e02_frozen_probe", phantom, tmp_path)
+    check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
+    why = {"undealt": "the very scores of the true ones", "seen": "still rank val"}[planted]
+    assert (check.status, why in check.why) == ("failed", True)
 
 
 @pytest.mark.slow

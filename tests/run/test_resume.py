@@ -137,3 +137,12 @@ def test_a_launcher_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(CalotError, match=r"WORLD_SIZE=2: calot trains in one process"):
         make_accelerator(Compute(device="cpu"))
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "data.json", "environment.json"])
+def test_checkpoints_of_nobody_knows_what_are_not_gone_on_with(stopped: Request, name: str) -> None:
+    (stopped.folder / name).unlink()
+    with pytest.raises(
+        CalotError, match=rf"{name} is missing, so nobody can say what its checkpoints are.*--overwrite"
+    ):
+        trained(replace(stopped, seed=stopped.seed + 1))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import typer
+from made_receipts import make_receipt
 from prediction_tables import clustered
 from typer.testing import CliRunner, Result
 
@@ -24,13 +27,17 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
 
 
-def run_folder(root: Path, *, name: str, seed: int, model: int, lr: float = 1e-3) -> Path:
-    """A run's folder with val predictions."""
+def run_folder(
+    root: Path, *, name: str, seed: int, model: int, lr: float = 1e-3, receipt: dict[str, Any] | None = None
+) -> Path:
+    """A run's folder with val predictions, and a receipt where its knobs are given."""
     folder = root / name / f"run_s{seed}_{lr}"
     made = clustered(model=model, run=seed)
     replace(made, fingerprint=f"{name}{seed}{lr}").write(folder / "predictions" / "val.parquet")
     value = {"name": name, "seed": seed, "scale": "tiny", "experiment": {"name": name, "seed": seed, "lr": lr}}
     (folder / "experiment.json").write_text(json.dumps(value))
+    if receipt is not None:
+        make_receipt(**{"fingerprint": f"{name}{seed}{lr}", **receipt}).write(folder)
     return folder
 
 
@@ -41,6 +48,20 @@ def test_metrics_for_a_person_names_protocol_coverage_and_the_next_command(tmp_p
     for text in ("protocol keyframes", "C2 hepatocystic triangle", "measured coverage at 20 videos", "optimistic"):
         assert text in found.stdout
     assert "Next: calot compare" in found.stdout.splitlines()[-1]
+
+
+def test_an_undefined_interval_leaves_the_numbers_their_room(tmp_path: Path) -> None:
+    """On 80 columns: a reason in the table once squeezed the AP itself out of it."""
+    for model in (1, 2):
+        made = clustered(videos=2, model=model)
+        replace(made, fingerprint=str(model)).write(tmp_path / f"{model}.parquet")
+    narrow = {"COLUMNS": "80"}
+    found = CliRunner().invoke(app, ["metrics", str(tmp_path / "1.parquet")], env=narrow).stdout
+    assert re.search(r"C1 two structures +\d+\.\d\d undefined +\d+\.\d", found)
+    assert "No interval for C1 two structures, " in found
+    found = CliRunner().invoke(app, ["compare", *(str(tmp_path / f"{m}.parquet") for m in (1, 2))], env=narrow).stdout
+    assert re.search(r"C1 two structures +-?\d+\.\d\d undefined", found)
+    assert "mAP: 2 videos" in found
 
 
 def test_metrics_for_a_program_prints_json_only(tmp_path: Path) -> None:
@@ -115,3 +136,96 @@ def test_a_run_without_predictions_names_what_it_has(tmp_path: Path) -> None:
     assert isinstance(found.exception, CalotError)
     with pytest.raises(CalotError, match=r"no predictions/test\.parquet; have \['val'\]"):
         raise found.exception
+
+
+def test_a_failed_receipt_is_named_in_place_of_the_comparison(tmp_path: Path) -> None:
+    good = run_folder(tmp_path, name="e02", seed=0, model=1, receipt={})
+    seeds = [run_folder(tmp_path, name="e06", seed=s, model=2, receipt={}) for s in (0, 1)]
+    assert call("compare", good, *seeds).exit_code == 0
+    bad = run_folder(tmp_path, name="e06", seed=2, model=2, receipt={"failed": "dose"})
+    found = call("compare", good, *seeds, bad)
+    assert found.exit_code == 1
+    why = f"receipt check dose failed (share of batches under mixup is 0, declared 0.2 to 0.4) in {bad}"
+    assert f"INVALID: e06: {why}" in found.stdout
+    assert "e06: no result" in found.stdout
+    assert "e02: mAP" in found.stdout
+    assert "95 % interval" not in found.stdout
+    told = call("compare", good, *seeds, bad, "--json")
+    (row,) = json.loads(told.stdout)["comparisons"]
+    assert told.exit_code == 1
+    assert row["invalid"] == f"e06: {why}"
+    assert row["b"]["treatment"] == {"status": "invalid", "why": why}
+    assert (row["map"]["value"], row["b"]["mean"], row["map_p_holm_over_comparisons"]) == (None, None, None)
+
+
+def test_only_the_comparison_with_the_failed_receipt_is_invalid(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path, name=f"e0{m}", seed=0, model=m, receipt={}) for m in (2, 3)]
+    runs.append(run_folder(tmp_path, name="e04", seed=0, model=4, receipt={"failed": "gradients"}))
+    found = call("compare", *runs, "--json")
+    rows = json.loads(found.stdout)["comparisons"]
+    assert [row["invalid"] is None for row in rows] == [True, False]
+    assert rows[0]["map"]["value"] is not None
+    assert found.exit_code == 1
+
+
+def test_without_a_receipt_the_comparison_is_stamped_per_side(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path, name="e02", seed=0, model=1, receipt={})]
+    runs.append(run_folder(tmp_path, name="e03", seed=0, model=2))
+    runs.append(run_folder(tmp_path, name="e04", seed=0, model=3, receipt={"pending": ("ledger",)}))
+    clustered(model=5).write(tmp_path / "theirs.parquet")
+    found = call("compare", *runs, tmp_path / "theirs.parquet")
+    assert found.exit_code == 0
+    text = " ".join(found.stdout.split())
+    assert "); treatment verified" in text
+    assert text.count("treatment unverified: no receipt") == 2
+    assert "treatment unverified: receipt check ledger not made" in text
+    assert text.count("Treatment unverified: ") == 3
+    rows = json.loads(call("compare", *runs, tmp_path / "theirs.parquet", "--json").stdout)["comparisons"]
+    assert {row["a"]["treatment"]["status"] for row in rows} == {"verified"}
+    assert {row["b"]["treatment"]["status"] for row in rows} == {"unverified"}
+
+
+def test_a_twin_that_the_ledger_told_the_receipt_is_invalid_against_any_run(tmp_path: Path) -> None:
+    twin = {"failed": "ledger", "why": "another treatment gave the very same predictions (results/e02/s0)"}
+    runs = [run_folder(tmp_path, name="e06", seed=0, model=1, receipt=twin)]
+    runs.append(run_folder(tmp_path, name="e03", seed=0, model=2, receipt={}))
+    found = call("compare", *runs)
+    assert found.exit_code == 1
+    assert "receipt check ledger failed (another treatment gave the very same predictions" in found.stdout
+
+
+def test_the_receipt_of_another_experiment_neither_proves_nor_disproves(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, name="e06", seed=0, model=1, receipt={"failed": "dose", "fingerprint": "a" * 64})
+    found = call("metrics", run)
+    assert found.exit_code == 0
+    assert "Note: treatment unverified: the receipt is of another experiment (aaaaaaaaaaaa" in found.stdout
+
+
+def test_metrics_says_the_failed_check_in_place_of_the_numbers(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, name="e06", seed=0, model=1, receipt={"failed": "dose"})
+    found = call("metrics", run)
+    assert found.exit_code == 1
+    assert "INVALID: receipt check dose failed (share of batches under mixup is 0" in found.stdout
+    assert "mAP" not in found.stdout
+    told = call("metrics", run / "predictions" / "val.parquet", "--json")
+    fields = json.loads(told.stdout)
+    assert told.exit_code == 1
+    assert fields["invalid"].startswith("receipt check dose failed")
+    assert fields["videos"] == 20
+    for name in ("map", "ap", "brier", "calibration", "decisions", "per_seed", "thresholds"):
+        assert fields[name] is None
+    assert set(fields) == set(
+        json.loads(call("metrics", run_folder(tmp_path, name="e02", seed=0, model=1), "--json").stdout)
+    )
+
+
+def test_metrics_notes_an_unverified_treatment_and_is_silent_about_a_verified_one(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, name="e02", seed=0, model=1)
+    clustered().write(tmp_path / "theirs.parquet")
+    for given in (run, tmp_path / "theirs.parquet"):
+        found = call("metrics", given)
+        assert found.exit_code == 0
+        assert found.stdout.count("Note: treatment unverified: no receipt") == 1
+    proven = run_folder(tmp_path, name="e03", seed=0, model=1, receipt={})
+    assert "unverified" not in call("metrics", proven).stdout
+    assert json.loads(call("metrics", proven, "--json").stdout)["treatment"] == {"status": "verified", "why": ""}

@@ -15,6 +15,7 @@ from calot.errors import CalotError
 from calot.statistics.compare import compare
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
 from calot.statistics.predictions import Predictions
+from calot.statistics.treatment import NO_RECEIPT, Treatment
 
 
 def test_a_clear_improvement_is_called_and_is_about_these_checkpoints() -> None:
@@ -64,6 +65,40 @@ def test_equal_predictions_under_another_treatment_are_invalid() -> None:
     found = compare(made, replace(made, fingerprint="another"), names=("e06", "e02"))
     assert found.outcome == "invalid"
     assert found.verdict.startswith("INVALID: e06 and e02 hold equal predictions, bit for bit, under another treatment")
+
+
+def test_equal_predictions_are_withheld_whatever_the_receipts_say() -> None:
+    verified = Treatment(status="verified")
+    made = clustered()
+    found = compare(made, replace(made, fingerprint="another"), treatments=(verified, verified))
+    assert found.outcome == "invalid"
+    for item in (found.map, *found.ap.values()):
+        assert (item.value, item.low, item.p) == (None, None, None)
+        assert (item.reason or "").startswith("INVALID: A and B hold equal predictions")
+
+
+def test_a_side_whose_receipt_failed_has_no_numbers_and_the_other_keeps_its_own() -> None:
+    wrong = Treatment(status="invalid", why="receipt check dose failed in e06/s0")
+    sides = (Treatment(status="verified"), wrong)
+    found = compare(clustered(gain=3.0, model=1), clustered(model=2), names=("e02", "e06"), treatments=sides)
+    assert (found.outcome, found.verdict) == ("invalid", "INVALID: e06: receipt check dose failed in e06/s0")
+    assert found.a.mean is not None
+    assert (found.b.mean, found.b.map, found.b.deviation) == (None, (None,), None)
+    assert set(found.b.ap.values()) == {(None,)}
+    assert (found.map.value, found.map.reason) == (None, found.verdict)
+    assert set(found.ap) == set(CRITERIA)
+
+
+def test_without_proof_the_numbers_stand_and_the_verdict_says_of_which_side() -> None:
+    a, b = clustered(gain=3.0, model=1), clustered(gain=0.5, model=2)
+    verified = Treatment(status="verified")
+    plain = compare(a, b, replicates=100, treatments=(verified, verified))
+    assert "unverified" not in plain.verdict
+    one = compare(a, b, replicates=100, treatments=(verified, NO_RECEIPT))
+    assert one.verdict == f"{plain.verdict} Treatment unverified: B."
+    assert compare(a, b, replicates=100).verdict == f"{plain.verdict} Treatment unverified: A and B."
+    assert (one.map, one.ap) == (plain.map, plain.ap)
+    assert one.to_dict()["b"]["treatment"] == {"status": "unverified", "why": "no receipt"}
 
 
 def test_a_run_against_itself_is_no_comparison() -> None:

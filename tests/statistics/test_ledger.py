@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prediction_tables import clustered
 
+from calot.cli.train import _enter
 from calot.errors import CalotError
+from calot.progress import Ui
 from calot.statistics import ledger
 
 
@@ -39,6 +44,26 @@ def test_several_processes_lose_no_line(tmp_path: Path) -> None:
     lines = (tmp_path / ledger.NAME).read_text().splitlines()
     pairs = sorted((fields["who"], fields["i"]) for fields in map(json.loads, lines))
     assert pairs == sorted((str(who), i) for who in range(4) for i in range(50))
+
+
+def test_of_two_runs_that_end_at_once_with_equal_predictions_one_hears_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one ends right before this one's line is written; had this one looked before that, none would know."""
+    made = clustered(videos=2)
+    real, heard = ledger.record, {}
+
+    def enter(name: str) -> None:
+        heard[name] = _enter(replace(made, fingerprint=name), folder=tmp_path / name, results=tmp_path, ui=Ui())
+
+    def record(results: Path, *, event: str, **facts: Any) -> ledger.Entry:
+        monkeypatch.setattr(ledger, "record", real)
+        enter("e06")
+        return real(results, event=event, **facts)
+
+    monkeypatch.setattr(ledger, "record", record)
+    enter("e02")
+    assert heard == {"e06": [], "e02": [str(tmp_path / "e06")]}
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"event": "e"}', "", "null"])

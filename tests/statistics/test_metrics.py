@@ -43,9 +43,14 @@ def test_no_positives_is_undefined_never_zero() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_score_that_is_not_finite_is_an_error_naming_the_row(bad: float) -> None:
+def test_pitfall_one_nan_score_turning_map_into_0(bad: float) -> None:
+    """It is an error that names the row, neither a 0 nor a number made of the others."""
     with pytest.raises(CalotError, match="row 1"):
         average_precision([0, 1], [0.0, bad])
+    scores = np.zeros((3, 3))
+    scores[2, 1] = bad
+    with pytest.raises(CalotError, match="row 2"):
+        mean_ap(np.eye(3, dtype=np.int8), scores)
 
 
 def test_a_nan_label_is_never_read_as_negative() -> None:

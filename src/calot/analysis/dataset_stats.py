@@ -14,6 +14,7 @@ from rich.table import Table
 from calot.criteria import CRITERIA, label
 from calot.data.clips import Protocol
 from calot.data.manifest import RATERS, Manifest
+from calot.errors import CalotError, nearest_name
 from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 from calot.writing import whole_file
 
@@ -259,8 +260,11 @@ def draw(stats: DatasetStats, *, path: Path) -> None:
     axes[1, 1].set(title="Length of the videos", xlabel="minutes", ylabel="videos")
     for ax in (axes[0, 0], axes[1, 1]):
         ax.legend(frameon=False)
+    kind, known = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise CalotError(f"{path}: no figure can be a .{kind}.{nearest_name(kind, among=known)}")
     with whole_file(path) as part:
-        figure.savefig(part, format=path.suffix[1:] or "png")
+        figure.savefig(part, format=kind)
 
 
 def _or_nan(value: float | None) -> float:

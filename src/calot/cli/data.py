@@ -82,10 +82,10 @@ def stats(
 def store(
     root: Root,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given again.")] = None,
-    size: Annotated[int, typer.Option(help="Side of the square frames, in pixels.")] = 256,
+    size: Annotated[int, typer.Option(min=1, help="Side of the square frames, in pixels.")] = 256,
     geometry: Annotated[GeometryName, typer.Option(help="How a frame becomes a square.")] = GeometryName.squash,
-    cache: Annotated[Path | None, typer.Option(help="Where stores go; default ROOT/.calot/store.")] = None,
-    workers: Annotated[int, typer.Option(help="Threads that decode.")] = 2,
+    cache: Annotated[Path | None, typer.Option(help="Where decoded frames go; default ROOT/.calot.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
     drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out what cannot be read.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every stored byte again.")] = False,
     json: AsJson = False,
@@ -96,6 +96,7 @@ def store(
     from calot.data.geometry import CentreCrop, Geometry, ShortSideCrop, Squash
     from calot.data.store import open_store
     from calot.progress import Ui
+    from calot.run.signals import stop_on_signal
 
     shapes: dict[GeometryName, Geometry] = {
         GeometryName.squash: Squash(),
@@ -106,16 +107,17 @@ def store(
     console, answer = _console(), {}
     if drop_unreadable:
         with Ui().task("reading every frame") as advance:
-            bad = unreadable_frames(root, manifest, workers=workers, advance=advance)
+            bad = unreadable_frames(root, manifest, workers=workers, advance=advance, cache=cache)
         manifest = without_frames(manifest, bad)
         answer["dropped"] = {"unreadable": len(bad), "images": bad}
         if not json:
             console.print(f"dropped, as declared: {len(bad)} unreadable frames {' '.join(bad[:3])}", soft_wrap=True)
     for name in split or manifest.splits:
         rows = manifest.split(name)
-        with Ui().task(f"frame store {name}") as advance:
+        with Ui().task(f"frame store {name}") as advance, stop_on_signal() as stopper:
+            heard = stopper.between(advance, saying=f"{root}: stopped; what is decoded stays. Run it again to go on.")
             made = open_store(
-                root, rows, geometry=shapes[geometry], size=size, cache=cache, workers=workers, progress=advance
+                root, rows, geometry=shapes[geometry], size=size, cache=cache, workers=workers, progress=heard
             )
         if verify:
             made.verify()
@@ -127,7 +129,8 @@ def store(
         _print_json(answer)
         return
     scale = " --scale tiny" if manifest.dataset == "phantom" else ""
-    _next(f"calot train e02_frozen_probe --data {root}{scale}")
+    place = "" if cache is None else f" compute.cache={cache}"
+    _next(f"calot train e02_frozen_probe --data {root}{scale}{place}")
 
 
 @app.command()
@@ -136,7 +139,7 @@ def phantom(
     videos: Annotated[int, typer.Option(help="Operations in all, shared out over train, val and test.")] = 60,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
     mean_frames: Annotated[float, typer.Option(help="Mean length of a video in 1-fps frames.")] = 305.8,
-    workers: Annotated[int, typer.Option(help="Processes that draw.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,
     invisible: Annotated[str | None, typer.Option(help="A criterion whose anatomy is not drawn.")] = None,
     shortcut: Annotated[str | None, typer.Option(help="A criterion that a marker gives away, in train only.")] = None,
     biased_rater: Annotated[int | None, typer.Option(help="1, 2 or 3: a rater who says yes too soon.")] = None,
@@ -161,7 +164,7 @@ def phantom(
 @app.command("verify")
 def verify_folder(
     root: Root,
-    workers: Annotated[int, typer.Option(help="Threads that decode; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one a core.")] = 0,
     json: AsJson = False,
 ) -> None:
     """Find everything that is wrong with a folder, decoding every image; exit code 1 with findings."""
@@ -180,7 +183,7 @@ def verify_folder(
 @app.command("phantom-check")
 def phantom_check(
     root: Root,
-    workers: Annotated[int, typer.Option(help="Processes that read pictures.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read pictures.")] = 1,
     json: AsJson = False,
 ) -> None:
     """Audit a phantom against the real tables' statistics; exit code 1 when a figure lies outside its band."""

@@ -7,8 +7,11 @@ import sys
 import typer
 
 from calot.cli import bench, data, demo, doctor, experiments, importing, report, statistics, train
-from calot.errors import CalotError, Stopped
+from calot.errors import CalotError, Stopped, first_line
 from calot.writing import disk_message
+
+#: How the message of an error begins that no check of ours foresaw.
+UNFORESEEN = "a fault of calot, not of your input:"
 
 app = typer.Typer(
     name="calot",
@@ -42,21 +45,28 @@ def main() -> None:
     except Stopped as stop:
         print(f"calot: {stop}", file=sys.stderr)
         sys.exit(75)
-    except CalotError as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"calot: {error}", file=sys.stderr)
+        print(f"calot: {_message(error)}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
+
+
+def _message(error: Exception) -> str:
+    """What a person should know and do; an error that nobody foresaw is owned as calot's fault."""
+    if isinstance(error, CalotError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] != "calot":
+        return f"this command needs the package {error.name!r}: pip install 'calot[train]'"
+    if isinstance(error, OSError):
         message = disk_message(error)
         if message is None and error.filename is not None:
             message = f"{error.filename}: {error.strerror}. Check the path."
-        if debug or message is None:
-            raise
-        print(f"calot: {message}", file=sys.stderr)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        if debug or error.name is None or error.name.split(".")[0] == "calot":
-            raise
-        print(f"calot: this command needs the package {error.name!r}: pip install 'calot[train]'", file=sys.stderr)
-        sys.exit(2)
+        if message is not None:
+            return message
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
+        return f"out of memory ({first_line(error)}). Give a smaller compute.micro_batch or compute.evaluation_batch."
+    return (
+        f"{UNFORESEEN} {type(error).__name__}: {first_line(error)}. Run the same with --debug, which shows where, and "
+        f"report it."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +11,25 @@ import typer
 
 if TYPE_CHECKING:
     from calot.statistics.calibration import Thresholds
-    from calot.statistics.compare import Comparison, PairedDifference
     from calot.statistics.predictions import Predictions
-    from calot.statistics.videos import VideoTable
+    from calot.statistics.treatment import Treatment
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
+
+#: What `calot metrics --json` still tells of predictions whose treatment a receipt disproves: no result among it.
+_HEADER = (
+    *("protocol", "dataset", "split", "manifest_hash", "fingerprint", "predictions_digest", "videos", "frames"),
+    *("seeds", "positives", "positive_videos", "label_rule", "notes", "test_openings", "treatment"),
+)
+
+
+@dataclass
+class _Runs:
+    """The runs of one side: a table each, and what their receipts prove."""
+
+    tables: list[Predictions] = field(default_factory=list)
+    treatments: dict[str, Treatment] = field(default_factory=dict)
 
 
 def metrics(
@@ -28,7 +42,9 @@ def metrics(
         "results"
     ),
 ) -> None:
-    """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions."""
+    """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions; exit code
+    1 and no numbers where the run's receipt failed."""
+    from calot.cli.printed import print_metrics
     from calot.statistics import ledger
     from calot.statistics.predictions import load_predictions
     from calot.statistics.summary import summarise
@@ -41,13 +57,20 @@ def metrics(
     if note:
         fields["notes"].append(note)
     opened = ledger.test_openings(results, manifest_hash=table.manifest_hash) if table.split == "test" else None
-    fields["test_openings"] = opened
+    treatment = _treatment(path, table=table)
+    fields |= {"test_openings": opened, "treatment": asdict(treatment)}
+    if treatment.invalid:
+        _withhold(fields, treatment=treatment, json=json)
+        raise typer.Exit(1)
+    if treatment.stamp:
+        fields["notes"].insert(0, treatment.stamp)
     operations = per_video(table, thresholds=frozen) if frozen is not None and len(table.seeds) == 1 else None
     if json:
+        fields["invalid"] = None
         fields["per_video"] = operations.to_dict() if operations is not None else None
         print(jsonlib.dumps(fields, indent=1, allow_nan=False))
         return
-    _print_metrics(fields, operations=operations, by_video=by_video)
+    print_metrics(fields, operations=operations, by_video=by_video)
     print(f"\nNext: calot compare {predictions} OTHER_RUN")
 
 
@@ -59,17 +82,28 @@ def compare(
     split: Split = "val",
     smallest_effect: Annotated[float, typer.Option(help="Smallest difference of mAP that matters.")] = 0.02,
 ) -> None:
-    """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID."""
+    """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID:
+    equal predictions, or a receipt that failed."""
+    from calot.cli.printed import print_comparison
     from calot.errors import CalotError
     from calot.statistics.compare import compare as compare_sides
     from calot.statistics.permutation import holm
+    from calot.statistics.treatment import weakest
 
     sides = _sides(runs, split=split)
     if len(sides) < 2:
         raise CalotError(f"compare: {len(runs)} runs of one experiment ({', '.join(sides)}); name a run of another one")
-    (first, reference), *others = sides.items()
+    proven = {name: weakest(side.treatments) for name, side in sides.items()}
+    first, *others = sides
     found = [
-        compare_sides(reference, other, names=(first, name), smallest_effect=smallest_effect) for name, other in others
+        compare_sides(
+            sides[first].tables,
+            sides[name].tables,
+            names=(first, name),
+            treatments=(proven[first], proven[name]),
+            smallest_effect=smallest_effect,
+        )
+        for name in others
     ]
     corrected = holm([item.map.p for item in found])
     if json:
@@ -77,7 +111,7 @@ def compare(
         print(jsonlib.dumps({"comparisons": rows}, indent=1, allow_nan=False))
     else:
         for item, p in zip(found, corrected, strict=True):
-            _print_comparison(item, holm_p=p if len(found) > 1 else None)
+            print_comparison(item, holm_p=p if len(found) > 1 else None)
         print(f"\nNext: calot report {_common_folder(runs)}")
     if any(item.invalid for item in found):
         raise typer.Exit(1)
@@ -113,19 +147,36 @@ def _thresholds(table: Predictions, *, path: Path, given: Path | None) -> tuple[
     return None, "no thresholds (--thresholds, or val.parquet beside the table): decisions are not scored"
 
 
-def _sides(runs: list[Path], *, split: str) -> dict[str, list[Predictions]]:
+def _run_of(path: Path) -> Path | None:
+    """The folder of the run that a table belongs to, or None for a bare file."""
+    run = path.parent.parent
+    return run if path.parent.name == "predictions" and (run / "experiment.json").is_file() else None
+
+
+def _treatment(path: Path, *, table: Predictions) -> Treatment:
+    """What the receipt of the run that a table belongs to proves of it."""
+    from calot.statistics.receipt import Receipt
+    from calot.statistics.treatment import NO_RECEIPT, treatment_of
+
+    run = _run_of(path)
+    return NO_RECEIPT if run is None else treatment_of(Receipt.load(run), fingerprint=table.fingerprint)
+
+
+def _sides(runs: list[Path], *, split: str) -> dict[str, _Runs]:
     """Runs of one experiment, their seeds apart, form one side; a lone file is a side of its own."""
     from calot.statistics.predictions import load_predictions
 
     keys: dict[str, str] = {}
-    sides: dict[str, list[Predictions]] = {}
+    sides: dict[str, _Runs] = {}
     for run in runs:
         path = _table_of(run, split=split)
         name, key = _experiment_of(path)
         if keys.get(name, key) != key:  # same name, another value: an override made it another treatment
             name = str(run)
         keys[name] = key
-        sides.setdefault(name, []).append(load_predictions(path))
+        side = sides.setdefault(name, _Runs())
+        side.tables.append(load_predictions(path))
+        side.treatments[str(run)] = _treatment(path, table=side.tables[-1])
     return sides
 
 
@@ -133,9 +184,10 @@ def _experiment_of(path: Path) -> tuple[str, str]:
     """Name, and the resolved value without its seed, of the run that a table belongs to."""
     from calot.errors import CalotError
 
-    source = path.parent.parent / "experiment.json"
-    if path.parent.name != "predictions" or not source.is_file():
+    run = _run_of(path)
+    if run is None:
         return str(path), str(path)
+    source = run / "experiment.json"
     try:
         fields = json_object(source.read_text(encoding="utf-8"))
         value = {key: item for key, item in fields.get("experiment", {}).items() if key != "seed"}
@@ -157,140 +209,13 @@ def _common_folder(runs: list[Path]) -> Path:
     return parents.pop() if len(parents) == 1 else Path("results")
 
 
-def _points(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.2f}"
+def _withhold(fields: dict[str, Any], *, treatment: Treatment, json: bool) -> None:
+    """The failing check in place of the numbers."""
+    from calot.cli.printed import print_header
 
-
-def _range(item: dict[str, Any]) -> str:
-    if item["low"] is None:
-        return str(item.get("reason") or "undefined")
-    return f"{100 * item['low']:.1f} to {100 * item['high']:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _table(*headings: str) -> Any:
-    """A table narrow enough for 80 columns, so that a log file loses nothing."""
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=heading != "why not")
-    return table
-
-
-def _p(value: float | None) -> str:
-    return "< 0.001" if value is not None and value < 0.001 else _number(value)
-
-
-def _print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_video: bool) -> None:
-    from rich.console import Console
-
-    from calot.criteria import label
-
-    console = Console()
-    _print_header(fields)
-    coverage = fields["interval"]["measured_coverage"]
-    table = _table("", "AP", "95 % over videos", "chance")
-    for name, ap in fields["ap"].items():
-        table.add_row(label(name), _points(ap["value"]), _range(ap), f"{100 * ap['prevalence']:.1f}")
-    total = fields["map"]
-    table.add_row("mAP", _points(total["value"]), _range(total), f"{100 * total['chance']:.1f}")
-    console.print(table)
-    if coverage:
-        print(
-            f"Intervals: {fields['interval']['method']}; measured coverage at {coverage['videos']} videos "
-            f"{coverage['ap']:.1%} (AP) and {coverage['map']:.1%} ± "
-            f"{coverage['standard_error']:.1%} (mAP), nominal 95 %."
-        )
-    if len(fields["per_seed"]) > 1:
-        each = ", ".join(f"{row['seed']}: {_points(row['map'])}" for row in fields["per_seed"])
-        print(f"mAP by seed: {each}; standard deviation over seeds {_points(fields['seed_deviation'])}")
-    table = _table("", "Brier", "skill", "ECE", "slope", "intercept")
-    for name, fit in fields["calibration"].items():
-        brier = fields["brier"][name]
-        numbers = (brier["value"], brier["skill"], fit["ece"], fit["slope"], fit["intercept"])
-        table.add_row(label(name), *map(_number, numbers))
-    table.add_row("mean skill", "", _number(fields["brier_skill_macro"]), "", "", "")
-    console.print(table)
-    _print_decisions(fields["decisions"], console=console)
-    if operations is not None and operations.operations is not None:
-        o = operations.operations
-        print(
-            f"All three criteria held, by operation: {o.true_positives} rightly and "
-            f"{o.false_positives} wrongly called, "
-            f"{o.false_negatives} missed, {o.true_negatives} rightly not called"
-        )
-    if operations is not None and by_video:
-        _print_videos(operations, console=console)
-    for note in fields["notes"]:
-        print(f"Note: {note}")
-
-
-def _print_header(fields: dict[str, Any]) -> None:
-    positives = ", ".join(f"{name} {count}" for name, count in fields["positives"].items())
-    print(
-        f"{fields['dataset']} {fields['split']}, protocol {fields['protocol']}, manifest {fields['manifest_hash'][:12]}"
-    )
-    print(f"{fields['videos']} videos, {fields['frames']} frames; positives: {positives}")
-    print(f"Labels: {fields['label_rule']}; seeds: {fields['seeds']}")
-    if fields["test_openings"] is not None:
-        print(f"Test was opened {fields['test_openings']} times for this manifest")
-
-
-def _print_decisions(rows: dict[str, Any], *, console: Any) -> None:
-
-    from calot.criteria import label
-
-    rates = ("sensitivity", "specificity", "ppv", "npv", "f1", "balanced_accuracy")
-    if not any("reason" not in row for row in rows.values()):
+    if json:
+        shown = {name: value if name in _HEADER else None for name, value in fields.items()}
+        print(jsonlib.dumps(shown | {"invalid": treatment.why, "per_video": None}, indent=1, allow_nan=False))
         return
-    print("\nDecisions, positive when logit >= cut:")
-    table = _table("", "cut", "sens.", "spec.", "PPV", "NPV", "F1", "bal. acc.")
-    for name, row in rows.items():
-        table.add_row(label(name), _number(row["threshold"]), *(_number(row.get(rate)) for rate in rates))
-    console.print(table)
-
-
-def _print_videos(videos: VideoTable, *, console: Any) -> None:
-
-    table = _table("video", "criterion", "pos.", "AP", "flips/min", "alarms/h", "delay s", "why not")
-    for row in videos.rows:
-        for name, item in row.criteria.items():
-            table.add_row(
-                row.video, name, f"{item.positives}/{row.frames}", _number(item.ap), _number(item.flips_per_minute),
-                _number(item.false_alarms_per_hour), _number(item.detection_seconds), item.reason or "",
-            )  # fmt: skip
-    console.print(table)
-
-
-def _print_comparison(found: Comparison, *, holm_p: float | None) -> None:
-    from rich.console import Console
-
-    from calot.criteria import label
-
-    print(f"\n{found.a.name} − {found.b.name}: {found.dataset} {found.split}, protocol {found.protocol}, ", end="")
-    print(f"manifest {found.manifest_hash[:12]}, {found.videos} videos, {found.frames} frames")
-    for side in (found.a, found.b):
-        each = ", ".join(f"seed {seed}: {_points(value)}" for seed, value in zip(side.seeds, side.map, strict=True))
-        spread = "" if side.deviation is None else f"; standard deviation over seeds {_points(side.deviation)}"
-        print(f"{side.name}: mAP {_points(side.mean)} ({each}{spread})")
-    if not found.invalid:
-        table = _table("points", "A − B", "95 % interval", "p", "Holm", "MDD", "se v", "se s")
-        for name, item in found.ap.items():
-            table.add_row(label(name), *_cells(item))
-        table.add_row("mAP", *_cells(found.map))
-        Console().print(table)
-        print("MDD: smallest difference detected with 80 % power; se: standard error from videos, seeds.")
-    print(found.verdict)
-    if holm_p is not None:
-        print(f"p corrected over the comparisons (Holm): {_p(holm_p)}")
-
-
-def _cells(item: PairedDifference) -> list[str]:
-    bounds = {"low": item.low, "high": item.high, "reason": item.reason}
-    errors = [_points(value) if value is not None else "–" for value in (item.minimum_detectable, item.video_error)]
-    seeds = "–" if item.seed_error is None else _points(item.seed_error)
-    return [_points(item.value), _range(bounds), _p(item.p), _p(item.p_holm), *errors, seeds]
+    print_header(fields)
+    print(f"{treatment.stamp}\nThere is no result to show. Mend the experiment and train it again.")

@@ -51,6 +51,8 @@ def train(
     asked = requests(what, data=data, out=out, results=results, scale=scale, seeds=seeds)
     if (json or price_per_hour is not None) and not dry_run:
         raise CalotError("--json and --price-per-hour go with --dry-run: a run itself prints its progress and report")
+    if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
+        raise CalotError(f"--price-per-hour {price_per_hour}: expected what an hour costs, 0 or more")
     if dry_run:
         show_dry_run(asked, price_per_hour=price_per_hour, json=json)
         return
@@ -82,6 +84,9 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
         numbers = [int(s) for s in seeds.split(",")]
     except ValueError:
         raise CalotError(f"--seeds {seeds!r}: expected whole numbers with commas, such as 0,1,2") from None
+    wrong = [s for s in numbers if not 0 <= s < 2**31 or numbers.count(s) > 1]
+    if wrong:
+        raise CalotError(f"--seeds {seeds!r}: {wrong[0]} is no seed; expected numbers from 0 to {2**31 - 1}, each once")
     pairs = [(find(name), seed) for name in experiments for seed in numbers]
     asked = []
     for found, seed in pairs:
@@ -124,12 +129,15 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
 
 
 def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> list[str]:
-    """Enter predictions into the ledger; say and return which runs of another treatment gave the very same ones."""
+    """Enter predictions into the ledger; say and return which runs of another treatment gave the very same ones.
+
+    Entered before looked up: of two processes that end at once, at least one finds the other.
+    """
     from calot.statistics import ledger
 
     facts = {"digest": predictions.digest, "fingerprint": predictions.fingerprint, "split": predictions.split}
-    twins = ledger.equal_predictions(results, digest=predictions.digest, fingerprint=predictions.fingerprint)
     ledger.record(results, event=ledger.PREDICTED, run=str(folder), manifest_hash=predictions.manifest_hash, **facts)
+    twins = ledger.equal_predictions(results, digest=predictions.digest, fingerprint=predictions.fingerprint)
     for twin in twins:
         ui.say(
             f"INVALID: another treatment gave the very same predictions ({twin.facts.get('run')}): it took no effect"

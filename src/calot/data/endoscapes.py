@@ -10,7 +10,7 @@ import polars as pl
 
 from calot.criteria import COLUMNS, CRITERIA
 from calot.data.manifest import RATERS, SPLITS, Manifest
-from calot.errors import CalotError, nearest_name
+from calot.errors import CalotError, first_line, nearest_name
 
 METADATA = "all_metadata.csv"
 MASKS = "semseg"
@@ -56,10 +56,15 @@ def _read_table(path: Path) -> pl.DataFrame:
     try:
         return pl.read_csv(path, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise CalotError(f"{path}: not a readable CSV table ({error}). Unpack the archive again.") from error
+        raise CalotError(
+            f"{path}: not a readable CSV table ({first_line(error)}). Unpack the archive again."
+        ) from error
 
 
 def _require_columns(rows: pl.DataFrame, *, path: Path) -> None:
+    for name in _NEEDED:
+        if f"{name}_duplicated_0" in rows.columns:  # polars' own name for the second of two
+            raise CalotError(f'{path}: column "{name}" stands twice. Take one out, or unpack the archive again.')
     for name in _NEEDED:
         if name not in rows.columns:
             raise CalotError(f'{path}: column "{name}" is missing.{nearest_name(name, among=rows.columns)}')
@@ -70,9 +75,14 @@ def _read_splits(root: Path) -> dict[str, str]:
     split_of: dict[str, str] = {}
     for split in SPLITS:
         path = root / f"{split}_vids.txt"
-        if not path.is_file():
+        if not path.exists():
             continue
-        for video in _read_videos(path):
+        videos = _read_videos(path)
+        if not videos:
+            raise CalotError(
+                f"{path}: lists no video. Unpack the archive again, or remove it where {split} is not here."
+            )
+        for video in videos:
             if video in split_of:
                 where = (
                     f"{split_of[video]}_vids.txt and {path.name}" if split_of[video] != split else f"{path.name} twice"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import polars as pl
 
+from calot.data.cache import cache_folder, cached_file
 from calot.data.decode import DECODER, decode_jpeg
 from calot.data.manifest import Manifest
 from calot.errors import CalotError
 from calot.progress import Advance
-from calot.writing import write_json
 
 _BATCH = 256
 
@@ -35,16 +35,25 @@ class FrameRule:
 
 
 def unreadable_frames(
-    root: Path, manifest: Manifest, *, workers: int = 2, advance: Advance, check: Callable[[], None] | None = None
+    root: Path,
+    manifest: Manifest,
+    *,
+    workers: int = 2,
+    advance: Advance,
+    check: Callable[[], None] | None = None,
+    cache: Path | None = None,
 ) -> list[str]:
     """Every image of the manifest that is missing or does not decode in full, in the manifest's order.
 
-    The answer is kept in `ROOT/.calot/readable/` under a name that covers each file's size and time.
+    The answer is kept in `ROOT/.calot/readable/` (or below `cache`) under a name that covers each file's size and time.
     """
     images = manifest.table["image"].to_list()
-    path = root / ".calot" / "readable" / f"{_fingerprint(root, images)}.json"
+    path = cache_folder(root, cache) / "readable" / f"{_fingerprint(root, images)}.json"
     if path.is_file():
-        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+        try:
+            return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+        except (ValueError, TypeError):  # damaged: found anew, and written over
+            pass
     bad: list[str] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, len(images), _BATCH):
@@ -54,7 +63,8 @@ def unreadable_frames(
             advance(start + len(part), len(images))
             if check is not None:
                 check()
-    write_json(path, bad)
+    with cached_file(path) as new:
+        new.write_text(json.dumps(bad), encoding="utf-8")
     return bad
 
 

@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from calot.data.cache import cache_folder, cached_file
 from calot.data.clips import ClipTable
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
+from calot.data.maskfile import read_class_ids
 from calot.errors import CalotError, first_line
 from calot.types import IGNORED, Masks
-from calot.writing import whole_file
 
 #: Class ids of `semseg/` on disk -> training classes. Gallbladder (5) and tool (6) are background; the archive's one
 #: stray 7 is ignored, as 255 is.
@@ -46,15 +47,7 @@ def read_mask(
     Raises CalotError for an unreadable file, a class id that is none of 0..7 and 255, channels that differ, or a size
     other than `frame_size` (height, width).
     """
-    try:
-        with Image.open(path) as image:
-            raw = np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise CalotError(f"{path}: not a readable mask ({first_line(error)}). Unpack the archive again.") from error
-    if raw.ndim == 3:
-        if (raw[..., 1:3] != raw[..., :1]).any():
-            raise CalotError(f"{path}: its channels differ; a mask holds one class id a pixel. Write it again.")
-        raw = raw[..., 0]
+    raw = read_class_ids(path)
     if frame_size is not None and raw.shape != frame_size:
         raise CalotError(
             f"{path}: the mask is {raw.shape[0]} x {raw.shape[1]}, its frame {frame_size[0]} x {frame_size[1]}. "
@@ -90,7 +83,12 @@ class ClipMasks:
 
     @cached_property
     def _values(self) -> NDArray[np.uint8]:
-        return np.asarray(np.load(self.path, mmap_mode="r"))
+        try:
+            return np.asarray(np.load(self.path, mmap_mode="r"))
+        except (ValueError, EOFError) as error:
+            raise CalotError(
+                f"{self.path}: damaged ({first_line(error)}). Delete it: the masks are then read again."
+            ) from error
 
     def coverage(self) -> dict[str, float]:
         """Share of clips with a mask, by source, in all, and what it would be without synthetic masks."""
@@ -124,24 +122,32 @@ class ClipMasks:
 
 
 def open_masks(
-    root: Path, table: ClipTable, manifest: Manifest, *, geometry: Geometry, size: int, labelled_place: int
+    root: Path,
+    table: ClipTable,
+    manifest: Manifest,
+    *,
+    geometry: Geometry,
+    size: int,
+    labelled_place: int,
+    cache: Path | None = None,
 ) -> ClipMasks:
     """Find each clip's mask and read all masks of the split, once; `manifest` is that of the table's split.
 
-    They are kept in `ROOT/.calot/masks/` under a name that covers each file's path, size and time and the geometry.
+    They are kept in `ROOT/.calot/masks/` (or below `cache`) under a name that covers each file's path, size and time
+    and the geometry.
     Raises CalotError naming the first mask that is unreadable, of another size than its frame, or of unknown classes.
     """
     rows = manifest.table.with_row_index("row").filter(pl.col("mask").is_not_null())
     names, images = rows["mask"].to_list(), rows["image"].to_list()
     stated = [(name, s.st_size, s.st_mtime_ns) for name in names for s in [(root / name).stat()]]
     what = json.dumps([1, repr(geometry), size, sorted(_TRAINING.items()), stated])
-    path = root / ".calot" / "masks" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy"
+    path = cache_folder(root, cache) / "masks" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy"
     if not path.is_file():
         with ThreadPoolExecutor() as pool:
             read = partial(_read_beside, root=root, geometry=geometry, size=size)
             masks = list(pool.map(read, names, images))
         stacked = np.stack(masks) if masks else np.zeros((0, size, size), dtype=np.uint8)
-        with whole_file(path) as part, part.open("wb") as stream:
+        with cached_file(path) as part, part.open("wb") as stream:
             np.save(stream, stacked)
     mask_of_row = np.full(len(manifest), -1, dtype=np.int64)
     mask_of_row[rows["row"].to_numpy()] = np.arange(len(names))
@@ -157,6 +163,12 @@ def open_masks(
 
 
 def _read_beside(name: str, image: str, *, root: Path, geometry: Geometry, size: int) -> NDArray[np.uint8]:
-    with Image.open(root / image) as frame:
-        width, height = frame.size
+    try:
+        with Image.open(root / image) as frame:
+            width, height = frame.size
+    except OSError as error:
+        reason = error.strerror or "no picture"
+        raise CalotError(
+            f"{root / image}: cannot be read ({reason}), and its mask {name} needs its size. Unpack the archive again."
+        ) from error
     return read_mask(root / name, geometry=geometry, size=size, frame_size=(height, width))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calot.data.cache import ELSEWHERE, cache_folder
 from calot.data.decode import DECODER, decode_jpeg
 from calot.data.geometry import Geometry
 from calot.data.manifest import FRAME_STEP, Manifest
@@ -90,6 +91,7 @@ def open_store(
 
     `workers` are threads: decoding and resizing leave Python's lock. The folder's name covers the frames and their
     order, each file's size and time, the geometry, the size and the decoder, so a change to any builds another store.
+    `cache` is a folder in place of `ROOT/.calot`, which cannot be written where a data set is shared read-only.
     """
     if len(manifest_rows.splits) != 1:
         raise CalotError(f"A store holds one split, the manifest has {manifest_rows.splits}. Use manifest.split(name).")
@@ -105,15 +107,17 @@ def open_store(
     return _open(home)
 
 
-def find_store(root: Path, manifest_rows: Manifest, *, geometry: Geometry, size: int) -> FrameStore | None:
+def find_store(
+    root: Path, manifest_rows: Manifest, *, geometry: Geometry, size: int, cache: Path | None = None
+) -> FrameStore | None:
     """Open the store of one split where it was built before; never builds."""
     images = manifest_rows.table["image"].to_list()
-    home = _home(root, fingerprint=_fingerprint(root, images=images, geometry=geometry, size=size), cache=None)
+    home = _home(root, fingerprint=_fingerprint(root, images=images, geometry=geometry, size=size), cache=cache)
     return _open(home) if home.exists() else None
 
 
 def _home(root: Path, *, fingerprint: str, cache: Path | None) -> Path:
-    return (cache or root / ".calot" / "store") / fingerprint[:24]
+    return cache_folder(root, cache) / "store" / fingerprint[:24]
 
 
 def _silent(done: int, total: int) -> None:
@@ -225,8 +229,8 @@ class _Plan:
                 shutil.rmtree(self.work, ignore_errors=True)
             else:
                 raise CalotError(
-                    f"{self.work}: cannot be written ({error}). Free disk space or give another cache, then run the "
-                    "same again: what is built is kept."
+                    f"{self.work}: cannot be written ({error}). Free disk space or give {ELSEWHERE}, then "
+                    "run the same again: what is built is kept."
                 ) from error
 
     def _prepare(self) -> None:
@@ -238,7 +242,7 @@ class _Plan:
         if needed - written > free:
             raise CalotError(
                 f"{self.work}: the store of {len(self.images)} frames needs {needed / 1e9:.2f} GB, "
-                f"{free / 1e9:.2f} GB are free. Free some, give another cache folder, or use a smaller size."
+                f"{free / 1e9:.2f} GB are free. Free some, give {ELSEWHERE}, or use a smaller size."
             )
         with pixels.open("ab") as file:
             file.truncate(needed)

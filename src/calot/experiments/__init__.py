@@ -52,7 +52,7 @@ def _from_file(path: Path) -> Found:
     source = path.read_bytes()
     try:
         exec(compile(source, str(path), "exec"), vars(module))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CalotError(f"{path}: {type(error).__name__}: {error}") from error
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):

@@ -14,6 +14,7 @@ from calot.report.run_folder import RunFolder, read_run
 from calot.report.tables import Row, Table, columns, interval_text, number, plain_reason
 from calot.report.verdict import Reason
 from calot.statistics.compare import Comparison, compare
+from calot.statistics.treatment import weakest
 
 _CAPTION = (
     "Difference in AP on the same videos, this minus baseline. Dot: the value. Bar: 95 % interval over videos. "
@@ -23,10 +24,11 @@ _CAPTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """A comparison in words, with its table and figure where it was possible."""
+    """A comparison in words, with its table and figure where it was possible; `invalid` where a receipt forbids it."""
 
     reason: Reason
     comparison: Comparison | None = None
+    invalid: bool = False
     forest: Forest | None = None
     table: Table | None = None
     caption: str = _CAPTION
@@ -44,8 +46,10 @@ def against_baseline(run: RunFolder, *, results: Path) -> Paired | None:
     problem = no_partner(run, others)
     if problem is not None:
         return Paired(reason=Reason("Against its baseline.", problem))
-    partners = one_a_seed(comparable(run, others))
-    return pair([run], [min(partners, key=lambda other: (other.seed != run.seed, other.seed))])
+    partners = comparable(run, others)
+    sound = one_a_seed(with_result(partners))
+    nearest = sorted(sound, key=lambda other: (other.seed != run.seed, other.seed))[:1]
+    return pair([run], nearest or partners)
 
 
 def baseline_runs(run: RunFolder, *, results: Path) -> list[RunFolder]:
@@ -56,18 +60,28 @@ def baseline_runs(run: RunFolder, *, results: Path) -> list[RunFolder]:
 
 
 def pair(treated: Sequence[RunFolder], baseline: Sequence[RunFolder]) -> Paired:
-    """Compare finished runs of one experiment with finished runs of another, on val."""
+    """Compare finished runs of one experiment with finished runs of another, on val: the newest of each seed.
+
+    A run whose receipt failed is left out, and named.
+    """
     names = (treated[0].name, baseline[0].name)
+    left_out = failed_receipts([*treated, *baseline])
+    sides = [one_a_seed(with_result(side)) for side in (treated, baseline)]
+    if not all(sides):
+        reason = Reason("Against its baseline.", f"INVALID: {names[0]} against {names[1]}: {'; '.join(left_out)}.")
+        return Paired(reason=reason, invalid=True)
+    first, second = (weakest({f"seed {run.seed}": run.treatment for run in side}) for side in sides)
     try:
-        result = compare(
-            [run.predictions["val"] for run in treated], [run.predictions["val"] for run in baseline], names=names
-        )
+        tables = ([run.predictions["val"] for run in side] for side in sides)
+        result = compare(*tables, names=names, treatments=(first, second))
     except CalotError as error:
         return Paired(reason=Reason("Against its baseline.", f"No comparison: {error}."))
-    seeds = f"Seeds {_listed(result.a.seeds)} against {_listed(result.b.seeds)}."
+    seeds = f" Seeds {_listed(result.a.seeds)} against {_listed(result.b.seeds)}."
+    without = f" Left out: {'; '.join(left_out)}." if left_out else ""
     return Paired(
-        reason=Reason("Against its baseline.", f"{plain_reason(result.verdict)} {seeds}"),
+        reason=Reason("Against its baseline.", f"{plain_reason(result.verdict)}{seeds}{without}"),
         comparison=result,
+        invalid=result.invalid is not None,
         forest=None if result.invalid else _forest(result),
         table=None if result.invalid else paired_table(result),
     )
@@ -121,6 +135,16 @@ def _frames(run: RunFolder) -> str:
 def comparable(run: RunFolder, others: Sequence[RunFolder]) -> list[RunFolder]:
     """The finished ones scored on the same frames."""
     return [other for other in others if other.finished and other.scored_frames == run.scored_frames]
+
+
+def with_result(runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The finished ones whose receipt did not fail."""
+    return [run for run in runs if run.has_result]
+
+
+def failed_receipts(runs: Sequence[RunFolder]) -> list[str]:
+    """`e03_focal seed 1, receipt check dose failed (why)` of each run whose receipt failed."""
+    return [f"{run.name} seed {run.seed}, {run.treatment.why}" for run in runs if run.treatment.invalid]
 
 
 def one_a_seed(runs: Sequence[RunFolder]) -> list[RunFolder]:

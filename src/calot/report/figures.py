@@ -19,12 +19,26 @@ PANEL = (264.0, 204.0)
 
 
 def learning_curves(metrics: pl.DataFrame, *, best_row: int | None) -> list[Markup]:
-    """Three panels over epochs: the loss, macro mAP with the train-val gap, and AP per criterion."""
-    return [
+    """Panels over epochs: the loss, macro mAP with the train-val gap, AP per criterion.
+
+    Where the loss has several terms, these; where there is a segmentation decoder, its IoU.
+    """
+    panels = [
         _loss_panel(metrics, best_row=best_row),
         map_panel(metrics, best_row=best_row),
         _criteria_panel(metrics, best_row=best_row),
     ]
+    if loss_terms(metrics):
+        panels.append(_terms_panel(metrics, best_row=best_row))
+    if "val_miou" in metrics.columns:
+        panels.append(_iou_panel(metrics, best_row=best_row))
+    return panels
+
+
+def loss_terms(metrics: pl.DataFrame) -> list[str]:
+    """The terms of the loss, where `metrics.csv` tells them apart."""
+    shares = (name.removeprefix("share_") for name in metrics.columns if name.startswith("share_"))
+    return [name for name in shares if f"train_{name}" in metrics.columns]
 
 
 def _loss_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
@@ -85,6 +99,43 @@ def _criteria_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
         return svg(figure, name="curve-criteria", describe="Validation average precision per criterion over epochs")
 
 
+def _terms_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+    looks: list[dict[str, Any]] = [{"color": ACCENT}, {"color": MUTED}, {"color": INK, "linestyle": (0, (3, 2))}]
+    with canvas(width=PANEL[0], height=PANEL[1]) as figure:
+        axes = figure.subplots()
+        epochs = _epochs(axes, metrics, best_row=best_row)
+        for name, look in zip(loss_terms(metrics), looks, strict=False):
+            axes.plot(epochs, metrics[f"train_{name}"].to_numpy(), label=name, **look, **_points(metrics))
+        axes.set_title("Loss by term, train")
+        _legend(axes)
+        return svg(figure, name="curve-terms", describe="Each term of the training loss over epochs")
+
+
+def _iou_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+    """The mean over classes in front; each class in the colour of the criterion that it belongs to."""
+    looks: dict[str, dict[str, Any]] = {
+        "background": {"color": MUTED, "linestyle": (0, (1, 2))},
+        "cystic_plate": {"color": CRITERION["cystic_plate"]},
+        "hepatocystic_triangle": {"color": CRITERION["hepatocystic_triangle"]},
+        "cystic_artery": {"color": CRITERION["two_structures"]},
+        "cystic_duct": {"color": CRITERION["two_structures"], "linestyle": (0, (3, 2))},
+    }
+    with canvas(width=PANEL[0], height=256.0) as figure:
+        axes = figure.subplots()
+        epochs = _epochs(axes, metrics, best_row=best_row)
+        top = 0.0
+        for name, look in looks.items():
+            values = metrics[f"val_iou_{name}"].to_numpy()
+            top = max(top, float(np.nanmax(values, initial=0.0)))
+            axes.plot(epochs, values, label=name.replace("_", " "), linewidth=1.2, **look, **_points(metrics))
+        mean = metrics["val_miou"].to_numpy()
+        axes.plot(epochs, mean, color=INK, linewidth=2.2, label="mean", **_points(metrics))
+        axes.set_ylim(0, min(1.02, max(0.1, 1.6 * top)))
+        axes.set_title("Masks: IoU on val")
+        _legend(axes, columns=2)
+        return svg(figure, name="curve-iou", describe="Intersection over union of the masks on validation over epochs")
+
+
 def _epochs(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.ndarray:
     """Rows from 1 (a second stage goes on where the first ended); marks the best epoch and changes of stage."""
     epochs = np.arange(1, metrics.height + 1)
@@ -108,8 +159,10 @@ def _points(metrics: pl.DataFrame) -> dict[str, Any]:
     return {"marker": "o", "markersize": 3.2} if metrics.height <= 12 else {}
 
 
-def _legend(axes: Any) -> None:
-    legend = axes.legend(loc="best", fontsize=9, labelcolor=INK, handlelength=1.6, borderaxespad=0.2, labelspacing=0.3)
+def _legend(axes: Any, *, columns: int = 1) -> None:
+    look = {"handlelength": 1.6, "borderaxespad": 0.2, "labelspacing": 0.3, "columnspacing": 0.9}
+    place = "best" if columns == 1 else "upper left"
+    legend = axes.legend(loc=place, fontsize=9, labelcolor=INK, ncols=columns, **look)
     legend.set_zorder(6)
     legend.get_frame().set(facecolor=PAPER, edgecolor="none", alpha=0.85)
 

@@ -15,6 +15,9 @@ import polars as pl
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.statistics.predictions import Predictions, load_predictions
+from calot.statistics.receipt import Receipt
+from calot.statistics.schema import UNKNOWN
+from calot.statistics.treatment import Treatment, treatment_of
 
 SPLITS = ("val", "test")
 _METRICS = ("epoch", "train_clean_map", "val_map", *(f"val_ap_{c}" for c in CRITERIA))
@@ -29,7 +32,7 @@ class RunFolder:
     environment: Mapping[str, Any]
     data: Mapping[str, Any]
     model: Mapping[str, Any]
-    receipt: Mapping[str, Any] | None
+    receipt: Receipt | None
     imported: Mapping[str, Any] | None
     metrics: pl.DataFrame
     predictions: Mapping[str, Predictions]
@@ -63,6 +66,16 @@ class RunFolder:
         return bool(self.data.get("synthetic", False))
 
     @cached_property
+    def treatment(self) -> Treatment:
+        """What the receipt proves of this run."""
+        return treatment_of(self.receipt, fingerprint=str(self.experiment.get("fingerprint", UNKNOWN)))
+
+    @property
+    def has_result(self) -> bool:
+        """Finished, and no check of its receipt failed: its scores may be shown."""
+        return self.finished and not self.treatment.invalid
+
+    @cached_property
     def backbone_is_frozen(self) -> bool:
         """No trainable parameter lies in the backbone: those there are fit into pooling and heads."""
         parameters = self.model.get("parameters")
@@ -94,14 +107,14 @@ def read_run(path: Path) -> RunFolder:
     experiment = _read_json(path / "experiment.json", required=True)
     if "name" not in experiment:
         raise CalotError(f"{path / 'experiment.json'} has no field `name`: it was not written by `calot train`.")
-    receipt, imported = path / "receipt.json", path / "import.json"
+    imported = path / "import.json"
     return RunFolder(
         path=path,
         experiment=experiment,
         environment=_read_json(path / "environment.json", required=required),
         data=_read_json(path / "data.json", required=required),
         model=_read_json(path / "model.json", required=required),
-        receipt=_read_json(receipt, required=False) if receipt.is_file() else None,
+        receipt=Receipt.load(path),
         imported=_read_json(imported, required=False) if imported.is_file() else None,
         metrics=_read_metrics(path / "metrics.csv", required=required),
         predictions=predictions,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
@@ -16,6 +17,7 @@ from calot.report.baseline import Paired, against_baseline
 from calot.report.clips import clip_groups
 from calot.report.forest import Forest
 from calot.report.per_video import video_tables
+from calot.report.receipt_view import receipt_view
 from calot.report.results import find_results, openings_text
 from calot.report.run_folder import RunFolder
 from calot.report.tables import Fact, Table
@@ -56,9 +58,10 @@ class SplitView:
 def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any]:
     """The values of `run.html`."""
     root = find_results(run.path) if results is None else results
-    thresholds = choose_thresholds(run.predictions["val"]) if run.finished else None
-    summaries = {split: summarise(table, thresholds=thresholds) for split, table in run.predictions.items()}
-    paired = against_baseline(run, results=root) if run.finished else None
+    shown = run.predictions if run.has_result else {}
+    thresholds = choose_thresholds(shown["val"]) if shown else None
+    summaries = {split: summarise(table, thresholds=thresholds) for split, table in shown.items()}
+    paired = against_baseline(run, results=root) if shown else None
     openings = openings_text(root, manifest_hash=run.manifest_hash)
     return {
         **_top(run, summaries=summaries, paired=paired, openings=openings),
@@ -86,14 +89,16 @@ def _top(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | None
         "heading": run.name,
         "banners": [verdict.PHANTOM_BANNER] if run.synthetic else [],
         "stamps": verdict.stamps(run),
-        "verdict": _verdict(run, summaries=summaries, paired=paired, openings=openings)
-        if run.finished
-        else verdict.unfinished(run),
+        "verdict": _verdict(run, summaries=summaries, paired=paired, openings=openings),
         "contents": _contents(run),
     }
 
 
 def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | None, openings: str) -> Verdict:
+    if run.treatment.invalid:
+        return verdict.invalid(run)
+    if not run.finished:
+        return verdict.unfinished(run)
     val = summaries["val"]
     reasons = verdict.caveats(run) + verdict.mismatch(run, total=val.intervals.map)
     reasons.append(
@@ -132,11 +137,13 @@ def _contents(run: RunFolder) -> list[tuple[str, str]]:
         ("videos", "Videos"),
         ("clips", "Clips"),
     ]
-    found = [("verdict", "Verdict"), ("protocol", "Protocol")]
-    found += scored if run.finished else [("curves", "Learning curves")]
+    receipt = [("receipt", "Receipt")]
+    found = [("verdict", "Verdict"), *(receipt if run.treatment.invalid else []), ("protocol", "Protocol")]
+    found += scored if run.has_result else [("curves", "Learning curves")]
     found += [("data", "Data")] if run.data.get("splits") else []
     found = [link for link in found if run.imported is None or link[0] != "curves"]
-    return [*found, ("difference", "Difference"), ("environment", "Environment"), ("repeat", "Repeat it")]
+    found += [("difference", "Difference"), *([] if run.treatment.invalid else receipt)]
+    return [*found, ("environment", "Environment"), ("repeat", "Repeat it")]
 
 
 def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -> list[Fact]:
@@ -198,9 +205,11 @@ def _threshold_rule(thresholds: Thresholds | None) -> str:
 def _curves(run: RunFolder) -> dict[str, Any]:
     if run.metrics.is_empty():
         return {"curves": [], "curves_caption": ""}
-    best = run.best_row
+    best = None if run.treatment.invalid else run.best_row
     parts = ["“Clean” scores training clips in evaluation mode, so the shaded gap compares like with like."]
-    if best is None:
+    if run.treatment.invalid:
+        parts.append("Logged while it trained; none of it is a result, and no epoch is marked.")
+    elif best is None:
         parts.append("No epoch is marked: val macro mAP is undefined in every one.")
     else:
         last, at_best = run.metrics.row(-1, named=True), run.metrics.row(best, named=True)
@@ -211,11 +220,26 @@ def _curves(run: RunFolder) -> dict[str, Any]:
             parts.append("It is the last one: val mAP had not peaked.")
         else:
             parts.append(f"By the last epoch val mAP has moved {tables.signed(last['val_map'] - at_best['val_map'])}.")
+    parts += _terms_in_words(run.metrics)
     return {"curves": figures.learning_curves(run.metrics, best_row=best), "curves_caption": " ".join(parts)}
 
 
+def _terms_in_words(metrics: pl.DataFrame) -> list[str]:
+    """How often each term of the loss had anything to act on, and what IoU says."""
+    said = []
+    for name in figures.loss_terms(metrics):
+        shares = metrics[f"share_{name}"].drop_nans().to_list()
+        if name != "criteria" and shares:
+            low, high = f"{100 * min(shares):.0f} %", f"{100 * max(shares):.0f} %"
+            said.append(f"{name} in {low if low == high else f'{low} to {high}'} of an epoch's batches")
+    parts = [f"Terms that need a mask acted where a batch had one: {'; '.join(said)}."] if said else []
+    if "val_miou" in metrics.columns:
+        parts.append("IoU: over the val clips that have a true mask, its mean over the classes that occur.")
+    return parts
+
+
 def _pictures(run: RunFolder) -> dict[str, Any]:
-    if not run.finished:
+    if not run.has_result:
         return {"timelines": [], "timelines_caption": "", "clips": [], "clips_note": ""}
     val = run.predictions["val"].by_seed()[0]
     caption = (
@@ -259,7 +283,7 @@ def _difference(run: RunFolder, *, paired: Paired | None) -> dict[str, Any]:
     return {
         "difference": tables.difference_table(difference, baseline=str(baseline)) if baseline and difference else None,
         "difference_note": note,
-        "receipt": json.dumps(run.receipt, indent=2, ensure_ascii=False) if run.receipt else "",
+        "receipt": receipt_view(run.receipt, treatment=run.treatment) if run.receipt else None,
         "paired": paired if paired is not None and paired.forest is not None else None,
     }
 

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from markupsafe import Markup
 
-from calot.criteria import CRITERIA, label
 from calot.report import figures, scores, tables, verdict
-from calot.report.baseline import Paired, baseline_runs, comparable, no_partner, one_a_seed, pair
+from calot.report.baseline import Paired, baseline_runs, comparable, failed_receipts, no_partner, pair
 from calot.report.forest import Estimate, Forest, forest
 from calot.report.results import find_results, openings_text
 from calot.report.run_folder import RunFolder
-from calot.report.tables import Fact, Row, Table
+from calot.report.runs_tables import Scored, experiments_table, runs_table, seed_intervals, shown_runs, without_interval
+from calot.report.tables import Fact, Table
 from calot.report.verdict import Reason, Stamp, Verdict
-from calot.statistics.intervals import VideoIntervals, video_intervals
-from calot.statistics.summary import Summary, summarise
+from calot.statistics.summary import summarise
 
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """A finished run with its val summary."""
-
-    run: RunFolder
-    summary: Summary
-
-    @property
-    def name(self) -> str:
-        return f"{self.run.name}, seed {self.run.seed}"
+_FEW = 4
+_ENDED = {
+    "undecided": "no difference shown and none excluded",
+    "equivalent": "equivalent",
+    "disagree": "interval and permutation test disagree",
+    "undefined": "undefined",
+    "invalid": "invalid",
+    "none": "not compared",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +46,10 @@ class GroupView:
 
     title: str
     facts: Sequence[Fact]
-    forest: Forest
+    forest: Forest | None
     experiments: Table
     runs: Table
+    note: str
     interval_facts: Sequence[Fact]
 
 
@@ -82,7 +79,7 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
         "curves": [
             figures.map_panel(run.metrics, best_row=run.best_row, title=_short(run), name=f"curve-map-{place}")
             for place, run in enumerate(runs)
-            if run.metrics.height
+            if run.metrics.height and not run.treatment.invalid
         ],
         "fields": _fields(runs),
         "unfinished": [f"{run.name}, seed {run.seed} ({run.path.name})" for run in runs if not run.finished],
@@ -126,8 +123,8 @@ def _pairs(group: Group, *, given: Sequence[RunFolder], results: Path) -> list[P
         if problem is not None:
             found.append(Paired(reason=Reason(f"{first.name}.", problem)))
             continue
-        paired = pair(one_a_seed([scored.run for scored in members]), one_a_seed(comparable(first, others)))
-        found.append(paired)
+        paired = pair([scored.run for scored in members], comparable(first, others))
+        found.append(replace(paired, reason=Reason(f"{first.name}.", paired.reason.text)))
     return found
 
 
@@ -152,13 +149,18 @@ def _headline(groups: Sequence[Group], *, pairs: Sequence[Paired]) -> Markup:
         )
     if len(groups[0].experiments) == 1:
         return _one_experiment(groups[0])
+    if any(paired.invalid for paired in pairs):
+        return Markup("<strong>Invalid</strong>: receipts failed, and <strong>nothing is compared</strong>.")
     text = "{} experiments, none of them next to its baseline: <strong>nothing is compared</strong>."
     return Markup(text).format(len(groups[0].experiments))
 
 
 def _one_experiment(group: Group) -> Markup:
     ((name, _), members), *_ = group.experiments.items()
-    table = _intervals(members)
+    members = shown_runs(members)
+    if not members:
+        return Markup("<strong>Invalid</strong>: no run of {} holds its receipt.").format(name)
+    table = seed_intervals(members)
     words = verdict.against(table.map, chance=scores.chance(members[0].summary))
     text = "{}: val mAP over {} is <strong>{}</strong>, {}."
     return Markup(text).format(
@@ -171,6 +173,10 @@ def _one_experiment(group: Group) -> Markup:
 
 def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Sequence[Paired]) -> list[Reason]:
     found = []
+    wrong = failed_receipts(runs)
+    if wrong:
+        text = "Their scores are not shown, and no mean and no difference holds them."
+        found.append(Reason("Invalid.", f"{'; '.join(wrong)}. {text}"))
     if any(run.synthetic for run in runs):
         found.append(Reason("Synthetic.", f"{verdict.PHANTOM_BANNER}."))
     if len(groups) > 1:
@@ -187,18 +193,40 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
     if taken:
         text = f"Weights trained elsewhere, their training not verified: {verdict.spoken_list(taken)}."
         found.append(Reason("Imported.", text))
-    bare = [f"{run.name} seed {run.seed}" for run in runs if run.receipt is None]
+    bare: dict[str, list[str]] = {}
+    for run in runs:
+        if run.treatment.status == "unverified":
+            bare.setdefault(run.treatment.why, []).append(f"{run.name} seed {run.seed}")
     if bare:
-        found.append(Reason("Treatment unverified.", f"Without receipt.json: {verdict.spoken_list(bare)}."))
+        text = "; ".join(f"{verdict.spoken_list(names)}: {why}" for why, names in bare.items())
+        found.append(Reason("Treatment unverified.", f"{text}."))
     waiting = [f"{run.name} seed {run.seed}" for run in runs if not run.finished]
     if waiting:
         found.append(Reason("Unfinished.", f"No val predictions yet: {verdict.spoken_list(waiting)}."))
-    return [*found, *(paired.reason for paired in pairs)]
+    return [*found, *_differences_told(pairs)]
+
+
+def _differences_told(pairs: Sequence[Paired]) -> list[Reason]:
+    """Each comparison while they are few; of many, those that tell a difference, and the others by how they ended."""
+    if len(pairs) <= _FEW:
+        return [paired.reason for paired in pairs]
+    told: list[Reason] = []
+    others: dict[str, list[str]] = {}
+    for paired in pairs:
+        outcome = "invalid" if paired.invalid else paired.comparison.outcome if paired.comparison else "none"
+        if outcome in ("higher", "lower"):
+            told.append(paired.reason)
+        else:
+            others.setdefault(_ENDED[outcome], []).append(paired.reason.lead.rstrip("."))
+    ended = [f"{words}: {verdict.spoken_list(names)}" for words, names in others.items()]
+    return [*told, Reason("Comparisons.", f"{'; '.join(ended)}. Each stands under Differences.")] if ended else told
 
 
 def _stamps(runs: Sequence[RunFolder]) -> list[Stamp]:
-    unverified, waiting = sum(run.receipt is None for run in runs), sum(not run.finished for run in runs)
-    found = [Stamp(f"{waiting} unfinished", warn=True)] if waiting else []
+    unverified, invalid = (sum(run.treatment.status == s for run in runs) for s in ("unverified", "invalid"))
+    waiting = sum(not run.finished for run in runs)
+    found = [Stamp(f"INVALID: {invalid} of {len(runs)}", warn=True)] if invalid else []
+    found += [Stamp(f"{waiting} unfinished", warn=True)] if waiting else []
     found += [Stamp(f"treatment unverified: {unverified} of {len(runs)}", warn=True)] if unverified else []
     protocols = sorted({str(run.data["protocol"]) for run in runs if run.data.get("protocol")})
     return found + [Stamp(f"protocol: {name}") for name in protocols]
@@ -207,7 +235,8 @@ def _stamps(runs: Sequence[RunFolder]) -> list[Stamp]:
 def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
     first = group.runs[0]
     reference = scores.chance(first.summary)
-    rows = [Estimate(name=s.name, interval=s.summary.intervals.map, chance=reference) for s in group.runs]
+    shown = shown_runs(group.runs)
+    rows = [Estimate(name=s.name, interval=s.summary.intervals.map, chance=reference) for s in shown]
     frames = len(first.summary.predictions.labels) // len(first.summary.predictions.seeds)
     facts = [
         Fact(name="Protocol", text=str(first.run.data.get("protocol"))),
@@ -219,48 +248,12 @@ def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
     return GroupView(
         title=f"Scores on manifest {group.manifest[:12]}, {group.protocol}",
         facts=facts,
-        forest=forest(rows, title="val macro mAP"),
-        experiments=_experiments_table(group),
-        runs=_runs_table(group, folder=folder),
+        forest=forest(rows, title="val macro mAP") if rows else None,
+        experiments=experiments_table(group.experiments),
+        runs=runs_table(group.runs, folder=folder),
+        note=without_interval(shown),
         interval_facts=scores.interval_facts(first.summary.intervals),
     )
-
-
-def _experiments_table(group: Group) -> Table:
-    """Each experiment over its seeds: the interval holds the sampling of videos, the deviation that of seeds."""
-    rows = []
-    for (name, scale), members in group.experiments.items():
-        table = _intervals(members)
-        maps = [m.summary.per_seed[0]["map"] for m in members]
-        deviation = scores.deviation(maps)
-        seeds = ", ".join(str(member.run.seed) for member in members)
-        cells = [f"{name} ({scale})", seeds, tables.number(table.map.value, reason=table.map.reason)]
-        rows.append(Row(cells=[*cells, scores.bounds_once(table.map), tables.number(deviation, reason="one seed")]))
-    names = tables.columns("experiment", "seeds", "mAP, mean", "95 % interval by video", "deviation over seeds")
-    return Table(title="Experiments", columns=names, rows=rows)
-
-
-def _intervals(members: Sequence[Scored]) -> VideoIntervals:
-    return video_intervals([member.summary.predictions for member in members])
-
-
-def _runs_table(group: Group, *, folder: Path) -> Table:
-    rows = []
-    for scored in group.runs:
-        total = scored.summary.intervals.map
-        ap = (tables.number(scored.summary.criteria[c].ap.value) for c in CRITERIA)
-        cells = [_link(scored, folder=folder), tables.number(total.value), scores.bounds_once(total), *ap]
-        rows.append(Row(cells=[*cells, "yes" if scored.run.receipt else "unverified"]))
-    heads = ("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA), "receipt")
-    return Table(title="Runs one by one, val split", columns=tables.columns(*heads), rows=rows)
-
-
-def _link(scored: Scored, *, folder: Path) -> str:
-    """The run's name, leading to its own page where there is one."""
-    page = scored.run.path / "report.html"
-    if not page.is_file():
-        return scored.name
-    return Markup('<a href="{}">{}</a>').format(quote(page.relative_to(folder).as_posix()), scored.name)
 
 
 def _fields(runs: Sequence[RunFolder]) -> list[Table]:

@@ -20,7 +20,14 @@ class Undefined:
     reason: str = ""
 
 
-Cell = str | Undefined
+@dataclass(frozen=True)
+class Withheld:
+    """A cell whose value is no result; the page prints why in its place."""
+
+    failed: str
+
+
+Cell = str | Undefined | Withheld
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +105,7 @@ def in_sentence(cell: Cell) -> str:
     """A cell inside a sentence."""
     if isinstance(cell, Undefined):
         return f"undefined: {cell.reason}" if cell.reason else "undefined"
-    return cell
+    return cell.failed if isinstance(cell, Withheld) else cell
 
 
 def count(value: Any) -> Cell:

@@ -14,6 +14,7 @@ from calot.report.run_folder import RunFolder
 from calot.report.tables import bounds, interval_text, number, plain_reason
 from calot.statistics.compare import Comparison
 from calot.statistics.intervals import Interval
+from calot.statistics.receipt import verdict as receipt_verdict
 
 PHANTOM_BANNER = "Phantom data: these scores mean nothing clinically"
 _ROUNDING = 2e-3
@@ -82,10 +83,12 @@ def stamps(run: RunFolder) -> list[Stamp]:
         found.append(Stamp("unfinished" if run.imported is None else "not scored yet", warn=True))
     if run.imported is not None:
         found.append(Stamp("imported: training not verified", warn=True))
-    if run.receipt is None:
+    if run.treatment.status == "unverified":
         found.append(Stamp("treatment unverified", warn=True))
-    elif run.receipt.get("passed") is False:
-        found.append(Stamp("treatment receipt failed", warn=True))
+    elif run.treatment.invalid:
+        found.append(Stamp(failing(run), warn=True))
+    else:
+        found.append(Stamp("treatment verified"))
     if run.is_random_control:
         found.append(Stamp("control: backbone never trained", warn=True))
     protocol = run.data.get("protocol")
@@ -146,11 +149,35 @@ def unfinished(run: RunFolder) -> Verdict:
     return Verdict(headline=Markup("<strong>Unfinished</strong>: this run has no result yet."), reasons=reasons)
 
 
+def invalid(run: RunFolder) -> Verdict:
+    """What a run can say whose receipt failed: which check, why, and no score."""
+    assert run.receipt is not None
+    checks = [Reason(f"{check.name.capitalize()}.", f"{check.why}.") for check in run.receipt.failed]
+    withheld = (
+        "Whatever this run scored, it is not what its experiment declares: its scores are withheld, here and where "
+        "runs are compared. The learning curves are there to find the fault by. Mend the experiment and train it again."
+    )
+    names = ", ".join(check.name for check in run.receipt.failed)
+    plural = "s" if len(checks) > 1 else ""
+    return Verdict(
+        headline=Markup("<strong>Invalid</strong>: receipt check{} <strong>{}</strong> failed.").format(plural, names),
+        reasons=[*checks, Reason("No result.", withheld), *_synthetic(run)],
+    )
+
+
+def failing(run: RunFolder) -> str:
+    """`INVALID: receipt check dose failed`, short enough for a table; empty where none failed."""
+    return receipt_verdict(run.receipt.checks) if run.receipt is not None and run.treatment.invalid else ""
+
+
+def _synthetic(run: RunFolder) -> list[Reason]:
+    text = f"{PHANTOM_BANNER}. They show that the line works from end to end, no more."
+    return [Reason("Synthetic.", text)] if run.synthetic else []
+
+
 def caveats(run: RunFolder) -> list[Reason]:
     """What keeps the number from being a result: phantom data, a backbone nobody trained, no receipt."""
-    found = []
-    if run.synthetic:
-        found.append(Reason("Synthetic.", f"{PHANTOM_BANNER}. They show that the line works from end to end, no more."))
+    found = _synthetic(run)
     if run.is_random_control:
         text = (
             "The weights are random and frozen: the backbone has never been trained, so this is a control, "
@@ -161,6 +188,9 @@ def caveats(run: RunFolder) -> list[Reason]:
         found.append(imported_from(run.imported))
     if run.receipt is None:
         text = "There is no receipt.json: nothing here proves that the declared difference took effect in training."
+        found.append(Reason("Treatment unverified.", text))
+    elif run.treatment.status == "unverified":
+        text = f"Not all is proven of what this run declares: {run.treatment.why}."
         found.append(Reason("Treatment unverified.", text))
     return found
 

@@ -11,11 +11,16 @@ from calot.models.classifier import Classifier
 
 
 def parameter_counts(experiment: Experiment) -> dict[str, Any]:
-    """Count parameters by group on the meta device: no weights, no memory."""
+    """Count parameters by group on the meta device: no weights, no memory. What trains is the first stage's, and each
+    stage's under `stages`."""
     with torch.device("meta"):
         model = build_classifier(experiment, weights=False)
-    experiment.train.adaptation.apply(model.backbone)
-    return model.parameter_counts()
+    stages = []
+    for stage in experiment.stages:
+        stage.adaptation.apply(model.backbone)
+        stages.append(model.parameter_counts())
+    trained = [{k: s[k] for k in ("trainable", "trainable_groups")} for s in stages]
+    return {**stages[0], "total": stages[-1]["total"], "groups": stages[-1]["groups"], "stages": trained}
 
 
 def build_classifier(experiment: Experiment, *, weights: bool = True) -> Classifier:

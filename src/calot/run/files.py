@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from calot.run.request import Request
 
 LOCK, LOG, IMPORT = "run.lock", "train.log", "import.json"
+#: Written before the first checkpoint, and what a resumed run is held against.
+_DESCRIBED = ("experiment.json", "data.json", "environment.json")
 _LONGER = (
     " Other epochs mean another learning rate at every step, so a longer run continues no shorter one: train it from "
     "its first step."
@@ -91,6 +93,12 @@ def _empty(folder: Path) -> None:
 
 def _require_same(request: Request) -> None:
     folder = request.folder
+    lacks = [name for name in _DESCRIBED if not (folder / name).exists()]
+    if lacks and (folder / "checkpoints").exists():
+        raise CalotError(
+            f"{folder}: {lacks[0]} is missing, so nobody can say what its checkpoints are. Put it back, or use "
+            f"--overwrite or another --out."
+        )
     if not (folder / "experiment.json").exists():
         return  # killed before anything was described: nothing to go on with, nothing to contradict
     experiment, seed = read_experiment(folder)

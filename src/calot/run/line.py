@@ -12,6 +12,7 @@ import torch
 from calot.data.dataset import ClipDataset
 from calot.evaluation.predict import predictions_table, score
 from calot.experiment import Experiment
+from calot.models.adaptation import save_adapter
 from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.run import files
@@ -37,6 +38,8 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
         receipt = opening_receipt(request, ui=ui) if request.receipt else None
         files.describe_run(request, data=data, accelerator=session.accelerator)
         session.train()
+        if getattr(session.model.backbone, "adapter", None) is not None:
+            save_adapter(session.model.backbone, request.folder / "adapter")
         if receipt is not None:
             with_starts(receipt, session.progress.starts).write(request.folder)
         return predict_run(request.folder, split="val", data=request.data, ui=ui, check=stopper.check)

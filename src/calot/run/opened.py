@@ -37,12 +37,12 @@ class OpenData:
     @classmethod
     def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
         """Read the folder's tables. Raises CalotError when it is no data set."""
-        synthetic = experiment.masks.synthetic
+        synthetic, cache = experiment.masks.synthetic, experiment.compute.cache_folder
         manifest = read_endoscapes(root, synthetic_masks=None if synthetic is None else Path(synthetic))
         root, unreadable = root.resolve(), []
         if experiment.frames.drop_unreadable:
             with ui.task("reading every frame") as advance:
-                unreadable = unreadable_frames(root, manifest, advance=advance, check=check)
+                unreadable = unreadable_frames(root, manifest, advance=advance, check=check, cache=cache)
             if unreadable:
                 ui.say(f"dropped, as declared: {len(unreadable)} unreadable frames, first {unreadable[0]}")
                 manifest = without_frames(manifest, unreadable)
@@ -101,6 +101,7 @@ class OpenData:
             geometry=experiment.geometry,
             size=experiment.backbone.grid[1] * MASK_PIXELS,
             labelled_place=experiment.labelled_place,
+            cache=experiment.compute.cache_folder,
         )
         self._masks[table.split] = found.summary()
         return found
@@ -126,6 +127,7 @@ class OpenData:
                     self.manifest.split(split),
                     geometry=self.experiment.geometry,
                     size=self.experiment.backbone.size,
+                    cache=self.experiment.compute.cache_folder,
                     progress=heard,
                 )
         return self._stores[split]

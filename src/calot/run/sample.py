@@ -45,9 +45,8 @@ class SampledData(OpenData):
 
     def is_black(self, split: str) -> NDArray[np.bool_]:
         """Known only where the split's own store was built; a sample of it would not tell."""
-        rows = self.manifest.split(split)
-        found = find_store(self.root, rows, geometry=self.experiment.geometry, size=self.experiment.backbone.size)
-        black = np.zeros(len(rows), dtype=np.bool_)
+        found = self._found(split)
+        black = np.zeros(len(self.manifest.split(split)), dtype=np.bool_)
         if found is not None:
             black[list(found.black)] = True
         return black
@@ -61,18 +60,23 @@ class SampledData(OpenData):
     def store(self, split: str) -> FrameStore:
         """The split's own store where it was built; else one that holds the sample's frames alone."""
         if split not in self._stores:
-            rows = self.manifest.split(split)
-            how = {"geometry": self.experiment.geometry, "size": self.experiment.backbone.size}
-            found = find_store(self.root, rows, **how)  # type: ignore[arg-type]
-            self._stores[split] = found if found is not None else self._decode(split, rows=rows, how=how)
+            self._stores[split] = self._found(split) or self._decode(split)
         return self._stores[split]
 
-    def _decode(self, split: str, *, rows: Manifest, how: dict[str, Any]) -> FrameStore:
+    def _how(self) -> dict[str, Any]:
+        return {"geometry": self.experiment.geometry, "size": self.experiment.backbone.size}
+
+    def _found(self, split: str) -> FrameStore | None:
+        cache = self.experiment.compute.cache_folder
+        return find_store(self.root, self.manifest.split(split), **self._how(), cache=cache)
+
+    def _decode(self, split: str) -> FrameStore:
+        rows = self.manifest.split(split)
         kept = np.unique(self.clips(split, training=False).frames).astype(np.int64)
         part = Manifest(rows.table[kept], source=rows.source)
         start = time.perf_counter()
         with self.ui.task(f"decoding {len(kept)} frames of {split}") as advance:
-            inner = open_store(self.root, part, **how, cache=self.scratch, progress=advance)
+            inner = open_store(self.root, part, **self._how(), cache=self.scratch, progress=advance)
         self.seconds[split] = (time.perf_counter() - start) / len(kept)
         shape = (len(rows), *inner.shape[1:])
         fields = {name: getattr(inner, name) for name in ("path", "split", "fingerprint", "black", "chunks")}

@@ -15,6 +15,7 @@ from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
 from calot.data.preparation import Prepared
 from calot.errors import CalotError
+from calot.evaluation.attention import AnatomyAttention
 from calot.evaluation.masks import MaskConfusion
 from calot.evaluation.predict import score
 from calot.models.adaptation import ParameterGroup
@@ -105,6 +106,8 @@ class Session:
             self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
             if self.progress.stage == len(stages):
                 self._save(None, best=False)
+        if found is not None:  # complete before: the model is left as training left it, here too
+            checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
 
     def _start(self) -> dict[str, Any]:
         """For the receipt: whether every tensor of the best of the stage before stands in the model, bit for bit."""
@@ -198,10 +201,10 @@ class Session:
             "on_batch": lambda count: self.stopper.check(),
         }
         val_loss, clean_loss = (LossMeter(loss, epoch=self.progress.epoch) for _ in range(2))
-        confusion = MaskConfusion()
+        confusion, attention = MaskConfusion(), AnatomyAttention()
         count = min(compute.train_subset, len(self.clean_set))
         subset = np.sort(np.random.default_rng(0).permutation(len(self.clean_set))[:count])
-        val = score(self.model, dataset=self.val_set, observers=(val_loss, confusion), **common)
+        val = score(self.model, dataset=self.val_set, observers=(val_loss, confusion, attention), **common)
         clean = score(self.model, dataset=self.clean_set, indices=subset, observers=(clean_loss,), **common)
         val_map = mean_ap(self.val_set.table.majority, val.logits)
         clean_map = mean_ap(self.clean_set.table.majority[subset], clean.logits)
@@ -211,6 +214,7 @@ class Session:
             "val_loss": val_loss.mean(),
             "val_map": val_map.value,
             **{f"val_ap_{c}": val_map.ap[c] for c in CRITERIA},
+            **attention.columns(),
         }
         if self.model.segmentation is not None:
             columns |= {"val_miou": confusion.mean_iou(), **{f"val_iou_{c}": v for c, v in confusion.iou().items()}}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from calot.errors import Stopped
+from calot.progress import Advance
 
 
 class Stopper:
@@ -27,6 +28,16 @@ class Stopper:
         """Raises Stopped once a signal came: for work between steps, which has nothing to save."""
         if self.asked():
             raise Stopped
+
+    def between(self, advance: Advance, *, saying: str) -> Advance:
+        """The same report of progress, which ends the work with Stopped(`saying`) once a signal came."""
+
+        def heard(done: int, total: int) -> None:
+            advance(done, total)
+            if self.asked():
+                raise Stopped(saying)
+
+        return heard
 
 
 @contextmanager

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.statistics.paired_error import PairedError, paired_error
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
 from calot.statistics.predictions import Predictions, same_rows
 from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_weights
 from calot.statistics.schema import UNKNOWN
+from calot.statistics.treatment import NO_RECEIPT, Treatment
 
 Array = NDArray[np.float64]
 ENOUGH_SEEDS = 5
@@ -26,9 +28,13 @@ POWER = 0.80
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One side's seeds, one by one: mAP and AP of each, their mean and standard deviation (None with one seed)."""
+    """One side's seeds, one by one: mAP and AP of each, their mean and standard deviation (None with one seed).
+
+    `treatment` says what the runs' receipts prove; where it is invalid there are no numbers.
+    """
 
     name: str
+    treatment: Treatment
     fingerprints: tuple[str, ...]
     seeds: tuple[int | None, ...]
     map: tuple[float | None, ...]
@@ -89,6 +95,7 @@ def compare(
     b: Predictions | Sequence[Predictions],
     *,
     names: tuple[str, str] = ("A", "B"),
+    treatments: tuple[Treatment, Treatment] = (NO_RECEIPT, NO_RECEIPT),
     replicates: int = 2000,
     seed: int = 0,
     smallest_effect: float = 0.02,
@@ -96,16 +103,23 @@ def compare(
     """Paired difference A - B of mAP and of each AP; each side is one table or one a seed.
 
     With fewer than five seeds on a side the verdict is about these checkpoints (videos resampled); from five on about
-    the treatment (seeds and videos resampled, p = the larger of the swaps over videos and over seeds). Raises
+    the treatment (seeds and videos resampled, p = the larger of the swaps over videos and over seeds). `treatments` is
+    what each side's receipts prove: without proof the verdict is stamped, against it there are no numbers. Raises
     CalotError where protocol, manifest, frames or labels differ.
     """
     left, right = Resampler.of(_tables(a)), Resampler.of(_tables(b))
     _refuse_mismatch(left.tables, right.tables, names=names)
-    invalid = _invalid(left.tables, right.tables, names=names)
-    sides = (_side(left, name=names[0]), _side(right, name=names[1]))
-    treatment = min(len(left.tables), len(right.tables)) >= ENOUGH_SEEDS
-    differences = _differences(left, right, replicates=replicates, seed=seed, treatment=treatment)
-    about = "the treatment" if treatment else "these checkpoints"
+    invalid = _untreated(treatments, names=names) or _invalid(left.tables, right.tables, names=names)
+    sides = tuple(
+        _side(side, name=name, treatment=treatment)
+        for side, name, treatment in zip((left, right), names, treatments, strict=True)
+    )
+    enough = min(len(left.tables), len(right.tables)) >= ENOUGH_SEEDS
+    about = "the treatment" if enough else "these checkpoints"
+    if invalid:
+        differences = {name: PairedDifference(value=None, reason=f"INVALID: {invalid}") for name in (*CRITERIA, "map")}
+    else:
+        differences = _differences(left, right, replicates=replicates, seed=seed, treatment=enough)
     total = differences.pop("map")
     outcome = "invalid" if invalid else _outcome(total, smallest_effect=smallest_effect)
     verdict = _verdict(total, outcome=outcome, names=names, about=about, smallest_effect=smallest_effect)
@@ -117,7 +131,7 @@ def compare(
         ap=differences,
         about=about,
         outcome=outcome,
-        verdict=f"INVALID: {invalid}" if invalid else verdict,
+        verdict=f"INVALID: {invalid}" if invalid else verdict + _unverified(treatments, names=names),
         invalid=invalid,
         dataset=first.dataset,
         split=first.split,
@@ -178,13 +192,28 @@ def _invalid(a: Sequence[Predictions], b: Sequence[Predictions], *, names: tuple
     return None
 
 
-def _side(engine: Resampler, *, name: str) -> Side:
+def _untreated(treatments: Sequence[Treatment], *, names: Sequence[str]) -> str | None:
+    """The failed receipt checks of either side."""
+    wrong = [f"{name}: {side.why}" for name, side in zip(names, treatments, strict=True) if side.invalid]
+    return "; ".join(wrong) or None
+
+
+def _unverified(treatments: Sequence[Treatment], *, names: Sequence[str]) -> str:
+    """One sentence that says of which side nothing is proven; empty where both are."""
+    bare = [name for name, side in zip(names, treatments, strict=True) if side.status == "unverified"]
+    return f" Treatment unverified: {' and '.join(bare)}." if bare else ""
+
+
+def _side(engine: Resampler, *, name: str, treatment: Treatment) -> Side:
     ap = engine.ap(np.ones((1, len(engine.videos))))[0]
+    if treatment.invalid:
+        ap = np.full_like(ap, np.nan)
     means = ap.mean(axis=1)
     defined = not np.isnan(means).any()
     columns = {criterion: tuple(_none(value) for value in ap[:, k]) for k, criterion in enumerate(engine.criteria)}
     return Side(
         name=name,
+        treatment=treatment,
         fingerprints=tuple(table.fingerprint for table in engine.tables),
         seeds=tuple(table.seeds[0] for table in engine.tables),
         map=tuple(_none(value) for value in means),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal
 
 from calot.errors import CalotError
@@ -67,9 +68,15 @@ class Receipt:
         return replace(self, checks=tuple(others[name] for name in CHECKS if name in others))
 
     def lines(self) -> list[str]:
-        """A short table for people, one line a check."""
+        """A short table for people, for 80 columns: what is longer goes on below, in its own column."""
         marks = {"passed": "ok", "failed": "FAILED", "not applicable": "n/a", "pending": "..."}
-        return [f"  {i} {c.name:<21} {marks[c.status]:<7} {c.why}" for i, c in enumerate(self.checks, start=1)]
+        lines = []
+        for number, check in enumerate(self.checks, start=1):
+            head = f"  {number} {check.name:<21} {marks[check.status]:<6} "
+            lines += wrap(
+                check.why, width=80, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
+            ) or [head.rstrip()]
+        return lines
 
     def write(self, folder: Path) -> Path:
         """Write `receipt.json` into a run's folder."""
@@ -97,4 +104,9 @@ def verdict(checks: Sequence[ReceiptCheck]) -> str:
     if failed:
         return f"INVALID: receipt check {', '.join(failed)} failed"
     pending = [c.name for c in checks if c.status == "pending"]
-    return f"receipt: {', '.join(pending)} not yet made" if pending else "receipt: all checks hold"
+    return f"{', '.join(pending)} not yet made" if pending else "all checks hold"
+
+
+def failures(checks: Sequence[ReceiptCheck]) -> str:
+    """Which checks failed, each with its reason."""
+    return "; ".join(f"receipt check {c.name} failed ({c.why})" for c in checks if c.status == "failed")

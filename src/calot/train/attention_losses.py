@@ -43,7 +43,7 @@ class AttentionLoss(Loss):
             raise ValueError(f"{type(self).__name__} needs masks and the queries and keys of layers {missing}")
         chosen = self.supervised(batch.masks).nonzero().flatten()
         target = anatomy_tokens(batch.masks.values[chosen]).to(outputs.logits.dtype)
-        each = [self.per_clip(_of(outputs.attention[n], chosen), target, grid=outputs.tokens.grid) for n in self.layers]
+        each = [self.per_clip(outputs.attention[n].of(chosen), target, grid=outputs.tokens.grid) for n in self.layers]
         return torch.stack(each).mean()
 
     def neutral(self) -> AttentionLoss:
@@ -107,8 +107,3 @@ class AttentionLogMass(AttentionLoss):
 
     def per_clip(self, qk: QueryKey, target: Float[Tensor, "b p"], *, grid: Grid) -> Float[Tensor, " b"]:
         return supervision.log_mass(qk, target, grid=grid)
-
-
-def _of(qk: QueryKey, clips: Tensor) -> QueryKey:
-    bias = None if qk.bias is None else qk.bias[clips]
-    return replace(qk, query=qk.query[clips], key=qk.key[clips], bias=bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from calot.models.adaptation import Adaptation, Frozen
 
@@ -45,6 +46,7 @@ class Compute:
     has it, fp16 on an older one, fp32 on a CPU. `threads`: torch's CPU threads (None: its own choice).
     `gradient_checkpointing`: the backbone's layers are computed again in the backward pass, not kept.
     `checkpoint_every_s`: seconds between checkpoints within an epoch (0: after every step); each epoch ends with one.
+    `cache`: folder for decoded frames and masks (None: `.calot` in the data set's own folder).
     """
 
     micro_batch: int | None = None
@@ -56,13 +58,19 @@ class Compute:
     evaluation_batch: int = 32
     train_subset: int = 256
     checkpoint_every_s: float = 600.0
+    cache: str | None = None
+
+    @property
+    def cache_folder(self) -> Path | None:
+        return None if self.cache is None else Path(self.cache)
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "fp32", "fp16", "bf16"):
             raise ValueError(f"precision={self.precision!r} is none of auto, fp32, fp16, bf16")
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro_batch={self.micro_batch} must be at least 1")
-        if self.evaluation_batch < 1 or self.train_subset < 1:
-            raise ValueError("evaluation_batch and train_subset must be at least 1")
-        if not self.checkpoint_every_s >= 0:
-            raise ValueError(f"checkpoint_every_s={self.checkpoint_every_s} must not be negative")
+        for name in ("micro_batch", "threads", "evaluation_batch", "train_subset"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        for name in ("workers", "checkpoint_every_s"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")

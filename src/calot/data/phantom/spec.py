@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,8 +65,10 @@ class PhantomSpec:
                 f"PhantomSpec.min_frames={self.min_frames}, max_frames={self.max_frames}: "
                 f"need {FEWEST_FRAMES} <= min_frames <= max_frames"
             )
-        if self.mean_frames <= 0:
+        if not 0 < self.mean_frames < math.inf:
             raise CalotError(f"PhantomSpec.mean_frames={self.mean_frames} must be positive")
+        if self.seed < 0:
+            raise CalotError(f"PhantomSpec.seed={self.seed} must not be negative")
         if len(self.split_shares) != len(SPLITS) or min(self.split_shares) <= 0:
             raise CalotError(f"PhantomSpec.split_shares={self.split_shares}: three positive shares, train, val, test")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ def check_coco(root: Path, *, table: LenientTable, lists: SplitLists) -> Found:
         if split is not None:
             rows[split][row.stem] = row
     needed = [(split, f"{split}/{name}") for split in lists.present for name in (BOXES, KEYFRAMES, VIDEO)]
-    there = [(split, name) for split, name in needed if (root / name).is_file()]
+    there = [(split, name) for split, name in needed if os.path.isfile(root / name)]
     if not there:
         return Found(notes=(Note(check="coco", message="no COCO files: boxes and instance masks are not here"),))
     findings = [
@@ -38,7 +39,7 @@ def check_coco(root: Path, *, table: LenientTable, lists: SplitLists) -> Found:
         for split, name in needed
         if (split, name) not in there
     ]
-    there += [(split, name) for split in lists.present if (root / (name := f"{split}_seg/{BOXES}")).is_file()]
+    there += [(split, name) for split in lists.present if os.path.isfile(root / (name := f"{split}_seg/{BOXES}"))]
     for split, name in there:
         findings += _check_file(root, name=name, rows=rows[split], split=split)
     return Found(findings=tuple(findings), counts=(("COCO files", len(there)),))

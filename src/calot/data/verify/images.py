@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from calot.data.manifest import FRAME_STEP
 from calot.data.published import BLACK_KEYFRAMES
 from calot.data.store import BLACK_MEAN
 from calot.data.verify.finding import Finding, Found, Note
+from calot.data.verify.links import names_in
 from calot.data.verify.splits import SplitLists
 from calot.data.verify.table import LETTERS, LenientTable, TableRow
 from calot.errors import CalotError
@@ -82,9 +82,7 @@ def check_images(
 
 def jpegs(folder: Path) -> set[str]:
     """Names of the JPEGs in a folder; none where there is no such folder."""
-    if not folder.is_dir():
-        return set()
-    return {entry.name for entry in os.scandir(folder) if entry.name.endswith(".jpg") and entry.name[0] != "."}
+    return {name for name in names_in(folder, ending=".jpg") if name[0] != "."}
 
 
 def _missing(

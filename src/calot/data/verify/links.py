@@ -19,11 +19,26 @@ def check_links(root: Path) -> Found:
     findings: list[Finding] = []
     folders = [root, *(root / name for name in (*SPLITS, *(f"{split}_seg" for split in SPLITS), MASKS))]
     for folder in folders:
-        if folder.is_dir():
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-                name = entry.name if folder == root else f"{folder.name}/{entry.name}"
-                findings += _check(root, name=name, entry=entry)
+        try:
+            inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except PermissionError as error:
+            message, remedy = f"cannot be read ({error.strerror})", "Give yourself the right to read it."
+            findings.append(Finding(check="links", file=f"{folder.name}/", message=message, remedy=remedy))
+            continue
+        except OSError:  # not there, or no folder: other checks say so
+            continue
+        for entry in inside:
+            name = entry.name if folder == root else f"{folder.name}/{entry.name}"
+            findings += _check(root, name=name, entry=entry)
     return Found(findings=tuple(findings))
+
+
+def names_in(folder: Path, *, ending: str) -> list[str]:
+    """Names of a folder's files with an ending; none where there is no such folder, or none that may be read."""
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(ending))
+    except OSError:
+        return []
 
 
 def _check(root: Path, *, name: str, entry: os.DirEntry[str]) -> Iterator[Finding]:

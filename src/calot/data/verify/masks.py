@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from calot.data.endoscapes import MASKS, METADATA
+from calot.data.maskfile import read_class_ids
 from calot.data.published import MASKS_PUBLISHED, STRAY_MASKS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.images import Size
+from calot.data.verify.links import names_in
 from calot.data.verify.table import LenientTable
+from calot.errors import CalotError
 from calot.progress import Advance
 
 #: 0 background, 1 to 6 structures and tool, 255 ignore.
@@ -39,7 +40,7 @@ def check_masks(
 ) -> Found:
     """Read every mask; `size` is needed where the image itself was not read; `whole`: all published splits are here."""
     folder = root / MASKS
-    names = sorted(e.name for e in os.scandir(folder) if e.name.endswith(".png")) if folder.is_dir() else []
+    names = names_in(folder, ending=".png")
     rows = {row.stem for row in table.rows}
     findings: list[Finding] = []
     for name in names:
@@ -76,15 +77,11 @@ def _at(name: str, check: str, message: str, *, remedy: str = _AGAIN) -> Finding
 def _check_one(folder: Path, name: str, need: Size | None) -> tuple[list[Finding], list[Finding]]:
     """Findings of one mask, and the stray class apart."""
     try:
-        with Image.open(folder / name) as file:
-            mask = np.asarray(file)
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-        return [_at(name, "masks", f"cannot be read as a PNG ({type(error).__name__})")], []
+        mask = read_class_ids(folder / name)
+    except CalotError as error:
+        message, _, remedy = str(error).removeprefix(f"{folder / name}: ").rpartition(". ")
+        return [_at(name, "masks", message, remedy=remedy)], []
     findings, strays = [], []
-    if mask.ndim == 3:
-        if (mask[..., 1:3] != mask[..., :1]).any():
-            findings.append(_at(name, "masks", "its channels differ; need one class number, three times at most"))
-        mask = mask[..., 0]
     if need is not None and mask.shape != need:
         message = f"{mask.shape[0]} x {mask.shape[1]} pixels; its image has {need[0]} x {need[1]} (height x width)"
         findings.append(_at(name, "masks", message))

@@ -25,6 +25,7 @@ from calot.types import IGNORED, MASK_PIXELS, Batch, Masks
 _DRAWS = 96  # effective batches prepared to count what happens to them
 _SAMPLED = 20_000  # clips drawn to count what a sampler prefers
 _SIGMAS = 5.0  # of a binomial: an honest dose falls outside about once in two million
+_SOME = (1e-9, 1.0)  # any share at all
 _FOLLOWS = 0.6  # intersection over union of a painted shape and its mask after augmentation
 
 
@@ -41,6 +42,10 @@ class Dose:
     def met(self) -> bool:
         return self.low <= self.value <= self.high
 
+    def __str__(self) -> str:
+        band = "above 0" if (self.low, self.high) == _SOME else f"{self.low:.3g} to {self.high:.3g}"
+        return f"{self.name} is {self.value:.3g}, declared {band}"
+
 
 def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> ReceiptCheck:
     """Measure every dose that the experiment declares."""
@@ -56,7 +61,7 @@ def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> 
     ]
     wrong = [d for d in doses if not d.met]
     status = "failed" if wrong else "passed" if doses else "not applicable"
-    why = "; ".join(f"{d.name} is {d.value:.3g}, declared {d.low:.3g} to {d.high:.3g}" for d in wrong or doses)
+    why = "; ".join(map(str, wrong or doses))
     return ReceiptCheck(
         name="dose",
         status=status,  # type: ignore[arg-type]
@@ -185,12 +190,12 @@ def _masks(session: Session, *, data: ProbeData) -> Iterator[Dose]:
         return
     found = data.masks(data.whole("train", training=True))
     assert found is not None
-    yield Dose("share of training clips with a mask", found.coverage()["all"], 1e-9, 1.0)
+    yield Dose("share of training clips with a mask", found.coverage()["all"], *_SOME)
     if isinstance(experiment.loss, CombinedLoss) and experiment.loss.attention is not None:
         masks = clean_batch(session).masks
         assert masks is not None
         supervised = float(experiment.loss.attention.supervised(masks).float().mean())
-        yield Dose("share of the probe's clips under attention supervision", supervised, 1e-9, 1.0)
+        yield Dose("share of the probe's clips under attention supervision", supervised, *_SOME)
 
 
 @torch.no_grad()

@@ -40,18 +40,23 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class ProbeData(SampledData):
-    """The same few clips of every split, whatever the experiment: masked keyframes with positives come first."""
+    """The same few clips of every split, whatever the experiment; masked keyframes with positives are the best."""
 
     count: int = CLIPS
 
     def clips(self, split: str, *, training: bool) -> ClipTable:
+        """Of each criterion its best positives, then clips without any, then the best that are left."""
         table = self.whole(split, training=training)
         part = self.manifest.split(split)
         masked = part.table["mask"].is_not_null().to_numpy()
-        score = 2 * masked[table.row] + table.majority.any(axis=1) + part.keyframes[table.row]
-        several = np.argsort(-score.astype(np.int64), kind="stable")[: self.count - self.count // 4]
-        rest = np.setdiff1d(np.flatnonzero(~table.majority.any(axis=1)), several)[: self.count // 4]  # some negatives
-        return table.select(np.sort(np.concatenate([several, rest])))
+        positive = table.majority > 0
+        score = 2 * masked[table.row] + positive.any(axis=1) + part.keyframes[table.row]
+        order = np.argsort(-score.astype(np.int64), kind="stable")
+        few = self.count // 4
+        kinds = [positive[order, k] for k in range(positive.shape[1])] + [~positive[order].any(axis=1)]
+        preferred = np.concatenate([*(order[kind][:few] for kind in kinds), order])
+        chosen = list(dict.fromkeys(preferred.tolist()))[: self.count]
+        return table.select(np.sort(np.asarray(chosen)))
 
 
 @contextmanager

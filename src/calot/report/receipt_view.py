@@ -1,0 +1,109 @@
+"""The treatment receipt as the page shows it: nine checks in a table, what they measured folded away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calot.report.tables import Column, Row, Table
+from calot.statistics.receipt import CHECKS, Receipt, ReceiptCheck
+from calot.statistics.treatment import Treatment
+
+_MARKS = {"passed": "holds", "failed": "failed", "not applicable": "not applicable", "pending": "not made"}
+_NEVER_MADE = "the receipt does not name this check"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckLine:
+    """One check: its place, what it holds, how it ended and why; `mark` is the word shown for `status`."""
+
+    number: int
+    name: str
+    holds: str
+    status: str
+    mark: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceiptView:
+    """The receipt of one run; `summary` counts the checks, `evidence` holds what they measured."""
+
+    invalid: bool
+    summary: str
+    lines: Sequence[CheckLine]
+    evidence: Sequence[Table]
+
+
+def receipt_view(receipt: Receipt, *, treatment: Treatment) -> ReceiptView:
+    """All nine checks; one that the file does not name is shown as not made."""
+    named = {check.name: check for check in receipt.checks}
+    checks = [named.get(name, ReceiptCheck(name=name, status="pending", why=_NEVER_MADE)) for name in CHECKS]
+    lines = [
+        CheckLine(
+            number=number,
+            name=check.name,
+            holds=CHECKS[check.name],
+            status=check.status.replace(" ", "-"),
+            mark=_MARKS[check.status],
+            why=check.why,
+        )
+        for number, check in enumerate(checks, start=1)
+    ]
+    against = f", against {receipt.baseline}" if receipt.baseline else ""
+    counts = {mark: sum(line.mark == mark for line in lines) for mark in _MARKS.values()}
+    shown = [f"{count} {'hold' if mark == 'holds' else mark}" for mark, count in counts.items() if count]
+    return ReceiptView(
+        invalid=treatment.invalid,
+        summary=f"Nine checks that what this run declares took effect{against}: {', '.join(shown)}.",
+        lines=lines,
+        evidence=[table for check in checks for table in evidence_tables(check)],
+    )
+
+
+def evidence_tables(check: ReceiptCheck) -> list[Table]:
+    """What a check measured: a table a list, and one for the single figures."""
+    place = list(CHECKS).index(check.name) + 1
+    tables, single = [], {}
+    for name, value in check.evidence.items():
+        title = f"{place} {check.name}: {name}"
+        if isinstance(value, Mapping) and value:
+            tables.append(_pairs(value, title=title))
+        elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+            tables.append(_records(value, title=title))
+        else:
+            single[name] = value
+    return [_pairs(single, title=f"{place} {check.name}"), *tables] if single else tables
+
+
+def _pairs(values: Mapping[str, Any], *, title: str) -> Table:
+    rows = [Row(cells=(str(name), _figure(value))) for name, value in values.items()]
+    return Table(title=title, columns=(_words("figure"), _words("value")), rows=rows)
+
+
+def _records(records: Sequence[Mapping[str, Any]], *, title: str) -> Table:
+    names = list(dict.fromkeys(name for record in records for name in record))
+    rows = [Row(cells=tuple(_figure(record.get(name, "")) for name in names)) for record in records]
+    return Table(title=title, columns=tuple(_words(str(name)) for name in names), rows=rows)
+
+
+def _words(name: str) -> Column:
+    return Column(name=name, number=False, wrap=True)
+
+
+def _figure(value: Any) -> str:
+    """A measured value in words: `none`, `yes`, `66,432`, `0.4255`, `pooling 66,432, head 8,707`."""
+    if value is None:
+        return "not told"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_figure(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_figure(part) for part in value) or "none"
+    return str(value)
