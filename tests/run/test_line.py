@@ -142,17 +142,6 @@ def test_a_positive_weight_shows_another_loss_on_the_same_batch(phantom: Path, t
     assert losses[1] > losses[0] * 1.01
 
 
-def test_a_later_stage_starts_from_the_best_of_the_one_before(phantom: Path, tmp_path: Path) -> None:
-    request = _request(phantom, tmp_path / "stages", "e02_frozen_probe")
-    tiny_step = replace(request.experiment.train, lr=1e-12, min_lr=0.0, epochs=1, weight_decay=0.0)
-    staged = replace(request, experiment=replace(request.experiment, then=(tiny_step,)))
-    one = _train(replace(request, folder=tmp_path / "one"))
-    two = _train(staged)
-    a, b = (load_predictions(f / "predictions" / "val.parquet").logits for f in (one, two))
-    assert np.allclose(a, b, atol=1e-5)
-    assert [r["stage"] for r in csv.DictReader((two / "metrics.csv").open())] == ["1", "1", "2"]
-
-
 def test_predicting_again_gives_the_same_table(run: Path, phantom: Path, tmp_path: Path) -> None:
     out = tmp_path / "again.parquet"
     predict_run(run, split="val", data=phantom, ui=Ui(), out=out)

@@ -228,3 +228,10 @@ def test_what_was_drawn_before_training_does_not_reach_an_adapters_first_weights
     monkeypatch.setattr(line, "opening_receipt", draw)
     trained(replace(plain, folder=tmp_path / "drawn", receipt=True))
     assert digests(tmp_path / "drawn") == digests(tmp_path / "plain")
+
+
+def test_resuming_a_complete_run_leaves_its_adapter_as_it_was(whole: Path, phantom: Path) -> None:
+    before = (whole / "adapter" / "adapter_model.safetensors").read_bytes()
+    trained(replace(_request(phantom, whole), resume=True))
+    assert (whole / "adapter" / "adapter_model.safetensors").read_bytes() == before
+    assert load_file(whole / "adapter" / "adapter_model.safetensors").keys()

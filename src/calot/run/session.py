@@ -106,6 +106,8 @@ class Session:
             self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
             if self.progress.stage == len(stages):
                 self._save(None, best=False)
+        if found is not None:  # complete before: the model is left as training left it, here too
+            checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
 
     def _start(self) -> dict[str, Any]:
         """For the receipt: whether every tensor of the best of the stage before stands in the model, bit for bit."""
