@@ -89,13 +89,14 @@ class Session:
             self.optimiser(earlier)
         while self.progress.stage < len(stages):
             stage = stages[self.progress.stage]
-            fit = self.fit(stage)
+            fit, begun = self.fit(stage), False
             if found is not None:
                 checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
+                begun = found.optimiser is not None  # none is saved between two stages
                 if found.optimiser is not None:
                     checkpoint.restore(fit.optimiser, found.optimiser)
                 found = None
-            elif self.progress.stage:
+            if self.progress.stage and not begun:
                 self.progress.starts.append(self._start())
             fit_stage(fit, self.progress)
             best = self.checkpoints.best_of(self.progress.to_dict())
