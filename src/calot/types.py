@@ -20,6 +20,11 @@ MASK_PIXELS = 4
 IGNORED = 255
 
 
+def is_anatomy(values: UInt8[Tensor, "*any"]) -> Bool[Tensor, "*any"]:
+    """Mask pixels of classes 1 to 4."""
+    return (values > 0) & (values != IGNORED)
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision widened; losses and softmaxes are computed in float32, or in float64 where a test asks for it."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -65,6 +70,10 @@ class Batch:
     def split(self, size: int) -> list[Batch]:
         """Cut into consecutive parts of at most `size` clips."""
         return [self._map(lambda x, i=i: x[i : i + size]) for i in range(0, len(self), size)]
+
+    def of(self, clips: Int[Tensor, " m"]) -> Batch:
+        """Some of its clips."""
+        return self._map(lambda x: x[clips])
 
     def to(self, device: torch.device) -> Batch:
         return self._map(lambda x: x.to(device, non_blocking=True))

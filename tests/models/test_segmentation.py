@@ -142,4 +142,5 @@ def test_iou_by_class_is_intersection_over_union_and_ignored_pixels_stay_out() -
 def test_a_class_absent_from_all_masks_is_undefined_and_not_zero() -> None:
     iou = _found([0, 0, 1, 2], [0, 0, 1, 1]).iou()
     assert (iou["hepatocystic_triangle"], iou["cystic_artery"], iou["cystic_duct"]) == (0.0, None, None)
+    assert _found([0, 0, 1], [0, 3, 1]).iou()["cystic_artery"] is None
     assert MaskConfusion().mean_iou() is None

@@ -305,6 +305,15 @@ def test_a_declared_difference_that_is_none_is_refused_before_training(phantom: 
     assert not loaded.passed
 
 
+@pytest.mark.parametrize("name", ["e11_attention_supervision_l1", "e12_lora_r64"])
+def test_another_setting_of_what_the_baseline_has_too_cannot_be_switched_off(
+    phantom: Path, tmp_path: Path, name: str
+) -> None:
+    found = _declared(_request(name, phantom, tmp_path))
+    assert found["declared difference"].status == "passed"
+    assert found["switched off"].status in ("passed", "not applicable")
+
+
 def test_a_change_of_a_shipped_experiment_is_held_against_it_as_shipped(phantom: Path, tmp_path: Path) -> None:
     receipt = receipt_before(
         _request("e02_frozen_probe", phantom, tmp_path, "train.lr=1e-3"), ui=Ui(), results=tmp_path, controls=False

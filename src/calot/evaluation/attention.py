@@ -8,7 +8,7 @@ import torch
 
 from calot.models.attention_statistics import attention_mass
 from calot.models.masking import anatomy_tokens, over_time
-from calot.types import IGNORED, Batch, Outputs
+from calot.types import Batch, Outputs, is_anatomy
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class AnatomyAttention:
     def __call__(self, outputs: Outputs, batch: Batch) -> None:
         if not outputs.attention or batch.masks is None:
             return
-        seen = (batch.masks.values > 0) & (batch.masks.values != IGNORED)
+        seen = is_anatomy(batch.masks.values)
         chosen = (batch.masks.complete & seen.flatten(1).any(dim=1)).nonzero().flatten()
         if not len(chosen):
             return

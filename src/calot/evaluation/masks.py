@@ -28,10 +28,10 @@ class MaskConfusion:
         self.counts += torch.bincount(pairs, minlength=self.counts.size).cpu().numpy().reshape(self.counts.shape)
 
     def iou(self) -> dict[str, float | None]:
-        """Intersection over union of each class; None where neither truth nor prediction has it."""
-        hit = np.diag(self.counts)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hit
-        return {c: float(hit[i] / union[i]) if union[i] else None for i, c in enumerate(MASK_CLASSES)}
+        """Intersection over union of each class; None where no true mask has it."""
+        hit, true = np.diag(self.counts), self.counts.sum(axis=1)
+        union = self.counts.sum(axis=0) + true - hit
+        return {c: float(hit[i] / union[i]) if true[i] else None for i, c in enumerate(MASK_CLASSES)}
 
     def mean_iou(self) -> float | None:
         """The mean over the classes that are defined, background included."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from calot.models.attention import biased
-from calot.types import IGNORED, MASK_PIXELS, Tokens
+from calot.types import MASK_PIXELS, Tokens, is_anatomy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class AttentionBias(Masking):
 
 def anatomy_tokens(values: UInt8[Tensor, "b m h w"]) -> Bool[Tensor, "b p"]:
     """Places of the token grid (row by row) that hold a pixel of classes 1 to 4 in any layer of a mask."""
-    anatomy = ((values > 0) & (values != IGNORED)).any(dim=1, keepdim=True)
+    anatomy = is_anatomy(values).any(dim=1, keepdim=True)
     return F.max_pool2d(anatomy.float(), MASK_PIXELS).flatten(1) > 0
 
 

@@ -90,14 +90,13 @@ class Session:
             self.optimiser(earlier)
         while self.progress.stage < len(stages):
             stage = stages[self.progress.stage]
-            fit, begun = self.fit(stage), False
+            fit = self.fit(stage)
             if found is not None:
                 checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
-                begun = found.optimiser is not None  # none is saved between two stages
                 if found.optimiser is not None:
                     checkpoint.restore(fit.optimiser, found.optimiser)
                 found = None
-            if self.progress.stage and not begun:
+            elif self.progress.stage:
                 self.progress.starts.append(self._start())
                 self._save(None, best=False)  # not before its start is known: once a step is made, nobody could tell
             fit_stage(fit, self.progress)

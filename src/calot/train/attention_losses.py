@@ -13,7 +13,7 @@ from torch import Tensor
 from calot.models.masking import anatomy_tokens
 from calot.train import supervision
 from calot.train.losses import Loss
-from calot.types import IGNORED, Batch, Masks, Outputs, QueryKey
+from calot.types import Batch, Masks, Outputs, QueryKey, is_anatomy
 
 Grid = tuple[int, int, int]
 
@@ -55,8 +55,7 @@ class AttentionLoss(Loss):
 
     def supervised(self, masks: Masks) -> Bool[Tensor, " b"]:
         """Which clips have a mask with enough anatomy."""
-        anatomy = (masks.values > 0) & (masks.values != IGNORED)
-        covered = anatomy.any(dim=1).float().mean(dim=(1, 2))
+        covered = is_anatomy(masks.values).any(dim=1).float().mean(dim=(1, 2))
         return masks.complete & (covered >= self.min_coverage) & (covered > 0)
 
     def at_depth(self, *, layers: int, of: int) -> AttentionLoss:

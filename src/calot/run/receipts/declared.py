@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from calot.experiment import Experiment
@@ -62,28 +63,42 @@ def _off(
     field = ".".join(path)
     if found is None:
         return {"field": field, "equal": None, "why": "a change of architecture or a setting"}
-    where, value = found
+    names = [n for n in base.arrays if "adaptation" not in found.where or n.startswith(_FORWARD)]
+
+    def put_in(value: Any) -> tuple[list[str], bool]:
+        """What then differs from the baseline by more than rounding, and whether all is equal to the bit."""
+        other = probe(with_fields(baseline, {found.where: value}), request=request, data=data)
+        differing = base.differing(other)
+        return [n for n in names if n in differing], all(base.distance(other, n) == 0.0 for n in names)
+
+    if found.theirs is not None and put_in(found.theirs)[0]:
+        return {"field": field, "equal": None, "why": "the baseline has it too, at another setting"}
     try:
-        neutral = with_fields(baseline, {where: value})
+        apart, exact = put_in(found.mine)
     except (ValueError, TypeError) as error:
         return {"field": field, "equal": None, "why": f"it does not stand alone ({error})"}
-    other = probe(neutral, request=request, data=data)
-    adapts = "adaptation" in where
-    names = [n for n in base.arrays if not adapts or n.startswith(_FORWARD)]
-    distances = {n: base.distance(other, n) for n in names}
-    apart = [n for n in names if n in base.differing(other)]
-    exact = all(d == 0.0 for d in distances.values())
     return {"field": field, "equal": not apart, "bit for bit": exact, "compared": names, "apart": apart}
 
 
-def _neutral(experiment: Experiment, baseline: Experiment, path: Path) -> tuple[Path, Any] | None:
-    """The deepest component on the path that knows its neutral form, and where it stands."""
+@dataclass(frozen=True)
+class _Neutral:
+    """Where a component stands, it in its neutral form, and the baseline's component of the same kind in its own."""
+
+    where: Path
+    mine: Any
+    theirs: Any | None
+
+
+def _neutral(experiment: Experiment, baseline: Experiment, path: Path) -> _Neutral | None:
+    """The deepest component on the path that knows its neutral form."""
     for depth in range(len(path), 0, -1):
         where = path[:depth]
-        value = at(experiment, where)
+        value, theirs = at(experiment, where), at(baseline, where)
         if isinstance(value, tuple) and value and all(hasattr(v, "neutral") for v in value):
-            kept = at(baseline, where)
-            return where, tuple(v if v in kept else v.neutral() for v in value)
+            kinds = {type(v) for v in value if v not in theirs}
+            off = tuple(v.neutral() if type(v) in kinds else v for v in theirs)
+            mine = tuple(v if v in theirs else v.neutral() for v in value)
+            return _Neutral(where, mine, None if off == theirs else off)
         if hasattr(value, "neutral"):
-            return where, value.neutral()
+            return _Neutral(where, value.neutral(), theirs.neutral() if type(theirs) is type(value) else None)
     return None

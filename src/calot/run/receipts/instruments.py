@@ -16,7 +16,7 @@ from calot.run.receipts.probe import ProbeData, clean_batch, session_for
 from calot.run.request import Request
 from calot.run.session import Session
 from calot.statistics.receipt import ReceiptCheck
-from calot.types import QueryKey
+from calot.types import Batch, QueryKey, is_anatomy
 
 _CLOSE = 1e-4
 
@@ -69,7 +69,7 @@ def _rebuilt(session: Session, number: int) -> dict[str, Any]:
         attention.value.register_forward_hook(lambda module, inputs, output: seen.__setitem__("value", output)),
         attention.proj.register_forward_pre_hook(lambda module, inputs: seen.__setitem__("mixed", inputs[0])),
     ]
-    batch = clean_batch(session).split(2)[0]
+    batch = _with_most_anatomy(clean_batch(session), count=2)
     try:
         with tapped(model.backbone, layers=(number,)) as own:
             outputs = model(normalise(batch.video), masks=batch.masks)
@@ -84,6 +84,14 @@ def _rebuilt(session: Session, number: int) -> dict[str, Any]:
     rebuilt = (scores.softmax(-1) @ value).transpose(1, 2).reshape(b, n, heads * width)
     apart = float((rebuilt - seen["mixed"].reshape(b, n, -1)).norm() / seen["mixed"].norm())
     return {"layer": number, "apart": apart, "biased": qk.bias is not None and bool(qk.bias.any())}
+
+
+def _with_most_anatomy(batch: Batch, *, count: int) -> Batch:
+    """The clips whose masks hold most of it: a mask without any hides nothing, and its bias is zero everywhere."""
+    if batch.masks is None:
+        return batch.split(count)[0]
+    seen = is_anatomy(batch.masks.values).flatten(1).sum(dim=1)
+    return batch.of(seen.argsort(descending=True, stable=True)[:count])
 
 
 def _positive_control() -> dict[str, Any]:

@@ -103,9 +103,9 @@ def say(receipt: Receipt, *, ui: Ui) -> None:
 
 def with_starts(receipt: Receipt, starts: list[dict[str, Any]]) -> Receipt:
     """What training itself showed: that each later stage started from the best of the one before."""
-    if not starts:
-        return receipt
     (check,) = (c for c in receipt.checks if c.name == "trainable parameters")
+    if not starts or "starts" in check.evidence:  # a complete run that is resumed has them already
+        return receipt
     wrong = [s for s in starts if s["apart"]]
     why = check.why + "".join(f"; stage {s['stage']} did not start from the best before it" for s in wrong)
     if not wrong:
