@@ -141,3 +141,21 @@ for name, work in works.items():
     said = _on_small_disk(tmp_path / "small", size="20k", code=code)
     for name in ("report.html", "metrics.csv", "val.parquet", "clip.jpg"):
         assert f"{name}: the disk is full" in said
+
+
+def test_the_ledger_takes_a_line_whole_or_not_at_all(tmp_path: Path) -> None:
+    code = """
+from calot.statistics import ledger
+def fill():
+    for number in range(10_000):
+        ledger.record(small, event="predicted", run="r" * 300, number=number)
+refused(fill)
+kept = ledger.read(small)
+assert len(kept) > 10
+assert [entry.facts["number"] for entry in kept] == list(range(len(kept)))
+grow("8m")
+ledger.record(small, event="predicted", run="r", number=-1)
+assert len(ledger.read(small)) == len(kept) + 1
+"""
+    said = _on_small_disk(tmp_path / "small", size="20k", code=code)
+    assert "ledger.jsonl: the disk is full (No space left on device); what stood there is intact" in said

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from whole_folder import HEIGHT, WIDTH, edited, edited_json, write_mask, write_whole
 
 from calot.cli.data import app
+from calot.data.endoscapes import read_endoscapes
 from calot.data.phantom import PhantomSpec, generate
 from calot.data.published import SIZES
 from calot.data.verify import Finding, verify
@@ -570,3 +571,12 @@ def test_the_real_tables_have_one_finding_that_no_image_is_there(tmp_path: Path)
     write_archive(Path(str(TABLES)), root=tmp_path)
     found = only(tmp_path, check="missing-images")
     assert found.message == "none of the 49,066 images that all_metadata.csv lists is there"
+
+
+def test_the_marks_and_line_ends_of_windows_are_no_fault(root: Path) -> None:
+    before = read_endoscapes(root)
+    for name in ("all_metadata.csv", "train_vids.txt", "val_vids.txt", "test_vids.txt"):
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
+    assert verify(root).findings == ()
+    assert read_endoscapes(root).hash == before.hash

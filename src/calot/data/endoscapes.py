@@ -99,7 +99,7 @@ def _read_splits(root: Path) -> dict[str, str]:
 def _read_videos(path: Path) -> list[str]:
     """One id a line, written as a float: `1.000000000e+00`."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CalotError(f"{path}: not a readable text file ({error}). Unpack the archive again.") from error
     videos = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from calot.errors import CalotError
 from calot.locking import locked
+from calot.writing import clear_disk_errors
 
 NAME = "ledger.jsonl"
 TEST_OPENED = "test_opened"
@@ -40,13 +42,14 @@ def record(results: Path, *, event: str, **facts: Any) -> Entry:
         raise CalotError(f"ledger event {event!r}: {error}; facts are JSON values without NaN") from error
     path = Path(results) / NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_suffix(".lock")):
+    with clear_disk_errors(path), locked(path.with_suffix(".lock")):
         _refuse_unfinished(path)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         try:
-            data = line.encode() + b"\n"
+            data, before = line.encode() + b"\n", os.fstat(handle).st_size
             if os.write(handle, data) != len(data):
-                raise CalotError(f"{path}: the disk took only part of a line; free space and mend the last line")
+                os.ftruncate(handle, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -60,7 +60,7 @@ def _name(split: str) -> str:
 def _read(path: Path, *, findings: list[Finding]) -> Iterator[tuple[int, int]]:
     """Line and video of each line; what is no video is a finding."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         message = f"not a readable text file ({error})"
         findings.append(Finding(check="splits", file=path.name, message=message, remedy=_LIST_AGAIN))
