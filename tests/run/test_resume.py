@@ -11,7 +11,6 @@ from run_requests import digests, requested, trained
 from calot.errors import CalotError, Stopped
 from calot.run.device import make_accelerator
 from calot.run.request import Request
-from calot.run.session import Session
 from calot.run.signals import Stopper
 from calot.train.stage import Compute
 
@@ -147,25 +146,3 @@ def test_checkpoints_of_nobody_knows_what_are_not_gone_on_with(stopped: Request,
         CalotError, match=rf"{name} is missing, so nobody can say what its checkpoints are.*--overwrite"
     ):
         trained(replace(stopped, seed=stopped.seed + 1))
-
-
-def _interrupt(session: Session) -> None:
-    raise KeyboardInterrupt
-
-
-def test_a_run_killed_between_two_stages_ends_in_the_same_progress(
-    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the receipt says of the second stage's start is part of the checkpoint, and no kill may lose it."""
-    change = ("train.epochs=1", "then=(Stage(epochs=1, batch=8, lr=1e-4),)")
-    whole = requested(phantom, tmp_path / "whole", "e02_frozen_probe", changes=change)
-    killed = requested(phantom, tmp_path / "killed", "e02_frozen_probe", changes=change)
-    trained(whole)
-    with monkeypatch.context() as patched:
-        patched.setattr(Session, "_start", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            trained(killed)
-    assert _state(killed, "last")["stage"] == 1
-    trained(replace(killed, resume=True))
-    assert _state(killed, "last") == _state(whole, "last")
-    assert digests(killed.folder) == digests(whole.folder)

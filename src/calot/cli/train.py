@@ -188,5 +188,5 @@ def predict(
     if split == "test":
         raise CalotError("test is opened by `calot evaluate RUN --split test`, which counts it")
     path = out or run / "predictions" / f"{split}.parquet"
-    predict_run(run, split=split, data=data, ui=Ui(), out=path)
+    predict_run(run, split=split, data=data, ui=Ui(), out=out)
     print(f"{path}\nnext: calot metrics {path}")

@@ -136,6 +136,17 @@ def describe_first_data(folder: Path, *, data: OpenData) -> None:
         write_json(folder / "data.json", _data(data))
 
 
+def require_own_data(folder: Path, *, data: OpenData) -> None:
+    """Raises CalotError where a run was described on other frames or labels: its predictions would be lost."""
+    if not (folder / "data.json").exists():
+        return
+    if (own := read_data(folder)["manifest_hash"]) != data.manifest.hash:
+        raise CalotError(
+            f"{folder}: its predictions are of another data set (manifest {own[:12]}) than {data.root} "
+            f"({data.manifest.hash[:12]}) and would be lost. Use: calot predict {folder} --data {data.root} --out FILE"
+        )
+
+
 def describe_run(request: Request, *, data: OpenData, accelerator: Accelerator) -> None:
     """Write experiment.json, data.json, model.json and environment.json; on resume, hold the data against the old."""
     folder, experiment = request.folder, request.experiment

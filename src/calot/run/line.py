@@ -81,6 +81,8 @@ def predict_run(
     """
     experiment, model, seed = load_run(folder)
     opened = OpenData.of(data, experiment=experiment, ui=ui)
+    if out is None:
+        files.require_own_data(folder, data=opened)
     table = opened.clips(split, training=False)
     if on_open is not None:
         on_open(opened.manifest.hash)
