@@ -16,7 +16,7 @@ from calot.progress import Ui
 from calot.run.dry_run import RunCost, dry_run
 from calot.run.opened import OpenData
 from calot.run.request import Request
-from calot.run.sample import SampledStore, sampled_data
+from calot.run.sample import SampledData, SampledStore, sampled_data
 from calot.values import apply_overrides
 
 #: 48 pixels, so that no other test has built the frame store.
@@ -84,7 +84,7 @@ def test_a_micro_batch_is_measured_and_scaled_and_a_second_stage_counted(phantom
 def test_a_samples_frames_are_the_stores_own(phantom: Path, tmp_path: Path) -> None:
     experiment = _request(phantom, tmp_path, "backbone.size=32").experiment
     whole = OpenData.of(phantom, experiment=experiment, ui=Ui())
-    with sampled_data(phantom, experiment=experiment, ui=Ui()) as data:
+    with sampled_data(phantom, experiment=experiment, ui=Ui(), kind=SampledData) as data:
         table = data.clips("val", training=False)
         pixels = data.store("val").read(table.frames)
         assert len(data.store("val")) == len(whole.manifest.split("val"))

@@ -99,7 +99,7 @@ def dry_run(request: Request, *, ui: Ui) -> RunCost:
     here = wanted is None or local_weights(wanted) is not None
     if not here:
         request = replace(request, experiment=replace(experiment, backbone=replace(experiment.backbone, weights=None)))
-    with sampled_data(request.data, experiment=experiment, ui=ui) as data:
+    with sampled_data(request.data, experiment=experiment, ui=ui, kind=SampledData) as data:
         _reset_peak()
         session = Session.start(request, data=data, ui=ui, stopper=Stopper())
         clips = {split: len(data.whole(split, training=split == "train")) for split in ("train", "val")}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,12 +83,15 @@ class SampledData(OpenData):
         return SampledStore(**fields, shape=shape, inner=inner, kept=kept)
 
 
+Sampled = TypeVar("Sampled", bound=SampledData)
+
+
 @contextmanager
-def sampled_data(root: Path, *, experiment: Experiment, ui: Ui) -> Iterator[SampledData]:
+def sampled_data(root: Path, *, experiment: Experiment, ui: Ui, kind: type[Sampled]) -> Iterator[Sampled]:
     """Open a data folder for a few clips only; what was decoded is gone on leaving."""
     with TemporaryDirectory(prefix="calot-", ignore_cleanup_errors=True) as scratch:
-        data = SampledData.of(root, experiment=experiment, ui=ui)
-        assert isinstance(data, SampledData)
+        data = kind.of(root, experiment=experiment, ui=ui)
+        assert isinstance(data, kind)
         yield replace(data, scratch=Path(scratch))
 
 

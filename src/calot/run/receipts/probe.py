@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from calot.data.transforms import normalise
 from calot.experiment import Experiment
 from calot.progress import Ui
 from calot.run.request import Request
-from calot.run.sample import SampledData
+from calot.run.sample import SampledData, sampled_data
 from calot.run.session import Session, stage_schedule
 from calot.run.signals import Stopper
 from calot.train.loop import Progress, epochs_without_gain, optimise
@@ -59,13 +58,9 @@ class ProbeData(SampledData):
         return table.select(np.sort(np.asarray(chosen)))
 
 
-@contextmanager
-def probe_data(root: Path, *, experiment: Experiment, ui: Ui) -> Iterator[ProbeData]:
+def probe_data(root: Path, *, experiment: Experiment, ui: Ui) -> AbstractContextManager[ProbeData]:
     """Open a data folder for the probe's clips; what had to be decoded for them is gone on leaving."""
-    with TemporaryDirectory(prefix="calot-", ignore_cleanup_errors=True) as scratch:
-        data = ProbeData.of(root, experiment=experiment, ui=ui)
-        assert isinstance(data, ProbeData)
-        yield replace(data, scratch=Path(scratch))
+    return sampled_data(root, experiment=experiment, ui=ui, kind=ProbeData)
 
 
 @dataclass(frozen=True)
