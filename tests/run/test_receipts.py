@@ -322,6 +322,13 @@ def test_a_change_of_a_shipped_experiment_is_held_against_it_as_shipped(phantom:
     assert not receipt.failed
 
 
+def test_a_receipt_fits_the_micro_batch_and_finds_the_same(phantom: Path, tmp_path: Path) -> None:
+    whole = _training(_request("e11_attention_supervision", phantom, tmp_path))
+    cut = _training(_request("e11_attention_supervision", phantom, tmp_path, "compute.micro_batch=3"))
+    assert {n: (c.status, c.why) for n, c in cut.items()} == {n: (c.status, c.why) for n, c in whole.items()}
+    assert {c.status for c in cut.values()} == {"passed"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",

@@ -127,19 +127,9 @@ def _train_epoch(fit: Fit, progress: Progress) -> None:
 
 
 def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
-    """One optimiser step over an effective batch, cut into micro-batches; returns the effective batch's mean loss."""
+    """One optimiser step over an effective batch; returns its mean loss."""
     fit.schedule.apply(fit.optimiser, step=progress.step)
-    parts = batch.split(fit.micro_batch or len(batch))
-    units = term_units(fit.loss, parts, epoch=progress.epoch)
-    terms: dict[str, float] = {}
-    for part in parts:
-        part = part.to(fit.accelerator.device)
-        with fit.accelerator.autocast():
-            outputs = fit.model(normalise(part.video), masks=part.masks)
-        share = effective_loss(fit.loss, outputs, part, units=units, epoch=progress.epoch)
-        _require_finite(share.total, "loss", progress=progress, part=part)
-        fit.accelerator.backward(share.total)
-        terms = {name: terms.get(name, 0.0) + share.terms.get(name, 0.0) for name in terms | share.terms}
+    terms = accumulate(fit, batch, progress=progress)
     norm = fit.accelerator.clip_grad_norm_(
         [p for g in fit.optimiser.param_groups for p in g["params"]], fit.stage.clip_norm
     )
@@ -151,6 +141,22 @@ def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
         progress.step += 1
     _count_terms(progress, terms)
     return sum(terms.values())
+
+
+def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float]:
+    """Add an effective batch's gradient to the parameters', micro-batch by micro-batch; returns its weighted terms."""
+    parts = batch.split(fit.micro_batch or len(batch))
+    units = term_units(fit.loss, parts, epoch=progress.epoch)
+    terms: dict[str, float] = {}
+    for part in parts:
+        part = part.to(fit.accelerator.device)
+        with fit.accelerator.autocast():
+            outputs = fit.model(normalise(part.video), masks=part.masks)
+        share = effective_loss(fit.loss, outputs, part, units=units, epoch=progress.epoch)
+        _require_finite(share.total, "loss", progress=progress, part=part)
+        fit.accelerator.backward(share.total)
+        terms = {name: terms.get(name, 0.0) + share.terms.get(name, 0.0) for name in terms | share.terms}
+    return terms
 
 
 def _count_terms(progress: Progress, terms: dict[str, float]) -> None:

@@ -22,8 +22,7 @@ from calot.run.request import Request
 from calot.run.sample import SampledData, sampled_data
 from calot.run.session import Session, stage_schedule
 from calot.run.signals import Stopper
-from calot.train.loop import Progress, epochs_without_gain, optimise
-from calot.train.losses import effective_loss, term_units
+from calot.train.loop import Fit, Progress, accumulate, epochs_without_gain, optimise
 from calot.types import Batch
 
 CLIPS = 8
@@ -110,8 +109,8 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData) -> Probe
         rates = [[schedule.lr(peak=g["peak_lr"], step=s) for g in fit.optimiser.param_groups] for s in steps]
         arrays[f"schedule of stage {number + 1}"] = np.asarray(rates)
         arrays[f"epochs of stage {number + 1}"] = np.asarray([stage.epochs, epochs_without_gain(stage)])
-        arrays |= _loss_and_gradient(session, number)
-        arrays[f"logits of stage {number + 1}"] = _logits(session)
+        arrays |= _loss_and_gradient(session, fit, stage=number)
+        arrays[f"logits of stage {number + 1}"] = _logits(session, fit)
         before = [p.detach().clone() for p in _trained(session)]
         for step in range(STEPS):
             batch = session.prepared(clean_batch(session), epoch=LATE, start=step * CLIPS).batch
@@ -155,32 +154,29 @@ def _batches_of(session: Session) -> Iterator[NDArray[Any]]:
             yield from (v.cpu().numpy() for v in vars(batch.masks).values())
 
 
-def _loss_and_gradient(session: Session, stage: int) -> dict[str, NDArray[Any]]:
+def _loss_and_gradient(session: Session, fit: Fit, *, stage: int) -> dict[str, NDArray[Any]]:
     """Loss terms and gradient of a prepared batch in training mode, in the first epoch and late."""
     found: dict[str, NDArray[Any]] = {}
-    loss = session.request.experiment.loss
     batch = session.prepared(clean_batch(session), epoch=0, start=0).batch
-    epochs = (0, LATE) if loss.terms(epoch=0).keys() != loss.terms(epoch=LATE).keys() else (0,)
+    epochs = (0, LATE) if fit.loss.terms(epoch=0).keys() != fit.loss.terms(epoch=LATE).keys() else (0,)
     for epoch in epochs:
         session.model.train()
-        torch.manual_seed(0)
-        outputs = session.model(normalise(batch.video), masks=batch.masks)
-        share = effective_loss(loss, outputs, batch, units=term_units(loss, [batch], epoch=epoch), epoch=epoch)
         session.model.zero_grad(set_to_none=True)
-        session.accelerator.backward(share.total)
+        torch.manual_seed(0)
+        terms = accumulate(fit, batch, progress=Progress(stage=stage, epoch=epoch))
         where = f"of stage {stage + 1} {'late' if epoch else 'at first'}"
-        found[f"loss {where}"] = np.asarray([v for v in share.terms.values() if v])  # a term of no weight is none
+        found[f"loss {where}"] = np.asarray([v for v in terms.values() if v])  # a term of no weight is none
         found[f"gradient {where}"] = _sketch([p.grad for p in _trained(session)])
         session.model.zero_grad(set_to_none=True)
     return found
 
 
 @torch.no_grad()
-def _logits(session: Session) -> NDArray[Any]:
-    batch = clean_batch(session)
+def _logits(session: Session, fit: Fit) -> NDArray[Any]:
     session.model.eval()
-    logits: NDArray[Any] = session.model(normalise(batch.video), masks=batch.masks).logits.cpu().numpy()
-    return logits
+    batch = clean_batch(session)
+    parts = batch.split(fit.micro_batch or len(batch))
+    return torch.cat([session.model(normalise(p.video), masks=p.masks).logits for p in parts]).cpu().numpy()
 
 
 def _sketch(tensors: Sequence[torch.Tensor | None]) -> NDArray[np.float64]:

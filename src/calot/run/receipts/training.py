@@ -3,6 +3,7 @@ parts."""
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ def _steps(session: Session, stage: Stage) -> dict[str, Any]:
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     largest = {n: 0.0 for n, p in model.named_parameters() if p.requires_grad}
     handles = [
-        p.register_post_accumulate_grad_hook(_keep_largest(largest, n))  # type: ignore[no-untyped-call]
+        p.register_post_accumulate_grad_hook(_keep_largest(largest, n, scaled=session.accelerator.scaler is not None))  # type: ignore[no-untyped-call]
         for n, p in model.named_parameters()
         if p.requires_grad
     ]
@@ -110,10 +111,14 @@ def _steps(session: Session, stage: Stage) -> dict[str, Any]:
     }
 
 
-def _keep_largest(largest: dict[str, float], name: str) -> Any:
+def _keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
+    """Note a parameter's largest gradient; under fp16's loss scaler, which skips a step that overflows, the finite."""
+
     def hook(parameter: torch.Tensor) -> None:
         assert parameter.grad is not None
         value = float(parameter.grad.abs().max())
+        if scaled and not isfinite(value):
+            return
         if not value <= largest[name]:  # also where it is not a number
             largest[name] = value
 
@@ -149,9 +154,12 @@ def _terms(session: Session) -> list[dict[str, Any]]:
         reached: set[str] = set()
         if units > 0 and weight != 0:
             torch.manual_seed(0)
-            value = weight * term(model(normalise(batch.video), masks=batch.masks), batch)
-            if value.requires_grad:
-                session.accelerator.backward(value)
+            for part in batch.split(session.request.experiment.compute.micro_batch or len(batch)):
+                if term.units(part) == 0:
+                    continue
+                value = weight * term(model(normalise(part.video), masks=part.masks), part)
+                if value.requires_grad:
+                    session.accelerator.backward(value)
             reached = {
                 p.split(".")[0] for p, v in model.named_parameters() if v.grad is not None and bool(v.grad.any())
             }
