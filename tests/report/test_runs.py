@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from make_run import make_run, summarised
+from typer.testing import CliRunner
 from visible_text import Words
 
+from calot.cli.main import app
 from calot.report.page import write_report
 from calot.report.run_folder import read_run
 from calot.statistics.compare import compare
@@ -186,3 +189,22 @@ def test_a_folder_of_runs_links_to_the_page_of_each(tmp_path: Path) -> None:
 def test_only_unfinished_runs_make_an_unfinished_page(tmp_path: Path, words: Words) -> None:
     make_run(tmp_path / "run_s0", finished=False)
     assert "Unfinished: no run here has a result yet." in words(tmp_path)
+
+
+def test_the_command_prints_each_run_with_its_interval_or_the_check_that_failed(tmp_path: Path) -> None:
+    make_run(tmp_path / "good", name="e03_focal", pictures=False)
+    make_run(tmp_path / "bad", name="e06_c2_weighted", failed="declared difference", pictures=False)
+    make_run(tmp_path / "bare", name="e04_balanced", receipt=False, pictures=False)
+    made = CliRunner().invoke(app, ["report", str(tmp_path)])
+    lines = {words[0]: words for words in map(str.split, made.stdout.splitlines()) if words}
+    assert lines["e03_focal"][-1] == "verified"
+    assert lines["e03_focal"][4] == "to"
+    assert lines["e04_balanced"][-1] == "unverified"
+    assert lines["e06_c2_weighted"] == ["e06_c2_weighted", "0", "INVALID", "failed"]
+    assert "declared difference" in made.stdout
+    rows = json.loads(CliRunner().invoke(app, ["report", str(tmp_path), "--json"]).stdout)["scores"]
+    assert {r["experiment"]: "value" in r for r in rows} == {
+        "e03_focal": True,
+        "e06_c2_weighted": False,
+        "e04_balanced": True,
+    }

@@ -94,6 +94,23 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
         print(f"Note: {note}")
 
 
+def print_runs(rows: list[dict[str, Any]]) -> None:
+    """One line a run: its val mAP with the interval over videos, or in their place the receipt's failed check."""
+    from rich.console import Console
+
+    table = _table("run", "seed", "val mAP", "95 % over videos", "chance", "treatment")
+    for row in rows:
+        scored = "value" in row
+        cells = (_points(row["value"]), _range(row), f"{100 * row['chance']:.1f}") if scored else ("INVALID", "", "")
+        proof = "verified" if not row["treatment"] else "unverified" if scored else "failed"
+        table.add_row(row["experiment"], str(row["seed"]), *cells, proof)
+    Console().print(table)
+    named = [(f"{r['experiment']} seed {r['seed']}", r) for r in rows]
+    for stamp in dict.fromkeys(r["treatment"] for r in rows if r["treatment"]):
+        print(f"{stamp}: {', '.join(name for name, r in named if r['treatment'] == stamp)}")
+    _print_reasons({name: r for name, r in named if "value" in r})
+
+
 def print_header(fields: dict[str, Any]) -> None:
     """Which frames were scored, under which protocol."""
     positives = ", ".join(f"{name} {count}" for name, count in fields["positives"].items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,13 +15,37 @@ def report(
     """Write report.html: the verdict first, then everything it rests on, in one offline file."""
     from json import dumps
 
+    from calot.cli.printed import print_runs
     from calot.report.page import write_report
     from calot.report.run_folder import find_runs
 
     path = write_report(folder)
     runs = find_runs(folder)
+    rows = [row for row in map(_scored, runs) if row is not None]
     if json:
-        typer.echo(dumps({"report": str(path), "runs": [str(run) for run in runs]}))
+        text = dumps({"report": str(path), "runs": [str(run) for run in runs], "scores": rows}, allow_nan=False)
+        typer.echo(text)
         return
+    print_runs(rows)
     typer.echo(f"Report of {len(runs)} run{'' if len(runs) == 1 else 's'}: {path}")
     typer.echo(f"Next: open {path} in a browser, or compare with other runs: calot compare RUN RUN ... --json")
+
+
+def _scored(folder: Path) -> dict[str, Any] | None:
+    """A run's val mAP with its interval, or the check that it failed; None where nothing was scored yet."""
+    from calot.report.run_folder import read_run
+    from calot.statistics.summary import summarise
+
+    run = read_run(folder)
+    if not run.finished:
+        return None
+    row: dict[str, Any] = {
+        "run": str(folder),
+        "experiment": run.name,
+        "seed": run.seed,
+        "treatment": run.treatment.stamp,
+    }
+    if run.treatment.invalid:
+        return row
+    total = summarise(run.predictions["val"]).to_dict()["map"]
+    return row | {key: total.get(key) for key in ("value", "low", "high", "reason", "chance")}
