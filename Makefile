@@ -43,8 +43,8 @@ check: install
 
 experiments: install
 	test -f $(OUT)/phantom/phantom.json || (rm -rf $(OUT)/phantom && $(BIN)/calot data phantom $(OUT)/phantom --videos 30 --mean-frames 40 --seed 7)
-	$(BIN)/calot train $(EXPERIMENTS) --data $(OUT)/phantom --scale tiny --seeds 0 --out $(OUT)/runs --results $(OUT) --resume
-	$(BIN)/calot report $(OUT)/runs
+	$(BIN)/calot train $(EXPERIMENTS) --data $(OUT)/phantom --scale tiny --seeds 0 --out $(OUT)/runs --results $(OUT) --resume; \
+	  status=$$?; test $$status -gt 1 || $(BIN)/calot report $(OUT)/runs; exit $$status
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

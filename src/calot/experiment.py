@@ -74,6 +74,13 @@ class Experiment:
             raise ValueError("segmentation and loss.segmentation go together: a decoder trains by its term alone")
         if self.masking is not None and self.segmentation is None:
             raise ValueError("masking needs segmentation: outside training the decoder's own masks decide")
+        for number, stage in enumerate(self.stages, start=1):
+            last = min(stage.epochs, stage.patience)
+            if not self.loss.begun(epoch=last - 1):
+                raise ValueError(
+                    f"loss.attention.first_epoch is after epoch {last}, where stage {number} may end (epochs="
+                    f"{stage.epochs}, patience={stage.patience}): the term would never act"
+                )
 
     @property
     def uses_masks(self) -> bool:

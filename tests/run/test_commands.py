@@ -143,3 +143,11 @@ def test_predictions_of_another_data_set_do_not_replace_a_runs_own(
     out = tmp_path / "other.parquet"
     done = _calot("predict", _run(trained), "--data", several_val, "--out", out, cwd=trained)
     assert (done.returncode, out.is_file(), own.read_bytes() == before) == (0, True, True)
+
+
+def test_a_run_that_ends_invalid_is_a_finding(phantom: Path, tmp_path: Path) -> None:
+    quick = [word for word in QUICK if word != "--no-receipt"]
+    inert = ("e06_c2_weighted", "loss.pos_weight=[1,1,1]", "--despite-receipt", "--out", "run")
+    done = _calot("train", *inert, *quick, "--data", phantom, "--scale", "tiny", cwd=tmp_path)
+    assert (done.returncode, "INVALID, see receipt.json: run" in done.stdout) == (1, True)
+    assert (tmp_path / "run" / "report.html").is_file()

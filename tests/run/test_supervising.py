@@ -8,7 +8,9 @@ import pytest
 from run_requests import digests, requested, trained
 from supervising import NAME, effect
 
+from calot.errors import CalotError
 from calot.statistics.predictions import load_predictions
+from calot.train import checkpoint
 from calot.types import QueryKey
 
 
@@ -45,8 +47,23 @@ def test_supervision_whose_gradient_is_cut_equals_lambda_zero_bit_for_bit(
 def test_attention_on_the_anatomy_and_its_area_stand_in_metrics(phantom: Path, tmp_path: Path) -> None:
     import polars as pl
 
-    changes = ("train.epochs=1",)
+    changes = ("train.epochs=2",)
     rows = pl.read_csv(trained(requested(phantom, tmp_path / "run", NAME, changes=changes)) / "metrics.csv")
     mass, area = rows["val_attention_on_anatomy"].to_numpy(), rows["val_anatomy_area"].to_numpy()
     assert 0 < area[0] < 1
     assert np.allclose(mass, area, rtol=0.2)  # an encoder of random weights attends nearly uniformly
+
+
+def test_no_epoch_before_supervision_begins_can_be_the_best(phantom: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    folder = trained(requested(phantom, tmp_path / "run", NAME, changes=("loss.attention.first_epoch=2",)))
+    rows = pl.read_csv(folder / "metrics.csv")
+    assert rows["val_map"][0] != rows["val_map"][1]
+    assert checkpoint.load(folder / "checkpoints" / "best").progress["best_epoch"] == 1  # counted from 0
+
+
+@pytest.mark.parametrize("change", ["train.epochs=1", "train.patience=1"])
+def test_supervision_that_may_never_begin_is_refused(phantom: Path, tmp_path: Path, change: str) -> None:
+    with pytest.raises(CalotError, match="first_epoch is after epoch 1, where stage 1 may end"):
+        requested(phantom, tmp_path / "run", NAME, changes=(change,))

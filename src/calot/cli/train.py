@@ -42,6 +42,7 @@ def train(
     from calot.progress import Ui
     from calot.run.line import train_run
     from calot.run.signals import stop_on_signal
+    from calot.statistics.receipt import Receipt
 
     if resume and overwrite:
         raise CalotError("--resume goes on with a run and --overwrite starts it again: give one of them")
@@ -65,6 +66,10 @@ def train(
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
             folder = train_run(request, ui=ui, stopper=stopper)
             finish(folder, ui=ui, results=results)
+    invalid = [str(r.folder) for r in asked if (made := Receipt.load(r.folder)) is not None and made.failed]
+    if invalid:
+        print(f"INVALID, see receipt.json: {', '.join(invalid)}")
+        raise typer.Exit(1)
     print(f"next: calot evaluate {asked[0].folder} --split test   (once; every opening of test is counted)")
 
 

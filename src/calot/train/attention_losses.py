@@ -20,7 +20,8 @@ Grid = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionLoss(Loss):
-    """A mean over supervised clips and `layers` (-1 is the last), from `first_epoch` on, counted from 1.
+    """A mean over supervised clips and `layers` (-1 is the last), from `first_epoch` on, counted from 1; an epoch
+    before it cannot be the best.
 
     Supervised are clips whose masks hold anatomy (classes 1 to 4) on at least `min_coverage` of their pixels. The
     queries and keys are those the model uses, after LoRA and RoPE, with gradient (the study's were detached).

@@ -27,11 +27,14 @@ class CombinedLoss(Loss):
         units = term_units(self, [batch], epoch=_EVERY_TERM)
         return effective_loss(self, outputs, batch, units=units, epoch=_EVERY_TERM).total
 
+    def begun(self, *, epoch: int) -> bool:
+        return self.attention is None or epoch + 1 >= self.attention.first_epoch
+
     def terms(self, *, epoch: int) -> dict[str, tuple[float, Loss]]:
         found: dict[str, tuple[float, Loss]] = {"criteria": (1.0, self.criteria)}
         if self.segmentation is not None:
             found["segmentation"] = (self.segmentation.weight, self.segmentation)
-        if self.attention is not None and epoch + 1 >= self.attention.first_epoch:
+        if self.attention is not None and self.begun(epoch=epoch):
             found["attention"] = (self.attention.weight, self.attention)
         return found
 

@@ -88,7 +88,7 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
             fit.save(False)
             raise
         progress.rows.append(_row(fit, progress, scores))
-        best = scores.val_map > progress.best_map
+        best = fit.loss.begun(epoch=progress.epoch) and scores.val_map > progress.best_map
         if best:
             progress.best_map, progress.best_epoch = scores.val_map, progress.epoch
         progress.epoch, progress.batch, progress.loss_sum, progress.clips = progress.epoch + 1, 0, 0.0, 0

@@ -41,6 +41,10 @@ class Loss(ABC):
         """The same for an encoder of `layers` layers where this one was written for `of`."""
         return self
 
+    def begun(self, *, epoch: int) -> bool:
+        """Whether every term acts in an epoch (from 0); no epoch before can be the best, for it lacks the treatment."""
+        return True
+
     def terms(self, *, epoch: int) -> dict[str, tuple[float, Loss]]:
         """The weighted terms this loss adds up in an epoch (from 0), by name; a single loss is its own only term."""
         return {"criteria": (1.0, self)}
