@@ -1,5 +1,6 @@
 """Real processes, really killed: the bytes of a run do not depend on how often it was ended."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import killing
+import psutil
 import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="SIGKILL and fork")]
@@ -30,6 +32,20 @@ def test_ten_kills_at_random_moments_change_no_byte(killer: killing.Killer) -> N
         killer.chain(workers=workers, kills=4)
     while killer.kills < before + 10:
         killer.chain(workers=0, kills=before + 10 - killer.kills)
+    end = time.monotonic() + 30  # workers look for their parent every five seconds
+    while (left := _at_work(killer.log)) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert left == [], "loading workers outlived a killed run"
+
+
+def _at_work(log: Path) -> list[int]:
+    """Processes that still hold a chain's log open."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and str(log) in {file.path for file in process.open_files()}:
+                found.append(process.pid)
+    return found
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8])

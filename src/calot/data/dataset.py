@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -77,6 +78,9 @@ class _Requests(Sequence[EpochIndices]):
         return EpochIndices(epoch=self.epoch, indices=indices, start=start)
 
 
+_START_METHOD = "fork" if sys.platform.startswith("linux") else None
+
+
 def batches(
     dataset: ClipDataset,
     *,
@@ -91,7 +95,8 @@ def batches(
     """Yield an epoch's batches in order, the last partial one included: the same for any number of workers.
 
     `first` batches are passed over, as a resumed epoch needs, without changing the others. `start_method` is how
-    workers start (`spawn`, `fork`); None is the platform's own.
+    workers start (`spawn`, `fork`); None is fork on Linux, else the platform's own. Under `forkserver`, the default of
+    Python 3.14, workers outlive a run that is killed: they watch their parent, which is then the server.
     """
     if batch_size < 1:
         raise CalotError(f"batch_size={batch_size} must be at least 1.")
@@ -102,7 +107,7 @@ def batches(
         num_workers=workers,
         pin_memory=pin and torch.cuda.is_available(),
         worker_init_fn=_begin_worker,
-        multiprocessing_context=start_method if workers else None,
+        multiprocessing_context=(start_method or _START_METHOD) if workers else None,
     )
 
 
