@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from calot.experiment import Experiment
@@ -35,7 +37,12 @@ def declared_difference(
     first = ReceiptCheck(
         name="declared difference", status="failed" if inert else "passed", why=why, evidence={"fields": fields}
     )
-    off = [_off(experiment, baseline, path, base=base, request=request, data=data) for path in paths]
+
+    @cache  # several fields of one component have the same neutral form
+    def put_in(where: Path, value: Any) -> Probe:
+        return probe(with_fields(baseline, {where: value}), request=request, data=data)
+
+    off = [_off(experiment, baseline, path, base=base, put_in=put_in) for path in paths]
     return first, _switched_off(whole.differing(base), off)
 
 
@@ -56,33 +63,33 @@ def _switched_off(changed: list[str], off: list[dict[str, Any]]) -> ReceiptCheck
 
 
 def _off(
-    experiment: Experiment, baseline: Experiment, path: Path, *, base: Probe, request: Request, data: ProbeData
+    experiment: Experiment, baseline: Experiment, path: Path, *, base: Probe, put_in: Callable[[Path, Any], Probe]
 ) -> dict[str, Any]:
-    """The baseline with one declared component put in, in its neutral form."""
+    """The baseline with one declared component put in, in its neutral form; `put_in` probes it."""
     found = _neutral(experiment, baseline, path)
     field = ".".join(path)
     if found is None:
         return {"field": field, "equal": None, "why": "a change of architecture or a setting"}
     names = [n for n in base.arrays if "adaptation" not in found.where or n.startswith(_FORWARD)]
 
-    def put_in(value: Any) -> tuple[list[str], bool]:
-        """What then differs from the baseline by more than rounding, and whether all is equal to the bit."""
-        other = probe(with_fields(baseline, {found.where: value}), request=request, data=data)
+    def apart(other: Probe) -> list[str]:
         differing = base.differing(other)
-        return [n for n in names if n in differing], all(base.distance(other, n) == 0.0 for n in names)
+        return [n for n in names if n in differing]
 
-    if found.theirs is not None and put_in(found.theirs)[0]:
+    if found.theirs is not None and apart(put_in(found.where, found.theirs)):
         return {"field": field, "equal": None, "why": "the baseline has it too, at another setting"}
     try:
-        apart, exact = put_in(found.mine)
+        other = put_in(found.where, found.mine)
     except (ValueError, TypeError) as error:
         return {"field": field, "equal": None, "why": f"it does not stand alone ({error})"}
-    return {"field": field, "equal": not apart, "bit for bit": exact, "compared": names, "apart": apart}
+    wrong, exact = apart(other), all(base.distance(other, n) == 0.0 for n in names)
+    return {"field": field, "equal": not wrong, "bit for bit": exact, "compared": names, "apart": wrong}
 
 
 @dataclass(frozen=True)
 class _Neutral:
-    """Where a component stands, it in its neutral form, and the baseline's component of the same kind in its own."""
+    """Where a component stands, it in its neutral form, and the baseline's component of the same kind in its own, where
+    that is another value than the baseline's."""
 
     where: Path
     mine: Any
@@ -100,5 +107,6 @@ def _neutral(experiment: Experiment, baseline: Experiment, path: Path) -> _Neutr
             mine = tuple(v if v in theirs else v.neutral() for v in value)
             return _Neutral(where, mine, None if off == theirs else off)
         if hasattr(value, "neutral"):
-            return _Neutral(where, value.neutral(), theirs.neutral() if type(theirs) is type(value) else None)
+            off = theirs.neutral() if type(theirs) is type(value) else theirs
+            return _Neutral(where, value.neutral(), None if off == theirs else off)
     return None
