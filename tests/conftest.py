@@ -3,6 +3,8 @@
 import importlib.util
 import os
 
+pytest_plugins = ["fixtures"]  # tests/helpers, which `pythonpath` in pyproject.toml puts in reach
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 if importlib.util.find_spec("torch") and importlib.util.find_spec("jaxtyping"):

@@ -119,6 +119,6 @@ def test_statistics_and_report_import_no_torch() -> None:
         "sys.meta_path.insert(0, Refuse())\n"
         "import calot.cli.main, calot.cli.statistics, calot.cli.report, calot.statistics.summary\n"
         "import calot.statistics.compare\n"
-        "import calot.report.page, calot.data.endoscapes, calot.analysis.dataset_stats\n"
+        "import calot.report.page, calot.data.endoscapes.reader, calot.analysis.dataset_stats\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,11 +17,11 @@ from calot.data.sampling import Balanced, Uniform
 from calot.data.transforms import HorizontalFlip
 from calot.experiments import find, names
 from calot.models.adaptation import Adaptation, Frozen, FullFineTune, LoRA, Unfreeze
+from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.heads import MLPHead
 from calot.models.masking import AttentionBias, TokenMasking
 from calot.models.pooling import AttentivePooling
 from calot.models.segmentation import Segmentation
-from calot.models.vjepa2 import VJEPA2
 from calot.train.attention_losses import AttentionKL
 from calot.train.combined import CombinedLoss
 from calot.train.losses import BCE, FocalLoss, SegmentationLoss

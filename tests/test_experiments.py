@@ -8,7 +8,7 @@ from calot.criteria import PerCriterion
 from calot.errors import CalotError
 from calot.experiment import scaled
 from calot.experiments import find, names
-from calot.run.building import parameter_counts
+from calot.run.build import parameter_counts
 from calot.train.losses import BCE
 
 EXPECTED = {

@@ -76,7 +76,7 @@ def test_a_frame_store_that_runs_out_of_room_goes_on_where_it_was(tmp_path: Path
     code = """
 import numpy as np
 from endoscapes_folder import NO, Folder
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash
 from calot.data.store import open_store
 numbers = list(range(0, 300 * 25, 25))
@@ -108,7 +108,7 @@ def test_metrics_predictions_and_report_keep_the_old_file(tmp_path: Path) -> Non
     code = """
 import polars as pl, numpy as np
 from calot.criteria import CRITERIA
-from calot.run.files import write_metrics
+from calot.run.folder import write_metrics
 from calot.report.pictures import write_clip_strip
 from calot.statistics.predictions import Predictions
 from calot.writing import write_text
@@ -145,7 +145,7 @@ for name, work in works.items():
 
 def test_the_ledger_takes_a_line_whole_or_not_at_all(tmp_path: Path) -> None:
     code = """
-from calot.statistics import ledger
+from calot.provenance import ledger
 def fill():
     for number in range(10_000):
         ledger.record(small, event="predicted", run="r" * 300, number=number)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
-from calot import values
+from calot.config import values
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
 from calot.data.frames import FrameRule
 from calot.data.geometry import Geometry, Squash
@@ -18,11 +18,11 @@ from calot.data.preparation import Preparation
 from calot.data.sampling import Sampler, Uniform
 from calot.data.transforms import Augmentation, HorizontalFlip
 from calot.errors import CalotError
+from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.heads import Head, MLPHead
 from calot.models.masking import Masking
 from calot.models.pooling import AttentivePooling, Pooling
 from calot.models.segmentation import Segmentation
-from calot.models.vjepa2 import VJEPA2
 from calot.train.combined import CombinedLoss
 from calot.train.losses import BCE, Loss
 from calot.train.stage import Compute, Stage

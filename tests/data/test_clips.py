@@ -24,7 +24,7 @@ from calot.data.clips import (
     build_clips,
     protocol_named,
 )
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.manifest import Manifest
 from calot.errors import CalotError
 

@@ -13,11 +13,11 @@ import pytest
 from endoscapes_folder import Folder
 from typer.testing import CliRunner, Result
 
-import calot.data.phantom
 import calot.data.store
+import calot.phantom
 from calot.cli.data import app
-from calot.data.phantom import PhantomSpec, PhantomSummary
 from calot.errors import CalotError, Stopped
+from calot.phantom import PhantomSpec, PhantomSummary
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_phantom_passes_its_settings_on(tmp_path: Path, monkeypatch: pytest.Monk
         seen.update(out=out, spec=spec, workers=more["workers"])
         return PhantomSummary(videos=5, frames=10, keyframes=2, masks=2, split_videos={"train": 5}, seconds=0.1)
 
-    monkeypatch.setattr(calot.data.phantom, "generate", drawn)
+    monkeypatch.setattr(calot.phantom, "generate", drawn)
     done = call("phantom", tmp_path / "out", "--videos", 5, "--seed", 3, "--workers", 2)
     assert done.exit_code == 0
     assert seen == {"out": tmp_path / "out", "spec": PhantomSpec(videos=5, seed=3), "workers": 2}

@@ -13,7 +13,7 @@ from endoscapes_folder import Folder
 
 from calot.data.clips import AllFrames, ClipRule, MajorityLabel, build_clips
 from calot.data.dataset import ClipDataset, EpochIndices, batches
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash
 from calot.data.store import open_store
 from calot.errors import CalotError

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from endoscapes_folder import Folder
 
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.manifest import SCHEMA, Manifest
 from calot.errors import CalotError, nearest_name
 

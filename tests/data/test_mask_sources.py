@@ -9,7 +9,7 @@ from endoscapes_folder import Folder
 from PIL import Image
 
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash
 from calot.data.masks import ClipMasks, open_masks
 from calot.types import IGNORED

@@ -20,7 +20,7 @@ from PIL import Image
 
 from calot.data import store as store_module
 from calot.data.decode import decode_jpeg
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import CentreCrop, Geometry, Squash
 from calot.data.store import FrameStore, open_store
 from calot.errors import CalotError

@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 from whole_folder import HEIGHT, WIDTH, edited, edited_json, write_mask, write_whole
 
 from calot.cli.data import app
-from calot.data.endoscapes import read_endoscapes
-from calot.data.phantom import PhantomSpec, generate
-from calot.data.published import SIZES
+from calot.data.endoscapes.published import SIZES
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.verify import Finding, verify
 from calot.data.verify.finding import SHOWN
 from calot.errors import CalotError
+from calot.phantom import PhantomSpec, generate
 
 TABLES = os.environ.get("CALOT_REAL_LABELS")
 

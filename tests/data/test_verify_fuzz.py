@@ -12,7 +12,7 @@ from endoscapes_folder import ALL, NO, Folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.verify import CheckedFolder, verify
 from calot.data.verify.table import read_table
 from calot.errors import CalotError

@@ -26,10 +26,10 @@ from calot.models.adaptation import (
     merge_adapter,
     save_adapter,
 )
+from calot.models.backbones.vjepa2 import VJEPA2, Backbone
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead
 from calot.models.pooling import MeanPooling
-from calot.models.vjepa2 import VJEPA2, Backbone
 
 SPEC = VJEPA2(weights=None, size=32, frames=4, patch=8, width=64, layers=4, heads=1)
 CLIP = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -10,7 +10,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 from calot.errors import CalotError
 from calot.models.attention import biased, tapped
 from calot.models.attention_statistics import attention_entropy, attention_mass
-from calot.models.vjepa2 import VJEPA2, Backbone
+from calot.models.backbones.vjepa2 import VJEPA2, Backbone
 from calot.types import QueryKey
 
 TINY = VJEPA2(weights=None, size=64, frames=8, patch=8, width=128, layers=4, heads=2)

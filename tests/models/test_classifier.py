@@ -1,10 +1,10 @@
 import torch
 
 from calot.models.adaptation import Frozen, FullFineTune
+from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead, MLPHead
 from calot.models.pooling import AttentivePooling
-from calot.models.vjepa2 import VJEPA2
 
 SPEC = VJEPA2(weights=None, size=32, frames=4, patch=8, width=64, layers=2, heads=1)
 

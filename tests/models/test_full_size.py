@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from calot.models.vjepa2 import VJEPA2
+from calot.models.backbones.vjepa2 import VJEPA2
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from calot.models.adaptation import FullFineTune
 from calot.models.attention import tapped
+from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead
 from calot.models.masking import (
@@ -21,7 +22,6 @@ from calot.models.masking import (
 )
 from calot.models.pooling import AttentivePooling, MeanPooling, Pooling
 from calot.models.segmentation import Segmentation
-from calot.models.vjepa2 import VJEPA2
 from calot.types import IGNORED, Masks, Tokens
 
 SPEC = VJEPA2(weights=None, size=32, frames=4, patch=8, width=64, layers=2, heads=1)  # 2 x 4 x 4 tokens

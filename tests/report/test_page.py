@@ -13,11 +13,11 @@ from visible_text import Words, visible
 
 from calot.criteria import CRITERIA, label
 from calot.errors import CalotError
+from calot.provenance import ledger
+from calot.provenance.receipt import CHECKS
 from calot.report.page import write_report
 from calot.report.results import openings_text
 from calot.report.run_folder import read_run
-from calot.statistics import ledger
-from calot.statistics.receipt import CHECKS
 from calot.statistics.summary import summarise
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from calot.provenance.receipt import Receipt, ReceiptCheck
+from calot.provenance.treatment import Treatment
 from calot.report.receipt_view import evidence_tables, receipt_view
-from calot.statistics.receipt import Receipt, ReceiptCheck
-from calot.statistics.treatment import Treatment
 
 
 def _check(**evidence: Any) -> ReceiptCheck:

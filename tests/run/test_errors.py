@@ -16,6 +16,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import whole_folder
+from endoscapes_folder import ALL, HEADER, NO, Folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,11 +25,7 @@ from calot.cli.main import UNFORESEEN, main
 from calot.data.verify import verify
 from calot.errors import CalotError
 from calot.experiment import Experiment
-from calot.run import files
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-import whole_folder
-from endoscapes_folder import ALL, HEADER, NO, Folder
+from calot.run import folder as run_folder
 
 QUICK = ("--no-receipt", "train.epochs=1", "train.batch=4", "compute.train_subset=4", "--scale", "tiny", "--seeds", "7")
 
@@ -353,7 +351,7 @@ def test_any_experiment_json_is_an_experiment_or_a_clear_error(home: Path, place
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "experiment.json").write_text(json.dumps(content))
         try:
-            experiment, seed = files.read_experiment(Path(folder))
+            experiment, seed = run_folder.read_experiment(Path(folder))
         except CalotError as error:
             said = str(error)
         else:

@@ -5,22 +5,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from run_requests import in_double, in_float64, requested, session, step_of, without_chance
+from run_requests import in_double, in_float64, requested, step_of, trainer, without_chance
 
 from calot.data.dataset import EpochIndices
-from calot.run.session import Session
+from calot.run.trainer import Trainer
 from calot.types import Batch
 
 ON = "compute.gradient_checkpointing=True"
 
 
-def _batch(run: Session) -> Batch:
+def _batch(run: Trainer) -> Batch:
     clips = run.train_set[EpochIndices(epoch=0, indices=tuple(range(6)))]
     return in_double(run.prepared(clips, epoch=1, start=0).batch)
 
 
 @contextmanager
-def _counted(run: Session) -> Iterator[list[int]]:
+def _counted(run: Trainer) -> Iterator[list[int]]:
     """Which layers' attention is computed, in order: those computed again appear twice."""
     seen: list[int] = []
     hooks = [
@@ -48,7 +48,7 @@ def test_a_step_is_the_same_and_the_layers_that_train_are_computed_again(
 ) -> None:
     steps, computed = [], []
     for changes in ((), (ON,)):
-        run = without_chance(session(phantom, tmp_path, "backbone.size=32", *changes, name=name))
+        run = without_chance(trainer(phantom, tmp_path, "backbone.size=32", *changes, name=name))
         with _counted(run) as seen:
             steps.append(step_of(run, _batch(run), micro_batch=4))
         computed.append(seen)
@@ -65,7 +65,7 @@ def test_dropout_and_drop_path_draw_the_same_when_a_layer_is_computed_again(
     name: str, phantom: Path, tmp_path: Path
 ) -> None:
     changes = ("backbone.size=32", *(("backbone.drop_path=0.5",) if name == "e08_drop_path" else ()))
-    kept, again = (in_float64(session(phantom, tmp_path, *changes, *more, name=name)) for more in ((), (ON,)))
+    kept, again = (in_float64(trainer(phantom, tmp_path, *changes, *more, name=name)) for more in ((), (ON,)))
     plain, checkpointed = (step_of(run, _batch(run), micro_batch=4) for run in (kept, again))
     assert plain.distance(checkpointed) < 1e-12
     without = step_of(without_chance(kept), _batch(kept), micro_batch=4)

@@ -5,17 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_requests import in_double, session, step_of, without_chance
+from run_requests import in_double, step_of, trainer, without_chance
 
 from calot.data.dataset import EpochIndices
 from calot.experiments import names
-from calot.run.session import Session
+from calot.run.trainer import Trainer
 from calot.types import IGNORED, Batch
 
 CLIPS = 16
 
 
-def _clips(run: Session) -> Batch:
+def _clips(run: Trainer) -> Batch:
     """16 training clips; where they have masks, every third loses its own."""
     batch = run.train_set[EpochIndices(epoch=0, indices=tuple(range(CLIPS)))]
     if (masks := batch.masks) is not None:
@@ -24,7 +24,7 @@ def _clips(run: Session) -> Batch:
     return batch
 
 
-def _batches(run: Session) -> Iterator[Batch]:
+def _batches(run: Trainer) -> Iterator[Batch]:
     """The clips as the experiment prepares them; where it mixes, once by MixUp and once by CutMix."""
     experiment = run.request.experiment
     shares = [(1.0, 0.0), (0.0, 1.0)] if experiment.mixing else [(0.0, 0.0)]
@@ -37,7 +37,7 @@ def _batches(run: Session) -> Iterator[Batch]:
 @pytest.mark.parametrize("name", names())
 def test_how_an_effective_batch_is_cut_cannot_matter(name: str, phantom: Path, tmp_path: Path) -> None:
     """1 x 16, 4 x 4 and 5 + 5 + 5 + 1: the same loss by term, gradient and step, in float64, with every term there."""
-    run = without_chance(session(phantom, tmp_path, "backbone.size=32", name=name))
+    run = without_chance(trainer(phantom, tmp_path, "backbone.size=32", name=name))
     loss = run.request.experiment.loss
     for batch in _batches(run):
         for stage in range(len(run.request.experiment.stages)):

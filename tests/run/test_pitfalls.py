@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_requests import StopAfter, requested, session, trained
+from run_requests import StopAfter, requested, trained, trainer
 from torch import nn
 
 from calot.cli.main import main
 from calot.data.dataset import EpochIndices
 from calot.errors import CalotError, Stopped
 from calot.experiments import find, names
+from calot.pipeline import predict_run
 from calot.progress import Ui
-from calot.run.building import build_classifier
-from calot.run.line import predict_run
+from calot.run.build import build_classifier
 from calot.statistics.predictions import load_predictions
 from calot.train import checkpoint
 from calot.train.loop import fit_stage, optimise
@@ -25,7 +25,7 @@ from calot.train.optim import Schedule
 
 def test_pitfall_non_finite_loss_skipped_in_silence(phantom: Path, tmp_path: Path) -> None:
     """One NaN in the weights after the first epoch: the run ends, names the place, and its checkpoint is whole."""
-    run = session(phantom, tmp_path)
+    run = trainer(phantom, tmp_path)
     stage = run.request.experiment.train
     fit = run.fit(stage)
 
@@ -47,7 +47,7 @@ def test_pitfall_gradient_accumulation_remainder_dropped_or_carried_over(phantom
     for the next step."""
     gradients = []
     for micro in (None, 3):
-        run = session(phantom, tmp_path, f"compute.micro_batch={micro}")
+        run = trainer(phantom, tmp_path, f"compute.micro_batch={micro}")
         fit = run.fit(run.request.experiment.train)
         seen: list[torch.Tensor] = []
         fit.optimiser.optimizer.register_step_pre_hook(
@@ -64,7 +64,7 @@ def test_pitfall_gradient_accumulation_remainder_dropped_or_carried_over(phantom
 
 def test_pitfall_scheduler_stepping_past_its_end(phantom: Path, tmp_path: Path) -> None:
     """The last step of a run has the floor rate; as many rates are asked for as steps are made."""
-    run = session(phantom, tmp_path, "train.min_lr=1e-6")
+    run = trainer(phantom, tmp_path, "train.min_lr=1e-6")
     stage = run.request.experiment.train
     asked: list[int] = []
 
@@ -82,7 +82,7 @@ def test_pitfall_scheduler_stepping_past_its_end(phantom: Path, tmp_path: Path) 
 
 def test_pitfall_scheduler_stepping_on_skipped_steps(phantom: Path, tmp_path: Path) -> None:
     """A step that fp16's loss scaler skips is no step of the schedule."""
-    run = session(phantom, tmp_path)
+    run = trainer(phantom, tmp_path)
     stage = run.request.experiment.train
     fit = run.fit(stage)
     fit.optimiser._is_overflow = True  # what accelerate sets where the scaler found an overflow
@@ -125,7 +125,7 @@ def test_a_resume_flag_without_a_run_to_resume_is_refused(
 
 def test_train_clean_scores_come_from_clips_as_they_are_stored(phantom: Path, tmp_path: Path) -> None:
     """`train_clean_*` come from clips as stored, with the raters' majority: no augmentation is anywhere near."""
-    run = session(phantom, tmp_path)
+    run = trainer(phantom, tmp_path)
     assert run.request.experiment.augment
     batch = run.clean_set[EpochIndices(epoch=1, indices=(0, 1))]
     stored = torch.from_numpy(run.clean_set.store.read(run.clean_set.table.frames[:2]))

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from calot.errors import Stopped
 from calot.models.adaptation import LoRA
+from calot.pipeline import load_run
 from calot.progress import Ui
-from calot.run import files, line, session
-from calot.run.line import load_run
+from calot.run import folder as run_folder
+from calot.run import trainer
 from calot.run.request import Request
-from calot.run.session import Session
 from calot.run.signals import Stopper
+from calot.run.trainer import Trainer
 from calot.train.checkpoint import Checkpoints, model_tensors
 from calot.train.loop import EpochScores, Fit, Progress
 from calot.train.stage import Stage
@@ -60,7 +61,7 @@ class AtStep(Stopper):
         super().__init__()
         self.place, self.now = place, (0, 0, 0, 0)
 
-    def hear(self, reporter: files.Reporter, progress: Progress, loss: float) -> None:
+    def hear(self, reporter: run_folder.Reporter, progress: Progress, loss: float) -> None:
         self.now = (progress.stage, progress.epoch, progress.batch, reporter.steps - progress.batch)
 
     def asked(self) -> bool:
@@ -75,7 +76,7 @@ def test_a_run_stopped_at_a_step_beside_the_border_ends_in_the_same_bytes(
 ) -> None:
     request, stopper = _request(phantom, tmp_path / "run"), AtStep(place)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(files.Reporter, "__call__", lambda *heard: stopper.hear(*heard))
+        patched.setattr(run_folder.Reporter, "__call__", lambda *heard: stopper.hear(*heard))
         with pytest.raises(Stopped):
             trained(request, stopper)
     state = json.loads((tmp_path / "run" / "checkpoints" / "last" / "state.json").read_text())["progress"]
@@ -89,14 +90,14 @@ class Killed(BaseException):
 
 
 def _at_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = session.fit_stage
+    real = trainer.fit_stage
 
     def fit_stage(fit: Fit, progress: Progress) -> None:
         if progress.stage == 1:
             raise Killed
         real(fit, progress)
 
-    monkeypatch.setattr(session, "fit_stage", fit_stage)
+    monkeypatch.setattr(trainer, "fit_stage", fit_stage)
 
 
 def _before_the_border_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,19 +154,19 @@ def test_a_stage_begins_as_the_best_of_the_one_before_and_not_as_its_last(
     """Scores that fall from epoch to epoch make the first epoch the best; stage 2 must begin there."""
     seen: dict[str, dict[str, Tensor]] = {}
 
-    def evaluate(self: Session) -> EpochScores:
+    def evaluate(self: Trainer) -> EpochScores:
         seen[f"{self.progress.stage} {self.progress.epoch}"] = _tensors(self.model)
         return EpochScores(0.5 - 0.1 * self.progress.epoch, {})
 
-    real = session.fit_stage
+    real = trainer.fit_stage
 
     def fit_stage(fit: Fit, progress: Progress) -> None:
         if progress.stage == 1:
             seen["start"] = _tensors(fit.model)
         real(fit, progress)
 
-    monkeypatch.setattr(Session, "_evaluate", evaluate)
-    monkeypatch.setattr(session, "fit_stage", fit_stage)
+    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
+    monkeypatch.setattr(trainer, "fit_stage", fit_stage)
     trained(_request(phantom, tmp_path / "run"))
     start, best, last = seen["start"], seen["0 0"], seen["0 1"]
     assert all(torch.equal(start[n], best[n]) for n in best)
@@ -177,7 +178,7 @@ def test_each_stage_has_its_own_optimiser_batch_schedule_and_patience(
 ) -> None:
     fits: list[Fit] = []
     sizes: list[int] = []
-    real = session.fit_stage
+    real = trainer.fit_stage
 
     def fit_stage(fit: Fit, progress: Progress) -> None:
         fits.append(fit)
@@ -185,8 +186,8 @@ def test_each_stage_has_its_own_optimiser_batch_schedule_and_patience(
         assert not fit.optimiser.state_dict()["state"], "a stage's moments are its own"
         real(fit, progress)
 
-    monkeypatch.setattr(session, "fit_stage", fit_stage)
-    monkeypatch.setattr(Session, "_evaluate", lambda self: EpochScores(0.5 - 0.1 * self.progress.epoch, {}))
+    monkeypatch.setattr(trainer, "fit_stage", fit_stage)
+    monkeypatch.setattr(Trainer, "_evaluate", lambda self: EpochScores(0.5 - 0.1 * self.progress.epoch, {}))
     request = _request(phantom, tmp_path / "run")
     longer = replace(SECOND, epochs=9)
     folder = trained(replace(request, experiment=replace(request.experiment, then=(longer,))))
@@ -204,7 +205,7 @@ def test_adapters_that_follow_a_frozen_stage_train_and_leave_the_encoder_bit_ide
 ) -> None:
     request = _request(phantom, whole)
     torch.manual_seed(request.seed)
-    before = session.build_classifier(request.experiment).state_dict()
+    before = trainer.build_classifier(request.experiment).state_dict()
     after = load_file(whole / "checkpoints" / "best" / "model.safetensors")
     encoder = {n for n in after if n.startswith("backbone.") and ".lora_" not in n}
     assert len(encoder) == sum(n.startswith("backbone.") for n in before)

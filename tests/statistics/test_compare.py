@@ -12,10 +12,10 @@ from scipy.stats import kstest
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
+from calot.provenance.treatment import NO_RECEIPT, Treatment
 from calot.statistics.compare import compare
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
 from calot.statistics.predictions import Predictions
-from calot.statistics.treatment import NO_RECEIPT, Treatment
 
 
 def test_a_clear_improvement_is_called_and_is_about_these_checkpoints() -> None:

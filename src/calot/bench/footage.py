@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calot.data.clips import AllFrames, CentreLabel, ClipRule, ClipTable, build_clips
-from calot.data.endoscapes import read_endoscapes
+from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.manifest import Manifest
-from calot.data.phantom import PhantomSpec, generate
-from calot.data.phantom.spec import FEWEST_FRAMES
+from calot.phantom import PhantomSpec, generate
+from calot.phantom.spec import FEWEST_FRAMES
 from calot.progress import Ui
 
 SIZE = 256

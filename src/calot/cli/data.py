@@ -35,8 +35,8 @@ def unpack_archive(
     json: AsJson = False,
 ) -> None:
     """Unpack Endoscapes: digest checked, links made real files; run it again after a kill and it goes on."""
-    from calot.data.published import ARCHIVE_SHA256, TERMS
-    from calot.data.unpack import unpack
+    from calot.data.endoscapes.published import ARCHIVE_SHA256, TERMS
+    from calot.data.endoscapes.unpack import unpack
     from calot.progress import Ui
     from calot.run.signals import stop_on_signal
 
@@ -61,7 +61,7 @@ def stats(
     """Class distribution, combinations, rater agreement and lengths of a data set under a protocol."""
     from calot.analysis.dataset_stats import dataset_statistics, draw, tables
     from calot.data.clips import protocol_named
-    from calot.data.endoscapes import read_endoscapes
+    from calot.data.endoscapes.reader import read_endoscapes
 
     chosen = protocol_named(protocol)
     found = dataset_statistics(read_endoscapes(root), protocol=chosen)
@@ -91,7 +91,7 @@ def store(
     json: AsJson = False,
 ) -> None:
     """Decode and resize every frame once, so that training reads pixels instead of JPEGs; resumes when killed."""
-    from calot.data.endoscapes import read_endoscapes
+    from calot.data.endoscapes.reader import read_endoscapes
     from calot.data.frames import unreadable_frames, without_frames
     from calot.data.geometry import CentreCrop, Geometry, ShortSideCrop, Squash
     from calot.data.store import open_store
@@ -146,7 +146,7 @@ def phantom(
     json: AsJson = False,
 ) -> None:
     """Draw procedural operations in the Endoscapes layout. Scores on them mean nothing clinically."""
-    from calot.data.phantom import PhantomSpec, generate
+    from calot.phantom import PhantomSpec, generate
     from calot.progress import Ui
 
     knobs: dict[str, Any] = {"invisible": invisible, "shortcut": shortcut, "biased_rater": biased_rater}
@@ -187,7 +187,7 @@ def phantom_check(
     json: AsJson = False,
 ) -> None:
     """Audit a phantom against the real tables' statistics; exit code 1 when a figure lies outside its band."""
-    from calot.data.phantom import audit
+    from calot.phantom import audit
 
     found = audit(root, workers=workers)
     if json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from calot.data.phantom import PhantomSpec
+    from calot.phantom import PhantomSpec
     from calot.progress import Ui
 
 _EXPERIMENTS = (["e02_frozen_probe"], ["e00_finetune", "baseline=e02_frozen_probe"])
@@ -58,7 +58,7 @@ def _claim(out: Path, *, overwrite: bool) -> None:
 
 
 def _draw(data: Path, *, videos: int, ui: Ui, first: Path) -> None:
-    from calot.data.phantom import PhantomSpec, generate
+    from calot.phantom import PhantomSpec, generate
 
     spec = PhantomSpec(videos=videos, seed=1, mean_frames=90.0)
     _first_look(first, spec=spec)
@@ -74,7 +74,7 @@ def _first_look(path: Path, *, spec: PhantomSpec) -> None:
     from dataclasses import replace
 
     from calot.data.decode import decode_jpeg
-    from calot.data.phantom import generate
+    from calot.phantom import generate
     from calot.report.pictures import write_clip_strip
 
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def _first_look(path: Path, *, spec: PhantomSpec) -> None:
 def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:
     from calot.analysis.dataset_stats import dataset_statistics, draw
     from calot.data.clips import Keyframes
-    from calot.data.endoscapes import read_endoscapes
+    from calot.data.endoscapes.reader import read_endoscapes
 
     draw(dataset_statistics(read_endoscapes(data), protocol=Keyframes()), path=figure)
     ui.say(f"the data set drawn: {figure}")
@@ -94,7 +94,7 @@ def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:
 
 def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
     from calot.cli.train import finish, requests
-    from calot.run.line import train_run
+    from calot.pipeline import train_run
     from calot.run.signals import stop_on_signal
 
     folders = []

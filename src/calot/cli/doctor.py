@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from calot.run.doctor import Diagnosis
+    from calot.doctor.diagnosis import Diagnosis
 
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
@@ -22,7 +22,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Say what this machine has, what is missing with its remedy, and what would run. Exit code 1 with a problem."""
-    from calot.run.doctor import diagnose
+    from calot.doctor.diagnosis import diagnose
 
     found = diagnose(data=data, weights=weights, results=results, online=online)
     if json:

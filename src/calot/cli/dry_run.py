@@ -6,14 +6,14 @@ import json as json_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from calot.run.dry_run import RunCost
+    from calot.run.estimate import RunCost
     from calot.run.request import Request
 
 
 def show_dry_run(asked: list[Request], *, price_per_hour: float | None, json: bool) -> None:
     """Measure each experiment once, whatever its seeds, and print what all runs together would take."""
     from calot.progress import Ui
-    from calot.run.dry_run import dry_run
+    from calot.run.estimate import dry_run
 
     by_name: dict[str, list[Request]] = {}
     for request in asked:

@@ -52,7 +52,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one experiment in full: every field, its documented result, its parameters."""
-    from calot import values
+    from calot.config import values
     from calot.experiment import scaled
     from calot.experiments import find
 
@@ -65,7 +65,7 @@ def show(
         "fingerprint": value.fingerprint(),
     }
     if params:
-        from calot.run.building import parameter_counts
+        from calot.run.build import parameter_counts
 
         data["parameters"] = parameter_counts(value)
     if json:

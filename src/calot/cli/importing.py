@@ -22,8 +22,8 @@ def import_(
 ) -> None:
     """Make a run of a checkpoint trained elsewhere, such as the study's own, to score it under either protocol."""
     from calot.errors import CalotError
+    from calot.importing.checkpoint import ImportRequest, import_checkpoint, summary_lines
     from calot.progress import Ui
-    from calot.run.imported import ImportRequest, import_checkpoint, summary_lines
 
     pairs = []
     for text in rename or ():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from calot.provenance.treatment import Treatment
     from calot.statistics.calibration import Thresholds
     from calot.statistics.predictions import Predictions
-    from calot.statistics.treatment import Treatment
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
@@ -45,7 +45,7 @@ def metrics(
     """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions; exit code
     1 and no numbers where the run's receipt failed."""
     from calot.cli.printed import print_metrics
-    from calot.statistics import ledger
+    from calot.provenance import ledger
     from calot.statistics.predictions import load_predictions
     from calot.statistics.summary import summarise
     from calot.statistics.videos import per_video
@@ -86,9 +86,9 @@ def compare(
     equal predictions, or a receipt that failed."""
     from calot.cli.printed import print_comparison
     from calot.errors import CalotError
+    from calot.provenance.treatment import weakest
     from calot.statistics.compare import compare as compare_sides
     from calot.statistics.permutation import holm
-    from calot.statistics.treatment import weakest
 
     sides = _sides(runs, split=split)
     if len(sides) < 2:
@@ -155,8 +155,8 @@ def _run_of(path: Path) -> Path | None:
 
 def _treatment(path: Path, *, table: Predictions) -> Treatment:
     """What the receipt of the run that a table belongs to proves of it."""
-    from calot.statistics.receipt import Receipt
-    from calot.statistics.treatment import NO_RECEIPT, treatment_of
+    from calot.provenance.receipt import Receipt
+    from calot.provenance.treatment import NO_RECEIPT, treatment_of
 
     run = _run_of(path)
     return NO_RECEIPT if run is None else treatment_of(Receipt.load(run), fingerprint=table.fingerprint)

@@ -39,10 +39,10 @@ def train(
     """Train experiments; each run ends with validation predictions and a report."""
     from calot.cli.dry_run import show_dry_run
     from calot.errors import CalotError
+    from calot.pipeline import train_run
     from calot.progress import Ui
-    from calot.run.line import train_run
+    from calot.provenance.receipt import Receipt
     from calot.run.signals import stop_on_signal
-    from calot.statistics.receipt import Receipt
 
     if resume and overwrite:
         raise CalotError("--resume goes on with a run and --overwrite starts it again: give one of them")
@@ -75,11 +75,11 @@ def train(
 
 def requests(what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str) -> list[Request]:
     """The runs that a command line asks for: every experiment with every seed."""
+    from calot.config.values import apply_overrides
     from calot.errors import CalotError
     from calot.experiment import scaled
     from calot.experiments import find
     from calot.run.request import Request
-    from calot.values import apply_overrides
 
     overrides = [w for w in what if "=" in w and not w.endswith(".py")]
     experiments = [w for w in what if w not in overrides]
@@ -116,10 +116,10 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
 
 def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     """A line in the ledger, pictures of the clips the page shows, then the page."""
+    from calot.pipeline import clip_frames
+    from calot.receipts.receipt import closing_receipt
     from calot.report.page import write_report
     from calot.report.pictures import choose_clips, write_clip_strip
-    from calot.run.line import clip_frames
-    from calot.run.receipts.make import closing_receipt
     from calot.statistics.predictions import load_predictions
 
     predictions = load_predictions(folder / "predictions" / f"{split}.parquet")
@@ -138,7 +138,7 @@ def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> 
 
     Entered before looked up: of two processes that end at once, at least one finds the other.
     """
-    from calot.statistics import ledger
+    from calot.provenance import ledger
 
     facts = {"digest": predictions.digest, "fingerprint": predictions.fingerprint, "split": predictions.split}
     ledger.record(results, event=ledger.PREDICTED, run=str(folder), manifest_hash=predictions.manifest_hash, **facts)
@@ -159,10 +159,10 @@ def evaluate(
 ) -> None:
     """Score a run's best epoch on a split, with intervals by video; val chooses the thresholds, test uses them."""
     from calot.cli.statistics import metrics
+    from calot.pipeline import predict_run
     from calot.progress import Ui
-    from calot.run import files
-    from calot.run.line import predict_run
-    from calot.statistics import ledger
+    from calot.provenance import ledger
+    from calot.run import folder as run_folder
 
     ui = Ui(log=run / "train.log")
 
@@ -173,7 +173,7 @@ def evaluate(
         count = ledger.test_openings(results, manifest_hash=manifest_hash)
         ui.say(f"test opened for this data set: {count} time{'s' if count != 1 else ''}, counted in {results}")
 
-    root = data or Path(files.read_data(run)["root"])
+    root = data or Path(run_folder.read_data(run)["root"])
     predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
     finish(run, ui=ui, results=results, split=split)
     metrics(run / "predictions" / f"{split}.parquet", json=json)
@@ -187,8 +187,8 @@ def predict(
 ) -> None:
     """Write a run's predictions for any data set in the Endoscapes layout."""
     from calot.errors import CalotError
+    from calot.pipeline import predict_run
     from calot.progress import Ui
-    from calot.run.line import predict_run
 
     if split == "test":
         raise CalotError("test is opened by `calot evaluate RUN --split test`, which counts it")

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from calot.models.attention import tapped
+from calot.models.backbones.vjepa2 import Backbone
 from calot.models.masking import Masking, anatomy_tokens, over_time, predicted_classes
-from calot.models.vjepa2 import Backbone
 from calot.types import Masks, Outputs, Tokens, at_least_float32
 
 

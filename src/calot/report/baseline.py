@@ -9,12 +9,12 @@ from pathlib import Path
 
 from calot.criteria import label
 from calot.errors import CalotError
+from calot.provenance.treatment import weakest
 from calot.report.forest import Estimate, Forest, difference_forest
 from calot.report.run_folder import RunFolder, read_run
 from calot.report.tables import Row, Table, columns, interval_text, number, plain_reason
 from calot.report.verdict import Reason
 from calot.statistics.compare import Comparison, compare
-from calot.statistics.treatment import weakest
 
 _CAPTION = (
     "Difference in AP on the same videos, this minus baseline. Dot: the value. Bar: 95 % interval over videos. "

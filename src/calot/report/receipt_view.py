@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck
+from calot.provenance.treatment import Treatment
 from calot.report.tables import Column, Row, Table
-from calot.statistics.receipt import CHECKS, Receipt, ReceiptCheck
-from calot.statistics.treatment import Treatment
 
 _MARKS = {"passed": "holds", "failed": "failed", "not applicable": "not applicable", "pending": "not made"}
 _NEVER_MADE = "the receipt does not name this check"

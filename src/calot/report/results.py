@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from calot.statistics import ledger
+from calot.provenance import ledger
 
 _LEVELS = 4
 

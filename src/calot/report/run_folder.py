@@ -14,10 +14,10 @@ import polars as pl
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
+from calot.provenance.receipt import Receipt
+from calot.provenance.treatment import Treatment, treatment_of
 from calot.statistics.predictions import Predictions, load_predictions
-from calot.statistics.receipt import Receipt
 from calot.statistics.schema import UNKNOWN
-from calot.statistics.treatment import Treatment, treatment_of
 
 SPLITS = ("val", "test")
 _METRICS = ("epoch", "train_clean_map", "val_map", *(f"val_ap_{c}" for c in CRITERIA))

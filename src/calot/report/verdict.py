@@ -10,11 +10,11 @@ from typing import Literal
 from markupsafe import Markup
 
 from calot.criteria import label
+from calot.provenance.receipt import verdict as receipt_verdict
 from calot.report.run_folder import RunFolder
 from calot.report.tables import bounds, interval_text, number, plain_reason
 from calot.statistics.compare import Comparison
 from calot.statistics.intervals import Interval
-from calot.statistics.receipt import verdict as receipt_verdict
 
 PHANTOM_BANNER = "Phantom data: these scores mean nothing clinically"
 _ROUNDING = 2e-3

@@ -18,7 +18,7 @@ from calot.data.manifest import Manifest
 from calot.data.store import FrameStore, find_store, open_store
 from calot.experiment import Experiment
 from calot.progress import Ui
-from calot.run.opened import OpenData
+from calot.run.data import OpenData
 
 
 @dataclass(frozen=True)

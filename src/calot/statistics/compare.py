@@ -12,12 +12,12 @@ from scipy.stats import t as student
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
+from calot.provenance.treatment import NO_RECEIPT, Treatment
 from calot.statistics.paired_error import PairedError, paired_error
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
 from calot.statistics.predictions import Predictions, same_rows
 from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_weights
 from calot.statistics.schema import UNKNOWN
-from calot.statistics.treatment import NO_RECEIPT, Treatment
 
 Array = NDArray[np.float64]
 ENOUGH_SEEDS = 5

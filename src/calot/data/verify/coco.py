@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from calot.data.endoscapes import METADATA
+from calot.data.endoscapes.reader import METADATA
 from calot.data.manifest import MEAN_TOLERANCE
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.splits import SplitLists

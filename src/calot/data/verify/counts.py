@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from calot.data.endoscapes import METADATA, PHANTOM_MARK
-from calot.data.published import CHOLEC80, CHOLECT50, SIZES
+from calot.data.endoscapes.published import CHOLEC80, CHOLECT50, SIZES
+from calot.data.endoscapes.reader import METADATA, PHANTOM_MARK
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.splits import SplitLists
 from calot.data.verify.table import LenientTable

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from calot.data.endoscapes import METADATA, PHANTOM_MARK, read_endoscapes
+from calot.data.endoscapes.published import HEIGHT, WIDTH
+from calot.data.endoscapes.reader import METADATA, PHANTOM_MARK, read_endoscapes
 from calot.data.manifest import SPLITS
-from calot.data.published import HEIGHT, WIDTH
 from calot.data.verify.coco import check_coco
 from calot.data.verify.counts import check_counts, is_published
 from calot.data.verify.finding import CheckedFolder, Finding, Found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from itertools import pairwise
 
-from calot.data.endoscapes import METADATA
+from calot.data.endoscapes.published import KEYFRAME_STEP
+from calot.data.endoscapes.reader import METADATA
 from calot.data.manifest import FRAME_STEP
-from calot.data.published import KEYFRAME_STEP
 from calot.data.verify.finding import Finding, Found
 from calot.data.verify.table import LenientTable, TableRow
 

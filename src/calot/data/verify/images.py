@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calot.data.decode import decode_jpeg
-from calot.data.endoscapes import METADATA
+from calot.data.endoscapes.published import BLACK_KEYFRAMES
+from calot.data.endoscapes.reader import METADATA
 from calot.data.manifest import FRAME_STEP
-from calot.data.published import BLACK_KEYFRAMES
 from calot.data.store import BLACK_MEAN
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.links import names_in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calot.data.endoscapes import METADATA
+from calot.data.endoscapes.reader import METADATA
 from calot.data.manifest import MEAN_TOLERANCE
 from calot.data.verify.finding import Finding, Found
 from calot.data.verify.table import AGAIN, LETTERS, LenientTable, TableRow

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from calot.data.endoscapes import MASKS
-from calot.data.linktext import LONGEST_TEXT, link_target
+from calot.data.endoscapes.linktext import LONGEST_TEXT, link_target
+from calot.data.endoscapes.reader import MASKS
 from calot.data.manifest import SPLITS
 from calot.data.verify.finding import Finding, Found
 

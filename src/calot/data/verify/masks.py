@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from calot.data.endoscapes import MASKS, METADATA
+from calot.data.endoscapes.published import MASKS_PUBLISHED, STRAY_MASKS
+from calot.data.endoscapes.reader import MASKS, METADATA
 from calot.data.maskfile import read_class_ids
-from calot.data.published import MASKS_PUBLISHED, STRAY_MASKS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.images import Size
 from calot.data.verify.links import names_in

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calot.data.endoscapes import METADATA
+from calot.data.endoscapes.reader import METADATA
 from calot.data.manifest import SPLITS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.table import LenientTable, plain_number

@@ -1,0 +1,1 @@
+"""The Endoscapes2023 data set: archive and folder."""

@@ -1,0 +1,202 @@
+"""Unpack the Endoscapes archive: the right file, safe paths, real files for links, and where it stopped it goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from calot.data.endoscapes.archive import Member, members
+from calot.data.endoscapes.linktext import LONGEST_TEXT, link_target
+from calot.data.endoscapes.published import ARCHIVE_SHA256, TERMS
+from calot.errors import CalotError, Stopped, first_line
+from calot.progress import Ui
+from calot.writing import whole_file
+
+_BLOCK = 1 << 20
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpacked:
+    """What unpacking left: files written now, files that stood there already and were right, links made files."""
+
+    files: int
+    written: int
+    kept: int
+    links: int
+    bytes: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def unpack(
+    archive: Path,
+    root: Path,
+    *,
+    sha256: str | None = ARCHIVE_SHA256,
+    ui: Ui | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Unpacked:
+    """Unpack `archive` into `root`, keeping files that are there and right; `sha256=None` takes any version.
+
+    Every file is written whole, so after a kill the same call goes on. Raises CalotError before it writes anything
+    where the archive is not the one asked for, cut short, or holds a name that leads out of `root`; raises Stopped
+    where `stop()` says so.
+    """
+    ui, heed = ui or Ui(), partial(_heed, stop, root=root)
+    with _opened(archive) as file, _clear_errors(archive, root=root):
+        found = _digest(archive, ui=ui, heed=heed)
+        if sha256 is not None and found != sha256.strip().lower():
+            raise CalotError(
+                f"{archive}: SHA-256 is {found}, need {sha256.strip().lower()}. Download it again; if it is another "
+                f"version that you trust, give --sha256 {found}, or --any-version."
+            )
+        parts = members(file, name=str(archive))
+        _require_plain_folders(root, parts)
+        _remove_parts(root, parts)
+        kept = _whole(root, parts, ui=ui, heed=heed)
+        left = [part for part in parts if part.path not in kept]
+        _require_space(root, needed=sum(part.info.file_size for part in left))
+        _write(root, left, file=file, archive=archive, ui=ui, heed=heed)
+    return Unpacked(
+        files=len(parts),
+        written=len(left),
+        kept=len(kept),
+        links=sum(part.link for part in parts),
+        bytes=sum(part.info.file_size for part in parts),
+        sha256=found,
+    )
+
+
+@contextmanager
+def _clear_errors(archive: Path, *, root: Path, entry: str = "") -> Iterator[None]:
+    """Turn what a damaged zip or the disk raises into one message that names the file."""
+    where = f"{archive}, {entry}" if entry else str(archive)
+    try:
+        yield
+    except _DAMAGED as error:
+        raise CalotError(f"{where}: damaged ({first_line(error)}). Download the archive again.") from error
+    except OSError as error:
+        raise CalotError(f"{root}: cannot be read or written ({first_line(error)}). Choose another folder.") from error
+
+
+def _heed(stop: Callable[[], bool], *, root: Path) -> None:
+    if stop():
+        raise Stopped(f"{root}: stopped; what is unpacked stays. Run the same again to go on.")
+
+
+def _opened(archive: Path) -> zipfile.ZipFile:
+    if not archive.is_file():
+        raise CalotError(f"{archive}: no such file. {TERMS}")
+    try:
+        return zipfile.ZipFile(archive)
+    except (*_DAMAGED, OSError) as error:
+        size = archive.stat().st_size
+        raise CalotError(
+            f"{archive}: no whole zip archive ({size:,} bytes; {first_line(error)}). It was cut short, or is something "
+            f"else: download it again."
+        ) from error
+
+
+def _digest(archive: Path, *, ui: Ui, heed: Callable[[], None]) -> str:
+    digest, total = hashlib.sha256(), archive.stat().st_size
+    with archive.open("rb") as file, ui.task("sha256, MB") as advance:
+        while block := file.read(_BLOCK):
+            heed()
+            digest.update(block)
+            advance(file.tell() // 1_000_000, total // 1_000_000)
+    return digest.hexdigest()
+
+
+def _require_plain_folders(root: Path, parts: list[Member]) -> None:
+    """Refuse to write through a link, which an earlier unzip may have left and which may lead anywhere."""
+    for folder in sorted({parent for part in parts for parent in Path(part.path).parents}):
+        path = root / folder
+        if folder != Path() and path.is_symlink():
+            raise CalotError(f"{path}: a link stands where a folder must be. Remove it, then run the same again.")
+        if path.is_file() and _is_folder_text(path, root=root):
+            path.unlink()
+        if path.exists() and not path.is_dir():
+            raise CalotError(f"{path}: a file stands where a folder must be. Remove it, then run the same again.")
+    for part in parts:
+        path = root / part.path
+        if path.is_dir() and not path.is_symlink():
+            raise CalotError(f"{path}: a folder stands where a file must be. Remove it, then run the same again.")
+
+
+def _is_folder_text(path: Path, *, root: Path) -> bool:
+    """Whether a file is what another program made of a link to a folder: the text of its path."""
+    if path == root or path.stat().st_size > LONGEST_TEXT:
+        return False
+    target = link_target(path.read_bytes(), name=path.relative_to(root).as_posix())
+    return target is not None and (root / target).is_dir()
+
+
+def _remove_parts(root: Path, parts: list[Member]) -> None:
+    """Remove half-written files that a kill left."""
+    names = {part.path for part in parts}
+    for folder in {(root / part.path).parent for part in parts}:
+        for path in folder.glob(".*.part") if folder.is_dir() else ():
+            match = _PART.fullmatch(path.name)
+            if match and path.with_name(match[1]).relative_to(root).as_posix() in names:
+                path.unlink(missing_ok=True)
+
+
+def _whole(root: Path, parts: list[Member], *, ui: Ui, heed: Callable[[], None]) -> set[str]:
+    """Paths that stand there already with the right size and checksum."""
+    kept = set()
+    with ui.task("files already there") as advance:
+        for done, part in enumerate(parts, start=1):
+            heed()
+            path = root / part.path
+            sized = path.is_file() and not path.is_symlink() and path.stat().st_size == part.info.file_size
+            if sized and _crc(path) == part.info.CRC:
+                kept.add(part.path)
+            advance(done, len(parts))
+    return kept
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _require_space(root: Path, *, needed: int) -> None:
+    place = root.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise CalotError(
+            f"{root}: {needed / 1e9:.2f} GB are still to be written, {free / 1e9:.2f} GB are free. Free some, or give "
+            f"another folder."
+        )
+
+
+def _write(
+    root: Path, parts: list[Member], *, file: zipfile.ZipFile, archive: Path, ui: Ui, heed: Callable[[], None]
+) -> None:
+    with ui.task("files unpacked") as advance:
+        for done, part in enumerate(parts, start=1):
+            heed()
+            with _clear_errors(archive, root=root, entry=part.info.filename), whole_file(root / part.path) as half:
+                with file.open(part.info) as source, half.open("wb") as target:
+                    shutil.copyfileobj(source, target, _BLOCK)
+                if half.stat().st_size != part.info.file_size:
+                    raise zipfile.BadZipFile(f"{half.stat().st_size} bytes, need {part.info.file_size}")
+            advance(done, len(parts))

@@ -1,0 +1,1 @@
+"""Encoders of video: one file a family."""

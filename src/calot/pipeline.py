@@ -1,0 +1,123 @@
+"""The straight line: an experiment, a data folder and a seed become a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from calot.data.dataset import ClipDataset
+from calot.evaluation.predict import predictions_table, score
+from calot.experiment import Experiment
+from calot.models.adaptation import save_adapter
+from calot.models.classifier import Classifier
+from calot.progress import Ui
+from calot.receipts.receipt import opening_receipt, with_starts
+from calot.run import folder as run_folder
+from calot.run.build import build_classifier
+from calot.run.data import OpenData
+from calot.run.device import make_accelerator
+from calot.run.request import Request
+from calot.run.signals import Stopper
+from calot.run.trainer import Trainer
+from calot.train import checkpoint
+
+
+def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
+    """Train, keep the best epoch, write its validation predictions; returns the run's folder.
+
+    Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
+    """
+    with run_folder.claimed(request):
+        ui = replace(ui, log=request.folder / run_folder.LOG)
+        data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
+        trainer = Trainer.start(request, data=data, ui=ui, stopper=stopper)
+        receipt = opening_receipt(request, ui=ui) if request.receipt else None
+        run_folder.describe_run(request, data=data, accelerator=trainer.accelerator)
+        trainer.train()
+        if getattr(trainer.model.backbone, "adapter", None) is not None:
+            save_adapter(trainer.model.backbone, request.folder / "adapter")
+        if receipt is not None:
+            with_starts(receipt, trainer.progress.starts).write(request.folder)
+        return predict_run(request.folder, split="val", data=request.data, ui=ui, check=stopper.check)
+
+
+def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
+    """A finished run's experiment, its model with the best epoch's weights, and its seed."""
+    experiment, seed = run_folder.read_experiment(folder)
+    best = checkpoint.load(folder / "checkpoints" / "best")
+    model = build_classifier(experiment, weights=needs_published_weights(experiment, tensors=best.tensors))
+    for stage in experiment.stages[: best.progress["stage"] + 1]:  # a stage may have added an adapter
+        stage.adaptation.apply(model.backbone)
+    checkpoint.load_into(model, best.tensors, where=folder / "checkpoints" / "best")
+    return experiment, model, seed
+
+
+def needs_published_weights(experiment: Experiment, *, tensors: Container[str]) -> bool:
+    """Whether a checkpoint leaves some of the backbone to its published weights."""
+    if experiment.backbone.weights is None:
+        return False
+    with torch.device("meta"):
+        names = build_classifier(experiment, weights=False).state_dict()
+    return any(k.startswith("backbone.") and k not in tensors for k in names)
+
+
+def predict_run(
+    folder: Path,
+    *,
+    split: str,
+    data: Path,
+    ui: Ui,
+    out: Path | None = None,
+    on_open: Callable[[str], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Path:
+    """Score a split with a run's best weights; writes `predictions/<split>.parquet` (or `out`) and returns the folder.
+
+    `on_open` hears the manifest hash before the first clip is scored; `check` is called after each batch and may raise.
+    """
+    experiment, model, seed = load_run(folder)
+    opened = OpenData.of(data, experiment=experiment, ui=ui)
+    if out is None:
+        run_folder.require_own_data(folder, data=opened)
+    table = opened.clips(split, training=False)
+    if on_open is not None:
+        on_open(opened.manifest.hash)
+    dataset = ClipDataset(table, opened.store(split))
+    run_folder.describe_first_data(folder, data=opened)
+    accelerator = make_accelerator(experiment.compute)
+    with ui.task(f"predict {split}") as advance:
+        done = 0
+
+        def on_batch(count: int) -> None:
+            nonlocal done
+            done += count
+            advance(done, len(dataset))
+            if check is not None:
+                check()
+
+        scored = score(
+            accelerator.prepare_model(model),
+            dataset=dataset,
+            accelerator=accelerator,
+            batch_size=experiment.compute.evaluation_batch,
+            on_batch=on_batch,
+        )
+    predictions = predictions_table(
+        scored.logits, table=table, seed=seed, fingerprint=experiment.fingerprint(), manifest_hash=opened.manifest.hash
+    )
+    predictions.write(out or folder / "predictions" / f"{split}.parquet")
+    return folder
+
+
+def clip_frames(folder: Path, *, split: str, clips: list[tuple[str, int]], ui: Ui) -> list[list[np.ndarray]]:
+    """The frames (uint8 h w 3, oldest first, as the model sees them) of clips given by video and labelled frame."""
+    experiment, _ = run_folder.read_experiment(folder)
+    data = OpenData.of(Path(run_folder.read_data(folder)["root"]), experiment=experiment, ui=ui)
+    table, store = data.clips(split, training=False), data.store(split)
+    places = {key: i for i, key in enumerate(zip(table.videos.tolist(), table.frame_numbers.tolist(), strict=True))}
+    rows = [table.frames[places[clip]] for clip in clips]
+    return [[frame.transpose(1, 2, 0) for frame in store.read(row)] for row in rows]

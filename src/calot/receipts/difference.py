@@ -1,0 +1,112 @@
+"""Checks 1 and 5: each declared field acts, and the treatment switched off is the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from calot.experiment import Experiment
+from calot.provenance.receipt import ReceiptCheck, Status
+from calot.receipts.probe import Probe, ProbeData, probe
+from calot.receipts.reverting import Path, at, changes, reverted, with_fields
+from calot.run.request import Request
+
+#: Arrays that a neutral adaptation may leave unchanged: an adapter starts as the identity, yet trains.
+_FORWARD = ("data", "batches", "logits")
+
+
+def declared_difference(
+    experiment: Experiment, baseline: Experiment, *, request: Request, data: ProbeData
+) -> tuple[ReceiptCheck, ReceiptCheck]:
+    """Put each declared field back alone, and switch each declared component off; what changes is the evidence."""
+    paths = changes(experiment, baseline)
+    whole = probe(experiment, request=request, data=data)
+    base = probe(baseline, request=request, data=data)
+    fields: list[dict[str, Any]] = []
+    for path in paths:
+        value, together = reverted(experiment, baseline, path, among=paths)
+        found = whole.differing(probe(value, request=request, data=data))
+        fields.append({"field": ".".join(path), "with": [".".join(p) for p in together[1:]], "changes": found})
+    inert = [f["field"] for f in fields if not f["changes"]]
+    if inert:
+        why = f"{', '.join(inert)}: putting it back to the baseline's value changes nothing"
+    else:
+        why = f"{len(fields)} declared field{'s' if len(fields) != 1 else ''}, each of which acts"
+    first = ReceiptCheck(
+        name="declared difference", status="failed" if inert else "passed", why=why, evidence={"fields": fields}
+    )
+
+    @cache  # several fields of one component have the same neutral form
+    def put_in(where: Path, value: Any) -> Probe:
+        return probe(with_fields(baseline, {where: value}), request=request, data=data)
+
+    off = [_off(experiment, baseline, path, base=base, put_in=put_in) for path in paths]
+    return first, _switched_off(whole.differing(base), off)
+
+
+def _switched_off(changed: list[str], off: list[dict[str, Any]]) -> ReceiptCheck:
+    wrong = [o["field"] for o in off if o["equal"] is False]
+    tried = [o["field"] for o in off if o["equal"] is not None]
+    if not changed:
+        why = "on a fixed batch nothing differs from the baseline"
+    elif wrong:
+        why = f"{', '.join(wrong)}: switched off it does not equal the baseline"
+    elif tried:
+        why = f"{', '.join(dict.fromkeys(tried))} switched off equals the baseline"
+    else:
+        why = "a change of architecture or of a setting: there is nothing to switch off"
+    status: Status = "failed" if wrong or not changed else "passed" if tried else "not applicable"
+    evidence = {"changes": changed, "off": off}
+    return ReceiptCheck(name="switched off", status=status, why=why, evidence=evidence)
+
+
+def _off(
+    experiment: Experiment, baseline: Experiment, path: Path, *, base: Probe, put_in: Callable[[Path, Any], Probe]
+) -> dict[str, Any]:
+    """The baseline with one declared component put in, in its neutral form; `put_in` probes it."""
+    found = _neutral(experiment, baseline, path)
+    field = ".".join(path)
+    if found is None:
+        return {"field": field, "equal": None, "why": "a change of architecture or a setting"}
+    names = [n for n in base.arrays if "adaptation" not in found.where or n.startswith(_FORWARD)]
+
+    def apart(other: Probe) -> list[str]:
+        differing = base.differing(other)
+        return [n for n in names if n in differing]
+
+    if found.theirs is not None and apart(put_in(found.where, found.theirs)):
+        return {"field": field, "equal": None, "why": "the baseline has it too, at another setting"}
+    try:
+        other = put_in(found.where, found.mine)
+    except (ValueError, TypeError) as error:
+        return {"field": field, "equal": None, "why": f"it does not stand alone ({error})"}
+    wrong, exact = apart(other), all(base.distance(other, n) == 0.0 for n in names)
+    return {"field": field, "equal": not wrong, "bit for bit": exact, "compared": names, "apart": wrong}
+
+
+@dataclass(frozen=True)
+class _Neutral:
+    """Where a component stands, it in its neutral form, and the baseline's component of the same kind in its own, where
+    that is another value than the baseline's."""
+
+    where: Path
+    mine: Any
+    theirs: Any | None
+
+
+def _neutral(experiment: Experiment, baseline: Experiment, path: Path) -> _Neutral | None:
+    """The deepest component on the path that knows its neutral form."""
+    for depth in range(len(path), 0, -1):
+        where = path[:depth]
+        value, theirs = at(experiment, where), at(baseline, where)
+        if isinstance(value, tuple) and value and all(hasattr(v, "neutral") for v in value):
+            kinds = {type(v) for v in value if v not in theirs}
+            off = tuple(v.neutral() if type(v) in kinds else v for v in theirs)
+            mine = tuple(v if v in theirs else v.neutral() for v in value)
+            return _Neutral(where, mine, None if off == theirs else off)
+        if hasattr(value, "neutral"):
+            off = theirs.neutral() if type(theirs) is type(value) else theirs
+            return _Neutral(where, value.neutral(), None if off == theirs else off)
+    return None

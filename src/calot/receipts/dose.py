@@ -1,0 +1,228 @@
+"""Check 6: what each component applies, measured over many draws, lies in the band that its settings declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from calot.data.preparation import Preparation
+from calot.data.sampling import Uniform
+from calot.data.transforms import normalise
+from calot.experiment import Experiment
+from calot.provenance.receipt import ReceiptCheck
+from calot.receipts.probe import ProbeData, clean_batch, trainer_for
+from calot.run.request import Request
+from calot.run.trainer import Trainer
+from calot.train.combined import CombinedLoss
+from calot.types import IGNORED, MASK_PIXELS, Batch, Masks
+
+_DRAWS = 96  # effective batches prepared to count what happens to them
+_SAMPLED = 20_000  # clips drawn to count what a sampler prefers
+_SIGMAS = 5.0  # of a binomial: an honest dose falls outside about once in two million
+_SOME = (1e-9, 1.0)  # any share at all
+_FOLLOWS = 0.6  # intersection over union of a painted shape and its mask after augmentation
+
+
+@dataclass(frozen=True)
+class Dose:
+    """One figure, its declared band, and whether it lies in it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def met(self) -> bool:
+        return self.low <= self.value <= self.high
+
+    def __str__(self) -> str:
+        band = "above 0" if (self.low, self.high) == _SOME else f"{self.low:.3g} to {self.high:.3g}"
+        return f"{self.name} is {self.value:.3g}, declared {band}"
+
+
+def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> ReceiptCheck:
+    """Measure every dose that the experiment declares."""
+    trainer = trainer_for(experiment, request=request, data=data)
+    whole = replace(data, experiment=experiment, _stores={})
+    doses = [
+        *_sampling(experiment, labels=whole.whole("train", training=True).labels, seed=request.seed),
+        *_mixing(trainer),
+        *_smoothing(trainer),
+        *_following(trainer),
+        *_masks(trainer, data=whole),
+        *_masking(trainer),
+    ]
+    wrong = [d for d in doses if not d.met]
+    status = "failed" if wrong else "passed" if doses else "not applicable"
+    why = "; ".join(map(str, wrong or doses))
+    return ReceiptCheck(
+        name="dose",
+        status=status,  # type: ignore[arg-type]
+        why=why or "nothing that is applied in doses",
+        evidence={"doses": [vars(d) for d in doses]},
+    )
+
+
+def _binomial(name: str, *, count: int, of: int, probability: float) -> Dose:
+    slack = _SIGMAS * sqrt(probability * (1 - probability) / of)
+    return Dose(name, count / of, max(0.0, probability - slack), min(1.0, probability + slack))
+
+
+def _sampling(experiment: Experiment, *, labels: np.ndarray, seed: int) -> Iterator[Dose]:
+    """The positive rate of what the sampler draws, by criterion, against the one it declares."""
+    if isinstance(experiment.sampler, Uniform):
+        return
+    epochs = -(-_SAMPLED // len(labels))
+    orders = [experiment.sampler.order(labels, rng=np.random.default_rng([seed, 7, e])) for e in range(epochs)]
+    drawn = np.concatenate(orders)
+    expected = experiment.sampler.expected(labels) @ (labels >= 0.5)
+    for k, rate in enumerate(expected.tolist()):
+        positive = int((labels[drawn, k] >= 0.5).sum())
+        yield _binomial(f"sampled positive rate of C{k + 1}", count=positive, of=len(drawn), probability=rate)
+
+
+def _mixing(trainer: Trainer) -> Iterator[Dose]:
+    """Share of batches mixed each way; that labels and masks moved with the clips."""
+    mixing = trainer.request.experiment.mixing
+    if mixing is None:
+        return
+    prepare = replace(
+        trainer.request.experiment.preparation(seed=trainer.request.seed), augment=(), label_smoothing=0.0
+    )
+    batch = _one_frame(clean_batch(trainer))
+    counts, moved, wrong, layered = {"mixup": 0, "cutmix": 0}, 0, 0.0, 0
+    for draw in range(_DRAWS):
+        mixed = prepare(batch, stage=0, epoch=draw, start=0)
+        if mixed.kind is None:
+            continue
+        counts[mixed.kind] += 1
+        lam = torch.from_numpy(mixed.lam).to(batch.labels)[:, None]
+        moved += int(not torch.equal(mixed.batch.video, batch.video))
+        partner = (mixed.batch.labels - lam * batch.labels) / (1 - lam).clamp_min(1e-6)  # labels of clips, if honest
+        honest = ((partner - partner.round()).abs() < 1e-2) | (lam > 1 - 1e-3)
+        wrong += float((~honest).float().mean())
+        if mixed.batch.masks is not None:
+            layered += int(mixed.batch.masks.values.shape[1] == 2)
+    for kind, probability in (("mixup", mixing.mixup_probability), ("cutmix", mixing.cutmix_probability)):
+        yield _binomial(f"share of batches under {kind}", count=counts[kind], of=_DRAWS, probability=probability)
+    any_mixed = max(1, sum(counts.values()))
+    yield Dose("share of mixed batches whose frames changed", moved / any_mixed, 0.9, 1.0)
+    if not np.any((trainer.train_set.table.labels > 0) & (trainer.train_set.table.labels < 1)):
+        yield Dose("share of mixed labels that no two clips give", wrong / any_mixed, 0.0, 0.01)
+    if batch.masks is not None:
+        yield Dose("share of mixed batches that mixed masks too", layered / any_mixed, 1.0, 1.0)
+
+
+def _smoothing(trainer: Trainer) -> Iterator[Dose]:
+    """The lowest and highest label values that reach the loss."""
+    experiment = trainer.request.experiment
+    if not experiment.label_smoothing:
+        return
+    prepare = replace(experiment.preparation(seed=trainer.request.seed), augment=(), mixing=None)
+    batch = _one_frame(clean_batch(trainer))
+    labels = prepare(batch, stage=0, epoch=0, start=0).batch.labels
+    for name, value, raw in (
+        ("lowest", labels.min(), batch.labels.min()),
+        ("highest", labels.max(), batch.labels.max()),
+    ):
+        wanted = float(raw) * (1 - experiment.label_smoothing) + experiment.label_smoothing / 2
+        yield Dose(f"{name} smoothed label", float(value), wanted - 1e-6, wanted + 1e-6)
+
+
+def _following(trainer: Trainer) -> Iterator[Dose]:
+    """Whether masks follow their frames and all frames of a clip change alike, on clips that show their own mask."""
+    experiment = trainer.request.experiment
+    batch = clean_batch(trainer)
+    if not experiment.augment:
+        return
+    painted = _painted(batch)
+    prepare = Preparation(augment=experiment.augment, seed=trainer.request.seed)
+    overlaps, changed, flicker = [], 0, 0.0
+    for draw in range(_DRAWS // 6):
+        after = prepare(painted, stage=0, epoch=draw, start=0).batch
+        assert after.masks is not None
+        overlaps.append(_overlap(after))
+        changed += int(not torch.equal(after.video, painted.video))
+        flicker = max(flicker, float((after.video[:, :1].int() - after.video.int()).abs().max()))
+    yield Dose("largest difference between a still clip's frames after augmentation", flicker, 0.0, 0.0)
+    yield Dose("share of batches that augmentation changed", changed / (_DRAWS // 6), 0.2, 1.0)
+    if experiment.uses_masks:
+        yield Dose("overlap of frames and masks after augmentation", float(np.mean(overlaps)), _FOLLOWS, 1.0)
+
+
+def _painted(batch: Batch) -> Batch:
+    """Two equal frames a clip, white where a block of their own mask says anatomy: a shape without any symmetry."""
+    side = batch.video.shape[-1]
+    cells = side // 2 if batch.masks is None else batch.masks.values.shape[-1]
+    shape = torch.zeros(cells, cells, dtype=torch.uint8, device=batch.video.device)
+    unit = max(1, cells // 8)
+    shape[2 * unit : 6 * unit, 2 * unit : 3 * unit] = 1
+    shape[5 * unit : 6 * unit, 2 * unit : 5 * unit] = 1
+    values = shape.expand(len(batch), 1, -1, -1).clone()
+    grey = F.interpolate(values.float() * 255, size=(side, side), mode="nearest").to(torch.uint8)
+    one = torch.ones(len(batch), 1, device=batch.video.device)
+    masks = Masks(values=values, weight=one, place=torch.zeros_like(one, dtype=torch.long))
+    return replace(batch, video=grey[:, :, None].repeat(1, 2, 3, 1, 1), masks=masks)
+
+
+def _overlap(batch: Batch) -> float:
+    assert batch.masks is not None
+    values = batch.masks.values[:, 0]
+    grey = batch.video[:, 0].float().mean(dim=1)
+    seen = F.avg_pool2d(grey[:, None], grey.shape[-1] // values.shape[-1])[:, 0]
+    peak = seen.amax(dim=(1, 2), keepdim=True).clamp_min(1.0)
+    valid = values != IGNORED
+    found, true = (seen > peak / 2) & valid, (values > 0) & valid
+    return float((found & true).sum() / (found | true).sum().clamp_min(1))
+
+
+def _masks(trainer: Trainer, *, data: ProbeData) -> Iterator[Dose]:
+    """Share of training clips with a mask, and with enough of one for attention supervision."""
+    experiment = trainer.request.experiment
+    if not experiment.uses_masks:
+        return
+    found = data.masks(data.whole("train", training=True))
+    assert found is not None
+    yield Dose("share of training clips with a mask", found.coverage()["all"], *_SOME)
+    if isinstance(experiment.loss, CombinedLoss) and experiment.loss.attention is not None:
+        masks = clean_batch(trainer).masks
+        assert masks is not None
+        supervised = float(experiment.loss.attention.supervised(masks).float().mean())
+        yield Dose("share of the probe's clips under attention supervision", supervised, *_SOME)
+
+
+@torch.no_grad()
+def _masking(trainer: Trainer) -> Iterator[Dose]:
+    """The share of tokens that hard masking drops, against the share reckoned from the masks themselves."""
+    if trainer.request.experiment.masking is None:
+        return
+    batch = clean_batch(trainer)
+    assert batch.masks is not None
+    trainer.model.train()
+    kept = trainer.model(normalise(batch.video), masks=batch.masks).kept
+    chosen = batch.masks.complete.cpu()
+    dropped = 1 - float(kept[chosen].float().mean())
+    wanted = 1 - _anatomy_share(batch.masks.values[chosen])
+    yield Dose("share of tokens masked", dropped, max(0.02, wanted - 1e-6), min(0.999, wanted + 1e-6))
+
+
+def _anatomy_share(values: Tensor) -> float:
+    """Share of tokens with anatomy, cell by cell in numpy; a clip without any keeps all its tokens."""
+    anatomy = ((values > 0) & (values != IGNORED)).any(dim=1).cpu().numpy()
+    clips, height, width = anatomy.shape
+    rows, columns = height // MASK_PIXELS, width // MASK_PIXELS
+    cells = anatomy.reshape(clips, rows, MASK_PIXELS, columns, MASK_PIXELS).max(axis=4).max(axis=2)
+    shares = [float(cells[i].mean()) or 1.0 for i in range(clips)]
+    return float(np.mean(shares))
+
+
+def _one_frame(batch: Batch) -> Batch:
+    """The same clips with one frame each: what is counted here happens alike in all of them."""
+    return replace(batch, video=batch.video[:, :1])

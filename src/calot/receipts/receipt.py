@@ -1,0 +1,132 @@
+"""A run's receipt: checks 1 to 7 and 9 before training, the ledger's after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from calot.errors import CalotError
+from calot.experiment import Experiment, scaled
+from calot.experiments import find
+from calot.progress import Ui
+from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status, verdict
+from calot.receipts.attention import instruments_check
+from calot.receipts.difference import declared_difference
+from calot.receipts.dose import dose_check
+from calot.receipts.gradients import training_checks
+from calot.receipts.probe import ProbeData, probe_data
+from calot.receipts.sanity import controls_check
+from calot.run.request import Request
+
+NO_BASELINE = "no baseline: nothing is declared to differ"
+
+
+def receipt_before(request: Request, *, ui: Ui, results: Path, controls: bool = True) -> Receipt:
+    """Make every check that needs no trained weights; what had to be decoded for it is gone afterwards.
+
+    `results` keeps the controls of each experiment. Raises CalotError for bad input, never for a failed check.
+    """
+    experiment = request.experiment
+    name, baseline = _baseline(request)
+    receipt = Receipt(experiment=experiment.name, baseline=name, fingerprint=experiment.fingerprint(), checks=())
+    with probe_data(request.data, experiment=experiment, ui=ui) as data, ui.task("receipt") as advance:
+        makers = _makers(experiment, baseline, request=request, data=data)
+        for number, make in enumerate(makers, start=1):
+            for check in make():
+                receipt = receipt.with_check(check)
+            advance(number, len(makers))
+    if controls and not receipt.failed:  # they take longest, and would change nothing
+        receipt = receipt.with_check(controls_check(experiment, request=request, results=results, ui=ui))
+    for pending in ("ledger", "controls"):
+        if pending not in {c.name for c in receipt.checks}:
+            receipt = receipt.with_check(ReceiptCheck(name=pending, status="pending", why=f"{CHECKS[pending]}?"))
+    return receipt
+
+
+def _makers(
+    experiment: Experiment, baseline: Experiment | None, *, request: Request, data: ProbeData
+) -> list[Callable[[], tuple[ReceiptCheck, ...]]]:
+    def difference() -> tuple[ReceiptCheck, ...]:
+        if baseline is None:
+            names = ("declared difference", "switched off")
+            return tuple(ReceiptCheck(name=n, status="not applicable", why=NO_BASELINE) for n in names)
+        return declared_difference(experiment, baseline, request=request, data=data)
+
+    return [
+        lambda: training_checks(experiment, request=request, data=data),
+        lambda: (dose_check(experiment, request=request, data=data),),
+        lambda: (instruments_check(experiment, request=request, data=data),),
+        difference,
+    ]
+
+
+def _baseline(request: Request) -> tuple[str | None, Experiment | None]:
+    """The named baseline at the run's scale; for a shipped experiment that was overridden, itself as shipped."""
+    experiment, shipped = request.experiment, scaled(request.found.experiment, request.scale)
+    if experiment.baseline is not None:
+        name, base = experiment.baseline, scaled(find(experiment.baseline).experiment, request.scale)
+    elif experiment.difference(shipped):
+        name, base = f"{shipped.name} as shipped", shipped
+    else:
+        return None, None
+    return name, replace(base, name=experiment.name, baseline=experiment.baseline, compute=experiment.compute)
+
+
+def opening_receipt(request: Request, *, ui: Ui) -> Receipt:
+    """The receipt a run begins with, printed and written; a resumed run keeps its own.
+
+    Raises CalotError where a check failed: a treatment that provably does nothing, or not what it says, is not trained
+    unless the request insists.
+    """
+    kept = Receipt.load(request.folder) if request.resume else None
+    if kept is not None and kept.fingerprint == request.experiment.fingerprint():
+        return kept
+    receipt = receipt_before(request, ui=ui, results=request.results)
+    say(receipt, ui=ui)
+    if receipt.failed and not request.despite_receipt:
+        found = "; ".join(f"{c.name}: {c.why}" for c in receipt.failed)
+        raise CalotError(
+            f"{verdict(receipt.checks)} before training ({found}). Mend the experiment, or train it all the same with "
+            "--despite-receipt: its results are then stamped INVALID."
+        )
+    receipt.write(request.folder)
+    return receipt
+
+
+def say(receipt: Receipt, *, ui: Ui) -> None:
+    """The short table, on the terminal and in the log."""
+    against = f" against {receipt.baseline}" if receipt.baseline else ""
+    ui.say("\n".join([f"receipt of {receipt.experiment}{against}: {verdict(receipt.checks)}", *receipt.lines()]))
+
+
+def with_starts(receipt: Receipt, starts: list[dict[str, Any]]) -> Receipt:
+    """What training itself showed: that each later stage started from the best of the one before."""
+    (check,) = (c for c in receipt.checks if c.name == "trainable parameters")
+    if not starts or "starts" in check.evidence:  # a complete run that is resumed has them already
+        return receipt
+    wrong = [s for s in starts if s["apart"]]
+    why = check.why + "".join(f"; stage {s['stage']} did not start from the best before it" for s in wrong)
+    if not wrong:
+        why += f"; {len(starts)} later stage{'s' if len(starts) > 1 else ''} started from the best before"
+    status: Status = "failed" if wrong else check.status
+    evidence = {**check.evidence, "starts": starts}
+    return receipt.with_check(ReceiptCheck(name=check.name, status=status, why=why, evidence=evidence))
+
+
+def closing_receipt(folder: Path, *, twins: Sequence[str], ui: Ui) -> None:
+    """Put the ledger's answer into a run's receipt, where it has one, and print it: `twins` are runs of another
+    treatment with equal predictions."""
+    receipt = Receipt.load(folder)
+    if receipt is None:
+        ui.say("treatment unverified: this run has no receipt")
+        return
+    if twins:
+        why = f"another treatment gave the very same predictions ({', '.join(twins)})"
+        check = ReceiptCheck(name="ledger", status="failed", why=why, evidence={"twins": list(twins)})
+    else:
+        check = ReceiptCheck(name="ledger", status="passed", why="no other treatment gave these predictions")
+    receipt = receipt.with_check(check)
+    receipt.write(folder)
+    say(receipt, ui=ui)

@@ -1,0 +1,137 @@
+"""A data folder opened for one experiment: its manifest, the clips of a split, and the frames behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calot.data.clips import ClipTable, build_clips
+from calot.data.endoscapes.reader import read_endoscapes
+from calot.data.frames import unreadable_frames, without_frames
+from calot.data.manifest import Manifest
+from calot.data.masks import ClipMasks, open_masks
+from calot.data.store import FrameStore, open_store
+from calot.experiment import Experiment
+from calot.progress import Ui
+from calot.types import MASK_PIXELS
+
+
+@dataclass(frozen=True)
+class OpenData:
+    """Splits are opened when they are asked for: a run that trains and validates never reads a test frame."""
+
+    root: Path
+    manifest: Manifest
+    experiment: Experiment
+    ui: Ui
+    check: Callable[[], None] | None = None  # called as a store is built; may raise, a build goes on where it was
+    unreadable: tuple[str, ...] = ()
+    _stores: dict[str, FrameStore] = field(default_factory=dict, repr=False)
+    _masks: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
+        """Read the folder's tables. Raises CalotError when it is no data set."""
+        synthetic, cache = experiment.masks.synthetic, experiment.compute.cache_folder
+        manifest = read_endoscapes(root, synthetic_masks=None if synthetic is None else Path(synthetic))
+        root, unreadable = root.resolve(), []
+        if experiment.frames.drop_unreadable:
+            with ui.task("reading every frame") as advance:
+                unreadable = unreadable_frames(root, manifest, advance=advance, check=check, cache=cache)
+            if unreadable:
+                ui.say(f"dropped, as declared: {len(unreadable)} unreadable frames, first {unreadable[0]}")
+                manifest = without_frames(manifest, unreadable)
+        return cls(
+            root=root, manifest=manifest, experiment=experiment, ui=ui, check=check, unreadable=tuple(unreadable)
+        )
+
+    def clips(self, split: str, *, training: bool) -> ClipTable:
+        """The clips of a split under the experiment's rules; black labelled frames leave where that is declared."""
+        table = self._every_clip(split, training=training)
+        if not self.experiment.frames.drop_black:
+            return table
+        return table.select(np.flatnonzero(~self.is_black(split)[table.row]))
+
+    def is_black(self, split: str) -> NDArray[np.bool_]:
+        """Which rows of a split are black."""
+        black = np.zeros(len(self.manifest.split(split)), dtype=np.bool_)
+        black[list(self.store(split).black)] = True
+        return black
+
+    def dropped(self) -> dict[str, Any]:
+        """What the frame rule did to each split opened so far, for data.json: nothing goes in silence."""
+        rule = self.experiment.frames
+        counts: dict[str, Any] = {}
+        for split in sorted(self._stores):
+            labelled = self.is_black(split)[self._every_clip(split, training=False).row]
+            counts[split] = {"frames": int(self.is_black(split).sum()), "labelled": int(labelled.sum())}
+        return {
+            "unreadable": {
+                "dropped": rule.drop_unreadable,
+                "count": len(self.unreadable),
+                "first": self.unreadable[:20],
+            },
+            "black": {"dropped": rule.drop_black, "splits": counts},
+        }
+
+    def _every_clip(self, split: str, *, training: bool) -> ClipTable:
+        return build_clips(
+            self.manifest,
+            split=split,
+            protocol=self.experiment.protocol,
+            rule=self.experiment.clip,
+            label_rule=self.experiment.label,
+            training=training,
+        )
+
+    def masks(self, table: ClipTable) -> ClipMasks | None:
+        """The true masks of a table's clips, where the experiment uses any."""
+        experiment = self.experiment
+        if not experiment.uses_masks:
+            return None
+        found = open_masks(
+            self.root,
+            table,
+            self.manifest.split(table.split),
+            geometry=experiment.geometry,
+            size=experiment.backbone.grid[1] * MASK_PIXELS,
+            labelled_place=experiment.labelled_place,
+            cache=experiment.compute.cache_folder,
+        )
+        self._masks[table.split] = found.summary()
+        return found
+
+    def mask_sources(self) -> dict[str, Any] | None:
+        """Where masks came from, for data.json, of each split whose masks were opened; None where none are used."""
+        if not self.experiment.uses_masks:
+            return None
+        return {"synthetic": self.experiment.masks.synthetic, "splits": dict(sorted(self._masks.items()))}
+
+    def store(self, split: str) -> FrameStore:
+        """The split's frames, decoded once; built on first use."""
+        if split not in self._stores:
+            with self.ui.task(f"frame store {split}") as advance:
+
+                def heard(done: int, total: int) -> None:
+                    advance(done, total)
+                    if self.check is not None:
+                        self.check()
+
+                self._stores[split] = open_store(
+                    self.root,
+                    self.manifest.split(split),
+                    geometry=self.experiment.geometry,
+                    size=self.experiment.backbone.size,
+                    cache=self.experiment.compute.cache_folder,
+                    progress=heard,
+                )
+        return self._stores[split]
+
+    def pixels(self) -> dict[str, str]:
+        """A digest of the frames as the model sees them, of each split opened so far."""
+        return {split: store.digest for split, store in sorted(self._stores.items())}

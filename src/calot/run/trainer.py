@@ -1,0 +1,249 @@
+"""A run in the making: model, data, progress and checkpoints, held together for the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from calot.criteria import CRITERIA
+from calot.data.clips import ClipTable
+from calot.data.dataset import ClipDataset, batches
+from calot.data.preparation import Prepared
+from calot.errors import CalotError
+from calot.evaluation.attention import AnatomyAttention
+from calot.evaluation.masks import MaskConfusion
+from calot.evaluation.predict import score
+from calot.models.adaptation import ParameterGroup
+from calot.models.classifier import Classifier
+from calot.progress import Ui
+from calot.run import folder as run_folder
+from calot.run.build import build_classifier
+from calot.run.data import OpenData
+from calot.run.device import make_accelerator
+from calot.run.request import Request
+from calot.run.signals import Stopper
+from calot.statistics.metrics import mean_ap
+from calot.train import checkpoint
+from calot.train.loop import EpochScores, Fit, Progress, fit_stage
+from calot.train.losses import LossMeter
+from calot.train.optim import Schedule, build_adamw
+from calot.train.stage import Stage
+from calot.types import Batch
+
+
+@dataclass
+class Trainer:
+    """A run in the making. Everything here is rebuilt from the request on `--resume`, then put where it stood."""
+
+    request: Request
+    ui: Ui
+    stopper: Stopper
+    accelerator: Accelerator
+    model: Classifier
+    train_set: ClipDataset
+    clean_set: ClipDataset
+    val_set: ClipDataset
+    progress: Progress
+    checkpoints: checkpoint.Checkpoints
+    trained: set[torch.nn.Parameter]  # of the backbone, in this stage or an earlier one
+
+    @classmethod
+    def start(cls, request: Request, *, data: OpenData, ui: Ui, stopper: Stopper) -> Trainer:
+        experiment, seed = request.experiment, request.seed
+        accelerator = make_accelerator(experiment.compute)
+        torch.manual_seed(seed)
+        model = build_classifier(experiment)
+        train_table, clean_table = (data.clips("train", training=t) for t in (True, False))
+        val_table = data.clips("val", training=False)
+        _require_positives(val_table)
+        train_masks = data.masks(train_table)
+        return cls(
+            request=request,
+            ui=ui,
+            stopper=stopper,
+            accelerator=accelerator,
+            model=accelerator.prepare_model(model),
+            train_set=ClipDataset(train_table, data.store("train"), masks=train_masks),
+            clean_set=ClipDataset(clean_table, data.store("train"), masks=train_masks),
+            val_set=ClipDataset(val_table, data.store("val"), masks=data.masks(val_table)),
+            progress=Progress(),
+            checkpoints=checkpoint.Checkpoints(
+                request.folder / "checkpoints", every_s=experiment.compute.checkpoint_every_s, say=ui.say
+            ),
+            trained=set(),
+        )
+
+    @property
+    def _published(self) -> bool:
+        return self.request.experiment.backbone.weights is not None
+
+    def train(self) -> None:
+        """Every stage, each from the best of the one before."""
+        found = self._found()
+        stages = self.request.experiment.stages
+        for earlier in stages[: self.progress.stage]:  # what they put into the backbone, the checkpoint's tensors need
+            self.optimiser(earlier)
+        while self.progress.stage < len(stages):
+            stage = stages[self.progress.stage]
+            fit = self.fit(stage)
+            if found is not None:
+                checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
+                if found.optimiser is not None:
+                    checkpoint.restore(fit.optimiser, found.optimiser)
+                found = None
+            elif self.progress.stage:
+                self.progress.starts.append(self._start())
+                self._save(None, best=False)  # not before its start is known: once a step is made, nobody could tell
+            fit_stage(fit, self.progress)
+            best = self.checkpoints.best_of(self.progress.to_dict())
+            checkpoint.load_into(self.model, best.tensors, where=self.checkpoints.best)
+            after = self.progress
+            self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
+            if self.progress.stage == len(stages):
+                self._save(None, best=False)
+        if found is not None:  # complete before: the model is left as training left it, here too
+            checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
+
+    def _start(self) -> dict[str, Any]:
+        """For the receipt: whether every tensor of the best of the stage before stands in the model, bit for bit."""
+        best = checkpoint.load(self.checkpoints.best)
+        own = checkpoint.model_tensors(self.model, published=False)
+        apart = sorted(name for name, tensor in best.tensors.items() if not torch.equal(own[name], tensor))
+        return {"stage": self.progress.stage + 1, "best epoch before": best.progress["epoch"], "apart": apart[:20]}
+
+    def _found(self) -> checkpoint.Checkpoint | None:
+        """Where an earlier process left this run, said in a line; None for a new one."""
+        if not self.request.resume:
+            return None
+        found = self.checkpoints.resume()
+        if found is None:
+            self.ui.say(f"{self.request.folder}: nothing saved yet to resume; starting at the first step")
+            return None
+        self.progress = at = Progress(**found.progress)
+        done = at.stage == len(self.request.experiment.stages)
+        place = f"stage {at.stage + 1}, epoch {at.epoch + 1}, step {at.batch + 1}"
+        self.ui.say("training was complete" if done else f"resuming at {place}")
+        return found
+
+    def groups(self, stage: Stage) -> list[ParameterGroup]:
+        """What a stage trains; the backbone is prepared for it."""
+        groups = [
+            *stage.adaptation.apply(self.model.backbone),
+            ParameterGroup("pooling", tuple(self.model.pooling.parameters()), stage.lr),
+            ParameterGroup("head", tuple(self.model.head.parameters()), stage.lr),
+        ]
+        if self.model.segmentation is not None:
+            groups.append(ParameterGroup("segmentation", tuple(self.model.segmentation.parameters()), stage.lr))
+        return groups
+
+    def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
+        """The stage's optimiser. What an adapter draws hangs on the seed and the stage, on no history."""
+        torch.manual_seed(_stage_seed(self.request.seed, stage=self.progress.stage))
+        groups = self.groups(stage)
+        self.trained.update(p for p in self.model.backbone.parameters() if p.requires_grad)
+        prepared: torch.optim.Optimizer = self.accelerator.prepare(build_adamw(groups, weight_decay=stage.weight_decay))
+        return prepared
+
+    def fit(self, stage: Stage) -> Fit:
+        """All that the loop needs for one stage, from its first step."""
+        experiment = self.request.experiment
+        optimiser = self.optimiser(stage)
+        schedule = stage_schedule(stage, clips=len(self.train_set))
+        per_epoch = -(-len(self.train_set) // stage.batch)
+        return Fit(
+            model=self.model,
+            stage=stage,
+            loss=experiment.loss,
+            optimiser=optimiser,
+            schedule=schedule,
+            accelerator=self.accelerator,
+            seed=self.request.seed,
+            micro_batch=experiment.compute.micro_batch,
+            epoch_batches=lambda epoch, start: self._batches(stage, epoch=epoch, start=start),
+            evaluate=self._evaluate,
+            save=lambda best: self._save(optimiser, best=best),
+            due=self.checkpoints.due,
+            report=run_folder.Reporter(self.ui, stage=stage, steps=per_epoch),
+            stop=self.stopper.asked,
+        )
+
+    def _batches(self, stage: Stage, *, epoch: int, start: int) -> Iterator[Batch]:
+        rng = np.random.default_rng([self.request.seed, self.progress.stage, epoch])
+        order = self.request.experiment.sampler.order(self.train_set.table.labels, rng=rng)
+        loaded = batches(
+            self.train_set,
+            order=order,
+            epoch=epoch,
+            batch_size=stage.batch,
+            first=start,
+            workers=self.request.experiment.compute.workers,
+            pin=self.accelerator.device.type == "cuda",
+        )
+        for number, batch in enumerate(loaded, start=start):
+            yield self.prepared(batch.to(self.accelerator.device), epoch=epoch, start=number * stage.batch).batch
+
+    def prepared(self, batch: Batch, *, epoch: int, start: int) -> Prepared:
+        """An effective batch as it is trained on in this stage; `start` is its first clip's place in the epoch."""
+        prepare = self.request.experiment.preparation(seed=self.request.seed)
+        return prepare(batch, stage=self.progress.stage, epoch=epoch, start=start)
+
+    def _evaluate(self) -> EpochScores:
+        """Validation, and a clean pass in evaluation mode over a fixed subset of the training clips."""
+        compute, loss = self.request.experiment.compute, self.request.experiment.loss
+        common: dict[str, Any] = {
+            "accelerator": self.accelerator,
+            "batch_size": compute.evaluation_batch,
+            "on_batch": lambda count: self.stopper.check(),
+        }
+        val_loss, clean_loss = (LossMeter(loss, epoch=self.progress.epoch) for _ in range(2))
+        confusion, attention = MaskConfusion(), AnatomyAttention()
+        count = min(compute.train_subset, len(self.clean_set))
+        subset = np.sort(np.random.default_rng(0).permutation(len(self.clean_set))[:count])
+        val = score(self.model, dataset=self.val_set, observers=(val_loss, confusion, attention), **common)
+        clean = score(self.model, dataset=self.clean_set, indices=subset, observers=(clean_loss,), **common)
+        val_map = mean_ap(self.val_set.table.majority, val.logits)
+        clean_map = mean_ap(self.clean_set.table.majority[subset], clean.logits)
+        columns = {
+            "train_clean_loss": clean_loss.mean(),
+            "train_clean_map": clean_map.value,
+            "val_loss": val_loss.mean(),
+            "val_map": val_map.value,
+            **{f"val_ap_{c}": val_map.ap[c] for c in CRITERIA},
+            **attention.columns(),
+        }
+        if self.model.segmentation is not None:
+            columns |= {"val_miou": confusion.mean_iou(), **{f"val_iou_{c}": v for c, v in confusion.iou().items()}}
+        assert val_map.over_defined is not None  # _require_positives saw to it
+        return EpochScores(val_map.over_defined, columns)
+
+    def _save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
+        """The best first, the last after it: a kill in between repeats an epoch, and so comes by the same best."""
+        tensors = checkpoint.model_tensors(self.model, published=self._published, trained=self.trained)
+        progress = self.progress.to_dict()
+        if best:
+            self.checkpoints.save_best(tensors=tensors, progress=progress)
+        run_folder.write_metrics(self.request.folder / "metrics.csv", self.progress.rows)
+        self.checkpoints.save_last(tensors=tensors, optimiser=optimiser, progress=progress)
+
+
+def stage_schedule(stage: Stage, *, clips: int) -> Schedule:
+    """A stage's learning rates over all the steps that `clips` training clips make."""
+    per_epoch = -(-clips // stage.batch)
+    warmup = round(stage.warmup * per_epoch)
+    return Schedule(warmup_steps=warmup, total_steps=stage.epochs * per_epoch, floor=stage.min_lr)
+
+
+def _stage_seed(seed: int, *, stage: int) -> int:
+    return int(np.random.SeedSequence([seed, stage]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _require_positives(table: ClipTable) -> None:
+    if not table.majority.any():
+        raise CalotError(
+            f"split {table.split} of this data set has no positive label: no epoch could be selected on it"
+        )
