@@ -1,9 +1,13 @@
-"""Shape annotations are checked while the tests run, where the training packages are installed."""
+"""Shape annotations are checked while the tests run, where the training packages are installed; property tests search
+as CALOT_HYPOTHESIS says (`properties.py`)."""
 
 import importlib.util
 import os
+import secrets
 
-pytest_plugins = ["fixtures"]  # tests/helpers, which `pythonpath` in pyproject.toml puts in reach
+import pytest
+
+pytest_plugins = ["shared_fixtures"]  # tests/helpers, which `pythonpath` in pyproject.toml puts in reach
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -13,3 +17,34 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("jaxtyping"):
     install_import_hook(
         ["calot.types", "calot.models", "calot.train.losses", "calot.train.supervision"], "beartype.beartype"
     )
+
+HYPOTHESIS = importlib.util.find_spec("hypothesis") is not None
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis's own, which reads these options
+def pytest_configure(config: pytest.Config) -> None:
+    if not HYPOTHESIS:
+        return
+    import properties
+
+    properties.register()
+    option = config.option
+    option.hypothesis_profile = option.hypothesis_profile or os.environ.get("CALOT_HYPOTHESIS") or "ci"
+    if option.hypothesis_profile not in properties.PROFILES:
+        raise pytest.UsageError(f"CALOT_HYPOTHESIS={option.hypothesis_profile!r}: one of {[*properties.PROFILES]}")
+    if option.hypothesis_profile == "random" and option.hypothesis_seed is None:
+        option.hypothesis_seed = str(secrets.randbelow(2**32))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The seed at the start, so that a run which hangs can be repeated, too; workers of xdist have no reporter."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if HYPOTHESIS and reporter and session.config.option.hypothesis_profile == "random":
+        reporter.write_line(f"random examples; again with: --hypothesis-seed={session.config.option.hypothesis_seed}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.property)

@@ -95,9 +95,8 @@ def test_no_machine_path_or_registry_host_is_tracked() -> None:
     if not tracked:
         pytest.skip("not a git checkout")
     bad = re.compile(r"/(work|farm|root)/|pypi\.o" + "rg|pythonhos" + "ted|npmjs\\.o" + "rg|deb\\.deb" + "ian")
-    text = [
-        ROOT / t for t in tracked if Path(t).suffix in {".py", ".md", ".toml", ".txt", ".yml", ".json", ".html", ""}
-    ]
+    read = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".html", ".cff", ""}
+    text = [ROOT / name for name in tracked if Path(name).suffix in read]
     assert [str(p) for p in text if p.is_file() and bad.search(p.read_text(errors="ignore"))] == []
 
 

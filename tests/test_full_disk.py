@@ -42,7 +42,7 @@ def _on_small_disk(small: Path, *, size: str, code: str) -> str:
     small.mkdir()
     script = f'mount -t tmpfs -o size={size} none "$SMALL" && exec "$PYTHON" -c "$CODE"'
     environment = {**os.environ, "SMALL": str(small), "PYTHON": sys.executable, "CODE": _BEGIN + code}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "data")])
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests" / "helpers")])
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script], env=environment, capture_output=True, text=True, check=False
     )

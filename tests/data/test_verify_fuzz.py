@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from endoscapes_folder import ALL, NO, Folder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import searched
 
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.verify import CheckedFolder, verify
@@ -28,7 +29,7 @@ CELLS = st.one_of(
     ),
     st.text(st.characters(exclude_characters='"\r\n\x00', exclude_categories=["Cs"]), max_size=12),
 )
-EACH = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EACH = searched(60, HealthCheck.function_scoped_fixture)
 
 
 @pytest.fixture(scope="module")

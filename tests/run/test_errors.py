@@ -18,8 +18,9 @@ import pytest
 import torch
 import whole_folder
 from endoscapes_folder import ALL, HEADER, NO, Folder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import searched
 
 from calot.cli.main import UNFORESEEN, main
 from calot.data.verify import verify
@@ -336,7 +337,7 @@ _VALUES = st.recursive(
 
 
 @given(place=st.data(), value=_VALUES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@searched(150, HealthCheck.function_scoped_fixture)
 def test_any_experiment_json_is_an_experiment_or_a_clear_error(home: Path, place: st.DataObject, value: Any) -> None:
     content = copy.deepcopy(json.loads((home / "run" / "experiment.json").read_text()))
     node: Any = content

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from prediction_tables import HEADER, clustered, table
+from properties import searched
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
@@ -179,7 +180,7 @@ CELL = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@searched(300, HealthCheck.function_scoped_fixture)
 @given(
     header=st.lists(
         st.sampled_from([*HEADER, "seed", "split", "soft_cystic_plate", "prob_cystic_plate", "x"]), max_size=14

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from endoscapes_folder import HEADER, Folder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import searched
 
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.manifest import Manifest
@@ -221,7 +222,7 @@ _TABLE = [
 _EDIT = st.tuples(st.integers(0, len(_TABLE) - 1), st.integers(0, 11), _CELL)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@searched(200)
 @given(
     edits=st.lists(_EDIT, max_size=2),
     header=st.one_of(st.just(HEADER), st.just(HEADER), st.just(HEADER), st.text(max_size=40)),
@@ -250,7 +251,7 @@ def test_any_table_is_a_manifest_or_a_calot_error(
     assert manifest.hash == Manifest(manifest.table).hash
 
 
-@settings(max_examples=60, deadline=None)
+@searched(60)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_a_manifest_or_a_calot_error(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -1,0 +1,24 @@
+"""How property tests search: the same examples every time (`ci`), or many new ones from a printed seed (`random`).
+
+No clock decides in either: a slow machine is no failure. `conftest.py` loads one of the two.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+#: `ci` tries the same examples every time; `random` (`make fuzz`) keeps those that failed in `.hypothesis/`.
+PROFILES = {"ci": 100, "random": 2000}
+
+
+def register() -> None:
+    """Make both known to hypothesis; where it has a `ci` of its own, this one takes its place."""
+    clock = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
+    settings.register_profile("ci", max_examples=PROFILES["ci"], derandomize=True, database=None, **clock)
+    settings.register_profile("random", max_examples=PROFILES["random"], **clock)
+
+
+def searched(examples: int, *allowed: HealthCheck) -> settings:
+    """In place of `@settings`: so many examples under `ci`, in proportion more under `random`."""
+    count = examples * settings.default.max_examples // PROFILES["ci"]
+    return settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow, *allowed])
