@@ -122,7 +122,7 @@ def test_the_same_frame_twice_is_an_error(tmp_path: Path) -> None:
         (",".join([*HEADER, "video"]) + "\n", "stands twice"),
         (",".join(HEADER) + "\na,0,1\n", "data row 1 has 3 cells"),
         (",".join(HEADER) + '\n"a,0,1\n', "malformed CSV"),
-        (",".join(HEADER) + "\n,0,1,1,1,0,0,0\n", "video in data row 1 is empty"),
+        (",".join(HEADER) + "\n,0,1,1,1,0,0,0\n", "data row 1: video is empty"),
         (",".join(HEADER) + "\na,x,1,1,1,0,0,0\n", "frame in data row 1 is 'x', not a number"),
         (",".join(HEADER) + "\na,1.5,1,1,1,0,0,0\n", "whole number"),
         (",".join(HEADER) + "\na,-5,1,1,1,0,0,0\n", "whole number"),
@@ -206,3 +206,42 @@ def test_no_csv_however_broken_ends_in_a_stack_trace(
 
 def test_table_helper_makes_what_the_reader_takes() -> None:
     assert Predictions(frame=table([[1, 0, 1]], logits=[[1, 2, 3]], videos=["v"])).frames.tolist() == [0]
+
+
+def test_one_operation_written_in_several_ways_is_one(tmp_path: Path) -> None:
+    rows = [row.split(",", 2) for row in (*ROWS, *ROWS)]
+    text = [
+        f"{name},{25 * i},{rest}"
+        for i, ((_, _, rest), name) in enumerate(zip(rows, ["1", "001", "1.0"] * 2, strict=True))
+    ]
+    found = load_predictions(write_csv(tmp_path / "p.csv", rows=text))
+    assert set(found.videos.tolist()) == {"1"}
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "NA", "null", "１", "a\u200b", "\x1b[31m"])
+def test_a_lost_or_disguised_video_is_an_error_naming_its_row(tmp_path: Path, word: str) -> None:
+    with pytest.raises(CalotError, match=r"p\.csv: data row 4: video is"):
+        load_predictions(write_csv(tmp_path / "p.csv", rows=[*ROWS, f"{word},0,1,1,1,0,0,0"]))
+
+
+@pytest.mark.parametrize("column", [pl.lit(b"a"), pl.lit(True), pl.concat_list(pl.lit(1)), pl.lit(float("nan"))])
+def test_a_typed_column_that_holds_no_ids_is_refused(column: pl.Expr) -> None:
+    with pytest.raises(CalotError, match="video"):
+        Predictions(frame=clustered().frame.with_columns(video=column))
+
+
+@pytest.mark.parametrize(("written", "read"), [("Test", "test"), (" VAL", "val"), ("TRAIN", "train")])
+def test_a_split_of_other_capitals_is_the_split(written: str, read: str) -> None:
+    assert Predictions(frame=clustered().frame.with_columns(split=pl.lit(written))).split == read
+
+
+@pytest.mark.parametrize("written", ["testing", "test_set", "holdout"])
+def test_a_split_that_is_none_of_the_three_is_refused(written: str) -> None:
+    with pytest.raises(CalotError, match="There are: train, val, test"):
+        Predictions(frame=clustered().frame.with_columns(split=pl.lit(written)))
+
+
+@pytest.mark.parametrize("number", ["１", "٣", "1_0"])
+def test_digits_of_other_scripts_are_no_numbers(tmp_path: Path, number: str) -> None:
+    with pytest.raises(CalotError, match=r"frame in data row 1 .* not a number"):
+        load_predictions(write_csv(tmp_path / "p.csv", rows=[f"a,{number},1,1,1,0,0,0"]))

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from calot.cli import bench, data, demo, doctor, experiments, importing, report, statistics, train
+from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
 from calot.writing import disk_message
 
@@ -41,6 +42,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
+        sys.argv[1:] = at_home(sys.argv[1:])
         app()
     except Stopped as stop:
         print(f"calot: {stop}", file=sys.stderr)

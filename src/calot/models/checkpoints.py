@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from calot.errors import CalotError, first_line
+from calot.identity import user_path
 
 _HUB_TIMEOUT_S = 5.0
 #: numpy's numbers, harmless and common: a training script keeps its best mAP as scikit-learn gave it.
@@ -29,7 +30,7 @@ def find_weights(weights: str) -> Path:
 
     Raises CalotError within seconds when the hub cannot be reached and nothing is cached.
     """
-    folder = Path(weights)
+    folder = user_path(Path(weights))
     if folder.is_dir():
         if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
             raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors")
@@ -61,8 +62,9 @@ def _require_readable(folder: Path) -> None:
 def local_weights(weights: str) -> Path | None:
     """Weights that are on this machine (a folder, an official file, the hub's cache), or None; asks no network."""
     if weights.endswith((".pt", ".pth")):
-        return Path(weights) if Path(weights).is_file() else None
-    if Path(weights).is_dir() or weights.count("/") != 1 or weights.startswith((".", "/", "~")):
+        file = user_path(Path(weights))
+        return file if file.is_file() else None
+    if user_path(Path(weights)).is_dir() or weights.count("/") != 1 or weights.startswith((".", "/", "~")):
         return find_weights(weights)
     return _cached(weights)
 
@@ -103,6 +105,7 @@ def _unreachable(weights: str, why: str) -> str:
 
 def read_pt(path: Path) -> Any:
     """Read a `.pt` file without running any code it may hold. Raises CalotError when it is missing or corrupt."""
+    path = user_path(path)
     if not path.is_file():
         raise CalotError(f"{path}: no such file")
     try:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError, nearest_name
+from calot.identity import split_name, video_ids
 
 UNKNOWN = "unknown"
 LOGITS = tuple(f"logit_{criterion}" for criterion in CRITERIA)
@@ -39,6 +40,7 @@ def canonical(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
         raise CalotError(f"{source}: no rows; a table of predictions holds one row a scored frame")
     columns = {name: pl.Series(name, [UNKNOWN] * table.height) for name in FACTS}
     columns |= {name: _one_value(table[name], source=source) for name in FACTS if name in table.columns}
+    columns["split"] = _split(columns["split"], source=source)
     columns["video"] = _videos(_required(table, "video", source=source), source=source)
     columns["frame"] = _integers(_required(table, "frame", source=source), source=source)
     for logit, probability in zip(LOGITS, PROBABILITIES, strict=True):
@@ -71,7 +73,7 @@ def _number(cell: str | None, *, row: int, field: str, source: str) -> float:
     if text in ("true", "false"):
         return float(text == "true")
     try:
-        if "_" in text:
+        if "_" in text or not text.isascii():  # float() also reads 1_000 and full-width digits
             raise ValueError(text)
         return float(text)
     except ValueError:
@@ -103,14 +105,24 @@ def _one_value(column: pl.Series, *, source: str) -> pl.Series:
     return text
 
 
+def _split(column: pl.Series, *, source: str) -> pl.Series:
+    """`train`, `val` or `test` whatever the capitals, so that no opening of test goes uncounted; or unknown."""
+    name = str(column[0])
+    if name == UNKNOWN:
+        return column
+    try:
+        return pl.Series("split", [split_name(name)] * len(column))
+    except ValueError as error:
+        raise CalotError(f"{source}: {error} Rename it, or leave the column out.") from None
+
+
 def _videos(column: pl.Series, *, source: str) -> pl.Series:
-    if column.dtype.is_float():
-        raise CalotError(f"{source}: column 'video' holds floats; store video ids as text or integers")
-    text = column.cast(pl.String).str.strip_chars()
-    bad = (text.is_null() | (text == "")).fill_null(value=True).to_numpy()
-    if bad.any():
-        raise CalotError(f"{source}: video in data row {_first(bad)} is empty; every row names its video")
-    return text
+    """Ids as `identity.video_ids` reads them: 1, 001 and 1.0 are one operation, and "nan" is none."""
+    kind = column.dtype
+    if not (kind == pl.String or kind.is_numeric() or kind in (pl.Categorical, pl.Enum, pl.Null)):
+        raise CalotError(f"{source}: column 'video' has type {kind}; write video ids as text or whole numbers")
+    cells = column.cast(pl.String).to_list()
+    return pl.Series("video", video_ids(cells, where=lambda row: f"{source}: data row {row + 1}"), dtype=pl.String)
 
 
 def _integers(column: pl.Series, *, source: str) -> pl.Series:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from calot.identity import user_path
 from calot.models.adaptation import Adaptation, Frozen
 
 
@@ -62,7 +63,7 @@ class Compute:
 
     @property
     def cache_folder(self) -> Path | None:
-        return None if self.cache is None else Path(self.cache)
+        return None if self.cache is None else user_path(Path(self.cache))
 
     def __post_init__(self) -> None:
         if self.precision not in ("auto", "fp32", "fp16", "bf16"):
