@@ -17,6 +17,7 @@ from calot.data.decode import DECODER, decode_jpeg
 from calot.data.manifest import Manifest
 from calot.errors import CalotError
 from calot.progress import Advance
+from calot.reading import read_json
 
 _BATCH = 256
 
@@ -51,7 +52,7 @@ def unreadable_frames(
     path = cache_folder(root, cache) / "readable" / f"{_fingerprint(root, images)}.json"
     if path.is_file():
         try:
-            return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))]
+            return [str(name) for name in read_json(path)]
         except (ValueError, TypeError):  # damaged: found anew, and written over
             pass
     bad: list[str] = []

@@ -14,10 +14,10 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from calot.data.cache import cache_folder, cached_file
 from calot.data.clips import ClipTable
+from calot.data.decode import jpeg_size, read_picture
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
 from calot.data.maskfile import read_class_ids
@@ -164,11 +164,7 @@ def open_masks(
 
 def _read_beside(name: str, image: str, *, root: Path, geometry: Geometry, size: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(root / image) as frame:
-            width, height = frame.size
-    except OSError as error:
-        reason = error.strerror or "no picture"
-        raise CalotError(
-            f"{root / image}: cannot be read ({reason}), and its mask {name} needs its size. Unpack the archive again."
-        ) from error
-    return read_mask(root / name, geometry=geometry, size=size, frame_size=(height, width))
+        frame_size = jpeg_size(read_picture(root / image), path=root / image)
+    except CalotError as error:
+        raise CalotError(f"{error} (its mask {name} needs its size)") from error
+    return read_mask(root / name, geometry=geometry, size=size, frame_size=frame_size)

@@ -11,6 +11,7 @@ import polars as pl
 from calot.criteria import COLUMNS, CRITERIA
 from calot.data.manifest import RATERS, SPLITS, Manifest
 from calot.errors import CalotError, first_line, nearest_name
+from calot.reading import read_text
 
 METADATA = "all_metadata.csv"
 MASKS = "semseg"
@@ -99,9 +100,10 @@ def _read_splits(root: Path) -> dict[str, str]:
 def _read_videos(path: Path) -> list[str]:
     """One id a line, written as a float: `1.000000000e+00`."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CalotError(f"{path}: not a readable text file ({error}). Unpack the archive again.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CalotError(f"{path}: not a readable text file ({reason}). Unpack the archive again.") from error
     videos = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -19,6 +19,7 @@ from calot.data.endoscapes.linktext import LONGEST_TEXT, link_target
 from calot.data.endoscapes.published import ARCHIVE_SHA256, TERMS
 from calot.errors import CalotError, Stopped, first_line
 from calot.progress import Ui
+from calot.reading import read_plain
 from calot.writing import whole_file
 
 _BLOCK = 1 << 20
@@ -140,7 +141,7 @@ def _is_folder_text(path: Path, *, root: Path) -> bool:
     """Whether a file is what another program made of a link to a folder: the text of its path."""
     if path == root or path.stat().st_size > LONGEST_TEXT:
         return False
-    target = link_target(path.read_bytes(), name=path.relative_to(root).as_posix())
+    target = link_target(read_plain(path, largest=LONGEST_TEXT), name=path.relative_to(root).as_posix())
     return target is not None and (root / target).is_dir()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from calot.data.manifest import MEAN_TOLERANCE
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.splits import SplitLists
 from calot.data.verify.table import LenientTable, TableRow
+from calot.errors import first_line
+from calot.reading import read_json
 
 BOXES, KEYFRAMES, VIDEO = "annotation_coco.json", "annotation_ds_coco.json", "annotation_coco_vid.json"
 _NAME = re.compile(r"(\d+)_(\d+)\.jpg", re.ASCII)
@@ -56,9 +57,10 @@ class _File:
 def _check_file(root: Path, *, name: str, rows: dict[str, TableRow], split: str) -> Iterator[Finding]:
     file = _File(name=name)
     try:
-        data = json.loads((root / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        yield file.wrong(f"cannot be read as JSON ({type(error).__name__})")
+        data = read_json(root / name)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        yield file.wrong(f"cannot be read as JSON ({reason})")
         return
     if not isinstance(data, dict):
         yield file.wrong("holds no JSON object")

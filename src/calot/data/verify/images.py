@@ -143,8 +143,6 @@ def _picture(path: Path) -> DecodedImage:
         image = decode_jpeg(path)
     except CalotError as error:
         return DecodedImage(fault=str(error).removeprefix(f"{path}: ").partition(". Unpack")[0])
-    except MemoryError:
-        return DecodedImage(fault="its header claims more pixels than memory holds")
     return DecodedImage(size=(image.shape[0], image.shape[1]), mean=float(image.mean()))
 
 

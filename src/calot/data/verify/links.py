@@ -10,6 +10,7 @@ from calot.data.endoscapes.linktext import LONGEST_TEXT, link_target
 from calot.data.endoscapes.reader import MASKS
 from calot.data.manifest import SPLITS
 from calot.data.verify.finding import Finding, Found
+from calot.reading import read_plain
 
 _REMEDY = "calot data unpack writes real files in their place."
 
@@ -52,7 +53,7 @@ def _check(root: Path, *, name: str, entry: os.DirEntry[str]) -> Iterator[Findin
     if not entry.is_file() or size > LONGEST_TEXT:
         return
     try:
-        content = (root / name).read_bytes()
+        content = read_plain(root / name, largest=LONGEST_TEXT)
     except OSError:
         return
     target = link_target(content, name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from calot.data.endoscapes.reader import METADATA
 from calot.data.manifest import SPLITS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.table import LenientTable, plain_number
+from calot.reading import read_text
 
 _LARGEST = 2**31 - 1
 _LIST_AGAIN = "Write one whole number a line, or unpack the archive again."
@@ -31,7 +33,7 @@ def read_lists(root: Path, *, table: LenientTable) -> SplitLists:
     """Read the three lists and hold them against the table."""
     findings: list[Finding] = []
     places: dict[int, tuple[str, int]] = {}
-    present = tuple(split for split in SPLITS if (root / _name(split)).is_file())
+    present = tuple(split for split in SPLITS if os.path.lexists(root / _name(split)))
     for split in present:
         path = root / _name(split)
         for line, video in _read(path, findings=findings):
@@ -60,9 +62,9 @@ def _name(split: str) -> str:
 def _read(path: Path, *, findings: list[Finding]) -> Iterator[tuple[int, int]]:
     """Line and video of each line; what is no video is a finding."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        message = f"not a readable text file ({error})"
+        message = f"not a readable text file ({error.strerror if isinstance(error, OSError) else error})"
         findings.append(Finding(check="splits", file=path.name, message=message, remedy=_LIST_AGAIN))
         return
     if not any(line.strip() for line in lines):

@@ -14,6 +14,7 @@ from calot.data.endoscapes.reader import METADATA
 from calot.data.manifest import RATERS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.errors import nearest_name
+from calot.reading import LARGEST_TABLE, read_plain
 
 LETTERS = tuple(COLUMNS["endoscapes"])
 ANNOTATORS = tuple(f"cvs_annotator_{r}" for r in RATERS)
@@ -65,7 +66,7 @@ def read_table(root: Path) -> LenientTable:
     path = root / METADATA
     findings: list[Finding] = []
     try:
-        data = path.read_bytes()
+        data = read_plain(path, largest=LARGEST_TABLE)
     except OSError as error:
         findings.append(_at("table", None, f"cannot be read ({error.strerror})"))
         return LenientTable(rows=(), columns=(), found=Found(findings=tuple(findings)))
