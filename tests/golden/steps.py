@@ -1,7 +1,7 @@
 """The one module here that knows calot's inside: a shipped experiment's first steps, as plain JSON values. To port it
 after a change of names, change its imports and nothing that it records.
 
-What runs is the shipped line: `Session.start` on the real store and masks, `fit_stage` with the real sampler, loader,
+What runs is the shipped line: `Trainer.start` on the real store and masks, `fit_stage` with the real sampler, loader,
 preparation, dropout seeds, schedule, gradient clipping and AdamW, `score` for the logits. Changed are the data (8 clips
 a split), the sizes in `CHANGES`, the steps a stage makes, and the arithmetic: float64 from the normalised pixels on.
 """
@@ -25,16 +25,16 @@ from torch import Tensor
 
 from calot.data.clips import ClipTable
 from calot.data.dataset import EpochIndices
-from calot.data.phantom import PhantomSpec, generate
 from calot.evaluation import predict
 from calot.experiment import scaled
 from calot.experiments import find
+from calot.phantom import PhantomSpec, generate
 from calot.progress import Ui
-from calot.run.building import parameter_counts
-from calot.run.opened import OpenData
+from calot.run.build import parameter_counts
+from calot.run.data import OpenData
 from calot.run.request import Request
-from calot.run.session import Session
 from calot.run.signals import Stopper
+from calot.run.trainer import Trainer
 from calot.train import loop
 from calot.train.loop import EpochScores, Fit, Progress, fit_stage
 from calot.types import Batch
@@ -74,9 +74,9 @@ def fingerprint(name: str) -> str:
 
 def record(name: str, *, phantom: Path) -> dict[str, Any]:
     """Everything that is held of one experiment."""
-    session = _session(name, phantom=phantom)
-    clips = {split: _described(_every(getattr(session, f"{split}_set"))) for split in ("train", "val")}
-    stages = [_stage(session, number) for number in range(len(session.request.experiment.stages))]
+    trainer = _session(name, phantom=phantom)
+    clips = {split: _described(_every(getattr(trainer, f"{split}_set"))) for split in ("train", "val")}
+    stages = [_stage(trainer, number) for number in range(len(trainer.request.experiment.stages))]
     return {"parameters": parameter_counts(find(name).experiment), "clips": clips, "stages": stages}
 
 
@@ -90,7 +90,7 @@ class _FewClips(OpenData):
         return table.select(np.sort(order[[*range(half), *spread]]))
 
 
-def _session(name: str, *, phantom: Path) -> Session:
+def _session(name: str, *, phantom: Path) -> Trainer:
     found = find(name)
     tiny = scaled(found.experiment, "tiny")
     stages = [replace(stage, batch=CLIPS) for stage in tiny.stages]
@@ -105,16 +105,16 @@ def _session(name: str, *, phantom: Path) -> Session:
         found=found, experiment=experiment, scale="tiny", data=phantom, folder=phantom / "unused", seed=SEED
     )
     data = _FewClips.of(phantom, experiment=experiment, ui=Ui())
-    return Session.start(request, data=data, ui=Ui(), stopper=Stopper())
+    return Trainer.start(request, data=data, ui=Ui(), stopper=Stopper())
 
 
-def _stage(session: Session, number: int) -> dict[str, Any]:
+def _stage(trainer: Trainer, number: int) -> dict[str, Any]:
     """One stage: logits, steps, logits. A stage begins where the one before ended."""
-    session.progress = Progress(stage=number)
-    stage = session.request.experiment.stages[number]
-    fit = session.fit(stage)
-    weights = {} if number else {"weights": _weights(session.model)}
-    session.model.double()  # weights are drawn in float32 first, as a run's are
+    trainer.progress = Progress(stage=number)
+    stage = trainer.request.experiment.stages[number]
+    fit = trainer.fit(stage)
+    weights = {} if number else {"weights": _weights(trainer.model)}
+    trainer.model.double()  # weights are drawn in float32 first, as a run's are
     watch = _Watch(fit)
     watched = replace(
         fit,
@@ -126,10 +126,10 @@ def _stage(session: Session, number: int) -> dict[str, Any]:
         report=watch.report,
         stop=lambda: False,
     )
-    before = _logits(session)
+    before = _logits(trainer)
     with watch.clipping(), _double(loop):
-        fit_stage(watched, session.progress)
-    return {**weights, "logits before": before, "steps": watch.steps, "logits after": _logits(session)}
+        fit_stage(watched, trainer.progress)
+    return {**weights, "logits before": before, "steps": watch.steps, "logits after": _logits(trainer)}
 
 
 @dataclass
@@ -176,14 +176,14 @@ def _double(module: Any) -> AbstractContextManager[Any]:
     return patch.object(module, "normalise", lambda video: real(video).double())
 
 
-def _logits(session: Session) -> list[list[float]]:
+def _logits(trainer: Trainer) -> list[list[float]]:
     """Of the validation clips, before they are narrowed to float32."""
     seen: list[Tensor] = []
     with _double(predict):
         predict.score(
-            session.model,
-            dataset=session.val_set,
-            accelerator=session.accelerator,
+            trainer.model,
+            dataset=trainer.val_set,
+            accelerator=trainer.accelerator,
             batch_size=CLIPS,
             observers=(lambda outputs, batch: seen.append(outputs.logits),),
         )
