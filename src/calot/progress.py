@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from calot.terminal import console, printable
 from calot.writing import clear_disk_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 #: Called with what is done and what there is to do.
 Advance = Callable[[int, int], None]
@@ -25,8 +30,12 @@ class Ui:
     log: Path | None = None
 
     def say(self, text: str) -> None:
-        """One line, also to the log file when there is one, there with the time."""
-        print(text, file=sys.stderr, flush=True)
+        """One line, also to the log file when there is one, there with the time.
+
+        Work never ends because nobody hears it: a closed or full standard error is passed over, the log is not.
+        """
+        text = printable(text)
+        _tell(text)
         if self.log is not None:
             with clear_disk_errors(self.log), self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
@@ -34,16 +43,21 @@ class Ui:
     @contextmanager
     def task(self, label: str) -> Iterator[Advance]:
         """Work with a known end: call the yielded function with (done, total) as it goes."""
-        if sys.stderr.isatty():
-            with _bar() as bar:
-                task = bar.add_task(label, total=None)
+        screen = console(stderr=True)
+        if screen.is_terminal and not screen.is_dumb_terminal:
+            with _bar(screen) as bar:
+                task = bar.add_task(printable(label), total=None)
                 yield lambda done, total: bar.update(task, completed=done, total=total)
             return
         yield _Lines(label)
 
 
-def _bar() -> Any:
-    from rich.console import Console
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _bar(screen: Console) -> Any:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -54,13 +68,13 @@ def _bar() -> Any:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=screen, transient=True)
 
 
 class _Lines:
@@ -76,4 +90,4 @@ class _Lines:
             return
         self.last = now
         left = (now - self.start) * (total - done) / done
-        print(f"{self.label}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+        _tell(f"{printable(self.label)}: {done} of {total}, about {left:.0f} s left")

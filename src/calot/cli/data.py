@@ -5,12 +5,9 @@ from __future__ import annotations
 import json as json_module
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -62,6 +59,7 @@ def stats(
     from calot.analysis.dataset_stats import dataset_statistics, draw, tables
     from calot.data.clips import protocol_named
     from calot.data.endoscapes.reader import read_endoscapes
+    from calot.terminal import print_table
 
     chosen = protocol_named(protocol)
     found = dataset_statistics(read_endoscapes(root), protocol=chosen)
@@ -70,11 +68,10 @@ def stats(
     if json:
         _print_json(found.to_dict())
         return
-    console = _console()
     for table in tables(found):
-        console.print(table)
+        print_table(table)
     if figure is not None:
-        console.print(f"Figure: {figure}")
+        print(f"Figure: {figure}")
     _next(f"calot data store {root}")
 
 
@@ -104,14 +101,14 @@ def store(
         GeometryName.short_side_crop: ShortSideCrop(),
     }
     manifest = read_endoscapes(root)
-    console, answer = _console(), {}
+    answer: dict[str, Any] = {}
     if drop_unreadable:
         with Ui().task("reading every frame") as advance:
             bad = unreadable_frames(root, manifest, workers=workers, advance=advance, cache=cache)
         manifest = without_frames(manifest, bad)
         answer["dropped"] = {"unreadable": len(bad), "images": bad}
         if not json:
-            console.print(f"dropped, as declared: {len(bad)} unreadable frames {' '.join(bad[:3])}", soft_wrap=True)
+            print(f"dropped, as declared: {len(bad)} unreadable frames {' '.join(bad[:3])}")
     for name in split or manifest.splits:
         rows = manifest.split(name)
         with Ui().task(f"frame store {name}") as advance, stop_on_signal() as stopper:
@@ -124,7 +121,7 @@ def store(
         answer[name] = {"path": str(made.path), "frames": len(made), "black": len(made.black)}
         if not json:
             black = f", {len(made.black)} of them nearly black" if made.black else ""
-            console.print(f"{name}: {len(made):,} frames{black}, {made.path}", soft_wrap=True)
+            print(f"{name}: {len(made):,} frames{black}, {made.path}")
     if json:
         _print_json(answer)
         return
@@ -157,7 +154,7 @@ def phantom(
         _print_json(made.to_dict())
         return
     counts = f"{made.videos} videos, {made.frames:,} frames, {made.keyframes:,} keyframes, {made.masks:,} masks"
-    _console().print(f"{out}: {counts}", soft_wrap=True)
+    print(f"{out}: {counts}")
     _next(f"calot data stats {out} --protocol keyframes")
 
 
@@ -193,7 +190,7 @@ def phantom_check(
     if json:
         _print_json(found.to_dict())
     else:
-        _console().print(str(found), soft_wrap=True, highlight=False, markup=False)
+        print(found)
         _next(f"calot data stats {root} --protocol keyframes")
     if not found.passed:
         raise typer.Exit(1)
@@ -205,9 +202,3 @@ def _print_json(value: Any) -> None:
 
 def _next(command: str) -> None:
     print(f"\nNext: {command}")
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()

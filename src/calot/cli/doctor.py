@@ -34,9 +34,10 @@ def doctor(
 
 
 def _show(found: Diagnosis, *, data: Path | None) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from calot.terminal import console, print_table
 
     table = Table("group", "name", "state", box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column("found", overflow="fold")
@@ -51,10 +52,9 @@ def _show(found: Diagnosis, *, data: Path | None) -> None:
             escape(check.found) + remedy,
         )
         group = check.group
-    console = Console()
-    console.print(table)
+    print_table(table, markup=True)
     for remedy, names in found.findings.items():
-        console.print(f"\n{', '.join(names)}:\n  {remedy}", soft_wrap=True, markup=False, highlight=False)
+        console().print(f"\n{', '.join(names)}:\n  {remedy}", soft_wrap=True, markup=False, highlight=False)
     if found.ok:
         root = f"--data {data} --scale tiny" if data is not None else "--data ROOT --scale tiny"
         print(f"\nNext: calot train e02_frozen_probe {root}")

@@ -32,14 +32,15 @@ def list_experiments(json: Json = False) -> None:
             )
         )
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from calot.terminal import print_table
 
     table = Table("experiment", "baseline", "difference", "question", box=None, padding=(0, 2, 0, 0))
     for r in rows:
         differences = "\n".join(f"{d['field']} = {d['value']}" for d in r["difference"])
         table.add_row(r["name"], r["baseline"] or "", differences, r["header"].splitlines()[0])
-    Console().print(table)
+    print_table(table)
     print("\nnext: calot experiments show e02_frozen_probe --params")
 
 

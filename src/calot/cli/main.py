@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from typing import Annotated, Any
 
 import typer
 
+from calot import __version__
 from calot.cli import bench, data, demo, doctor, experiments, importing, report, statistics, train
 from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
+from calot.terminal import Unheard, guarded_streams
 from calot.writing import disk_message
 
 #: How the message of an error begins that no check of ours foresaw.
 UNFORESEEN = "a fault of calot, not of your input:"
+#: How typer ends a command at Ctrl-C.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="calot",
-    help="Train, test and explain Critical View of Safety classifiers, with results you can defend.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -36,22 +42,67 @@ app.command()(report.report)
 app.add_typer(bench.app, name="bench", help="Speed, each part beside the naive way, exactness first.")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"calot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train, test and explain Critical View of Safety classifiers, with results you can defend."""
+
+
 def main() -> None:
-    """Run the command line. Exit codes: 0 ok, 1 finding, 2 usage or bad input, 75 stopped by a signal and resumable."""
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
+    """Run the command line. Exit codes: 0 ok, 1 finding, 2 usage or bad input, 75 stopped by a signal and resumable;
+    130 interrupted, 141 nobody reads on."""
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    with guarded_streams():
+        sys.exit(_run(words, debug="--debug" in sys.argv))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    """The exit code of one command, with what went wrong said on standard error."""
     try:
-        sys.argv[1:] = at_home(sys.argv[1:])
-        app()
+        code = app(args=at_home(words), prog_name="calot", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return _ended(INTERRUPTED, "interrupted") if code == INTERRUPTED else int(code or 0)
     except Stopped as stop:
-        print(f"calot: {stop}", file=sys.stderr)
-        sys.exit(75)
+        return _ended(75, str(stop))
+    except Unheard:
+        _mute()
+        return 141
     except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own: a command line that it cannot read
+            return _ended(int(error.exit_code), _usage(error))
         if debug:
             raise
-        print(f"calot: {_message(error)}", file=sys.stderr)
-        sys.exit(2)
+        return _ended(2, _message(error))
+
+
+def _ended(code: int, message: str) -> int:
+    """Say how a command ended; where standard error cannot be written the exit code still tells."""
+    if message:
+        with contextlib.suppress(OSError):
+            print(f"calot: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _usage(error: Any) -> str:
+    """A command line that typer cannot read, in one line with the help to ask for; help itself was printed already."""
+    context, text = getattr(error, "ctx", None), error.format_message().rstrip(".")
+    return f"{text}. `{context.command_path} --help` shows what there is." if text and context is not None else text
+
+
+def _mute() -> None:
+    """Nobody reads standard output any more: let Python's own last flush find something to write to."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(error: Exception) -> str:

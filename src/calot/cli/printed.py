@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from calot.terminal import print_table
+
 if TYPE_CHECKING:
     from calot.statistics.compare import Comparison, PairedDifference
     from calot.statistics.videos import VideoTable
@@ -50,11 +52,8 @@ def _p(value: float | None) -> str:
 
 def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_video: bool) -> None:
     """What `calot metrics` says of one table."""
-    from rich.console import Console
-
     from calot.criteria import label
 
-    console = Console()
     print_header(fields)
     coverage = fields["interval"]["measured_coverage"]
     table = _table("", "AP", "95 % over videos", "chance")
@@ -62,7 +61,7 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
         table.add_row(label(name), _points(ap["value"]), _range(ap), f"{100 * ap['prevalence']:.1f}")
     total = fields["map"]
     table.add_row("mAP", _points(total["value"]), _range(total), f"{100 * total['chance']:.1f}")
-    console.print(table)
+    print_table(table)
     _print_reasons({label(name): ap for name, ap in fields["ap"].items()} | {"mAP": total})
     if coverage:
         print(
@@ -79,8 +78,8 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
         numbers = (brier["value"], brier["skill"], fit["ece"], fit["slope"], fit["intercept"])
         table.add_row(label(name), *map(_number, numbers))
     table.add_row("mean skill", "", _number(fields["brier_skill_macro"]), "", "", "")
-    console.print(table)
-    _print_decisions(fields["decisions"], console=console)
+    print_table(table)
+    _print_decisions(fields["decisions"])
     if operations is not None and operations.operations is not None:
         o = operations.operations
         print(
@@ -89,22 +88,20 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
             f"{o.false_negatives} missed, {o.true_negatives} rightly not called"
         )
     if operations is not None and by_video:
-        _print_videos(operations, console=console)
+        _print_videos(operations)
     for note in fields["notes"]:
         print(f"Note: {note}")
 
 
 def print_runs(rows: list[dict[str, Any]]) -> None:
     """One line a run: its val mAP with the interval over videos, or in their place the receipt's failed check."""
-    from rich.console import Console
-
     table = _table("run", "seed", "val mAP", "95 % over videos", "chance", "treatment")
     for row in rows:
         scored = "value" in row
         cells = (_points(row["value"]), _range(row), f"{100 * row['chance']:.1f}") if scored else ("INVALID", "", "")
         proof = "verified" if not row["treatment"] else "unverified" if scored else "failed"
         table.add_row(row["experiment"], str(row["seed"]), *cells, proof)
-    Console().print(table)
+    print_table(table)
     named = [(f"{r['experiment']} seed {r['seed']}", r) for r in rows]
     for stamp in dict.fromkeys(r["treatment"] for r in rows if r["treatment"]):
         print(f"{stamp}: {', '.join(name for name, r in named if r['treatment'] == stamp)}")
@@ -123,8 +120,7 @@ def print_header(fields: dict[str, Any]) -> None:
         print(f"Test was opened {fields['test_openings']} times for this manifest")
 
 
-def _print_decisions(rows: dict[str, Any], *, console: Any) -> None:
-
+def _print_decisions(rows: dict[str, Any]) -> None:
     from calot.criteria import label
 
     rates = ("sensitivity", "specificity", "ppv", "npv", "f1", "balanced_accuracy")
@@ -134,11 +130,10 @@ def _print_decisions(rows: dict[str, Any], *, console: Any) -> None:
     table = _table("", "cut", "sens.", "spec.", "PPV", "NPV", "F1", "bal. acc.")
     for name, row in rows.items():
         table.add_row(label(name), _number(row["threshold"]), *(_number(row.get(rate)) for rate in rates))
-    console.print(table)
+    print_table(table)
 
 
-def _print_videos(videos: VideoTable, *, console: Any) -> None:
-
+def _print_videos(videos: VideoTable) -> None:
     table = _table("video", "criterion", "pos.", "AP", "flips/min", "alarms/h", "delay s", "why not")
     for row in videos.rows:
         for name, item in row.criteria.items():
@@ -146,13 +141,11 @@ def _print_videos(videos: VideoTable, *, console: Any) -> None:
                 row.video, name, f"{item.positives}/{row.frames}", _number(item.ap), _number(item.flips_per_minute),
                 _number(item.false_alarms_per_hour), _number(item.detection_seconds), item.reason or "",
             )  # fmt: skip
-    console.print(table)
+    print_table(table)
 
 
 def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
     """What `calot compare` says of two sides; no differences where they are INVALID."""
-    from rich.console import Console
-
     from calot.criteria import label
 
     print(f"\n{found.a.name} − {found.b.name}: {found.dataset} {found.split}, protocol {found.protocol}, ", end="")
@@ -167,7 +160,7 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
         for name, item in found.ap.items():
             table.add_row(label(name), *_cells(item))
         table.add_row("mAP", *_cells(found.map))
-        Console().print(table)
+        print_table(table)
         _print_reasons({label(name): asdict(item) for name, item in found.ap.items()} | {"mAP": asdict(found.map)})
         print("MDD: smallest difference detected with 80 % power; se: standard error from videos, seeds.")
     print(found.verdict)

@@ -24,11 +24,11 @@ def report(
     rows = [row for row in map(_scored, runs) if row is not None]
     if json:
         text = dumps({"report": str(path), "runs": [str(run) for run in runs], "scores": rows}, allow_nan=False)
-        typer.echo(text)
+        print(text)
         return
     print_runs(rows)
-    typer.echo(f"Report of {len(runs)} run{'' if len(runs) == 1 else 's'}: {path}")
-    typer.echo(f"Next: open {path} in a browser, or compare with other runs: calot compare RUN RUN ... --json")
+    print(f"Report of {len(runs)} run{'' if len(runs) == 1 else 's'}: {path}")
+    print(f"Next: open {path} in a browser, or compare with other runs: calot compare RUN RUN ... --json")
 
 
 def _scored(folder: Path) -> dict[str, Any] | None:
