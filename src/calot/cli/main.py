@@ -78,8 +78,8 @@ def _run(words: list[str], *, debug: bool) -> int:
         _mute()
         return 141
     except Exception as error:
-        if hasattr(error, "format_message"):  # typer's own: a command line that it cannot read
-            return _ended(int(error.exit_code), _usage(error))
+        if isinstance(getattr(error, "exit_code", None), int):  # typer's own: a command line that it cannot read
+            return _ended(getattr(error, "exit_code", 2), _usage(error))
         if debug:
             raise
         return _ended(2, _message(error))
