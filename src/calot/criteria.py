@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from calot.config.component import Component
+from calot.config.fields import NonNegative
+
 TWO_STRUCTURES = "two_structures"
 HEPATOCYSTIC_TRIANGLE = "hepatocystic_triangle"
 CYSTIC_PLATE = "cystic_plate"
@@ -33,12 +36,12 @@ MASK_CLASSES = ("background", "cystic_plate", "hepatocystic_triangle", "cystic_a
 
 
 @dataclass(frozen=True)
-class PerCriterion:
+class PerCriterion(Component):
     """One number a criterion, stored by name; `PerCriterion.of([1, 5, 1])` reads column order C1, C2, C3."""
 
-    two_structures: float = 1.0
-    hepatocystic_triangle: float = 1.0
-    cystic_plate: float = 1.0
+    two_structures: NonNegative = 1.0
+    hepatocystic_triangle: NonNegative = 1.0
+    cystic_plate: NonNegative = 1.0
 
     @classmethod
     def of(cls, values: Sequence[float]) -> PerCriterion:

@@ -7,7 +7,11 @@ from collections.abc import Iterable
 
 
 class CalotError(Exception):
-    """Bad input, said so that a person can mend it: the file, the field, the value and the remedy. Exit code 2."""
+    """Bad input, said so that a person can fix it: the file, the field, the value and the remedy. Exit code 2."""
+
+
+class FieldError(CalotError, ValueError):
+    """A component's field with a value it does not admit."""
 
 
 class Stopped(Exception):

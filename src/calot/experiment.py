@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
 from calot.config import values
+from calot.config.component import Component
+from calot.config.fields import FractionBelowOne, Name
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
 from calot.data.frames import FrameRule
 from calot.data.geometry import Geometry, Squash
@@ -29,15 +29,15 @@ from calot.train.stage import Compute, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Component):
     """Everything that decides a result, but the data and the seed. The defaults are the study's probe family.
 
     `train` is the first stage and `then` those after it; each later stage starts from the best of the one before.
     `compute` says how the work is done and is no part of the fingerprint.
     """
 
-    name: str
-    baseline: str | None = None
+    name: Name
+    baseline: Name | None = None
     protocol: Protocol = Keyframes()
     clip: ClipRule = ClipRule()
     label: LabelRule = CentreLabel()
@@ -45,7 +45,7 @@ class Experiment:
     geometry: Geometry = Squash()
     augment: tuple[Augmentation, ...] = (HorizontalFlip(),)
     mixing: Mixing | None = None
-    label_smoothing: float = 0.0
+    label_smoothing: FractionBelowOne = 0.0
     sampler: Sampler = Uniform()
     masks: MaskSource = MaskSource()
     backbone: VJEPA2 = VJEPA2()
@@ -59,16 +59,10 @@ class Experiment:
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise ValueError(f"name={self.name!r} names a folder: letters, digits, _, - and . only")
-        endless = [k for k, v in values.flatten(self).items() if isinstance(v, float) and not math.isfinite(v)]
-        if endless:
-            raise ValueError(f"{endless[0]} must be a finite number")
         if self.clip.frames != self.backbone.frames:
             raise ValueError(
                 f"clip gives {self.clip.frames} frames and backbone.frames={self.backbone.frames}: set both alike"
             )
-        self.preparation(seed=0)
         has_term = isinstance(self.loss, CombinedLoss) and self.loss.segmentation is not None
         if (self.segmentation is not None) != has_term:
             raise ValueError("segmentation and loss.segmentation go together: a decoder trains by its term alone")

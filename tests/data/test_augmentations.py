@@ -337,7 +337,7 @@ def test_blur_and_jitter_leave_masks_alone() -> None:
     ("make", "message"),
     [
         (lambda: Rotation(-1), r"Rotation\.degrees=-1"),
-        (lambda: ColourJitter(hue=0.6), r"ColourJitter\.hue=0\.6 must lie between 0 and 0\.5"),
+        (lambda: ColourJitter(hue=0.6), r"ColourJitter\.hue=0\.6: expected a number from 0 to 0\.5"),
         (lambda: ColourJitter(brightness=-0.1), r"ColourJitter\.brightness"),
         (lambda: RandomErasing(2), r"RandomErasing\.probability=2"),
         (lambda: RandomErasing(area=(0.3, 0.1)), r"RandomErasing\.area"),

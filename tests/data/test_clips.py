@@ -164,7 +164,7 @@ def test_protocols_are_found_by_name_and_a_misspelt_one_names_the_nearest() -> N
 def test_impossible_rules_are_refused_and_a_shortened_one_keeps_its_proportions() -> None:
     with pytest.raises(CalotError, match="pad_to=4 is less than length=16"):
         ClipRule(pad_to=4)
-    with pytest.raises(CalotError, match="at least 1"):
+    with pytest.raises(CalotError, match="expected a whole number from 1"):
         ClipRule(length=0)
     assert ClipRule().shortened(0.5) == ClipRule(length=8)
     assert ClipRule(length=5, pad_to=16).shortened(0.5) == ClipRule(length=3, pad_to=8)

@@ -196,8 +196,8 @@ def test_pitfall_label_smoothing_at_twice_its_strength() -> None:
     ("change", "message"),
     [
         ({"mixup_probability": 0.8}, "only one of the two"),
-        ({"cutmix_probability": -0.1}, "neither may be negative"),
-        ({"mixup_alpha": 0.0}, r"Mixing\.mixup_alpha=0\.0 must be positive"),
+        ({"cutmix_probability": -0.1}, "expected a number from 0 to 1"),
+        ({"mixup_alpha": 0.0}, r"Mixing\.mixup_alpha=0\.0: expected a number from 0.001"),
     ],
 )
 def test_an_impossible_mixing_is_refused(change: dict[str, float], message: str) -> None:

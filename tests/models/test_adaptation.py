@@ -189,8 +189,8 @@ def test_aliases_are_the_same_adapter() -> None:
     [
         ({"targets": ("q_prj",)}, 'Did you mean "q_proj"'),
         ({"targets": ("q", "q_proj")}, "names one linear twice"),
-        ({"targets": ()}, "needs a rank and a target"),
-        ({"bias": "all"}, "none of none, lora_only"),
+        ({"targets": ()}, "needs a target"),
+        ({"bias": "all"}, "expected one of none, lora_only"),
     ],
 )
 def test_a_setting_that_means_nothing_is_an_error_when_it_is_written(fields: dict[str, Any], message: str) -> None:
@@ -211,9 +211,10 @@ def test_a_target_that_matches_nothing_in_the_model_is_an_error() -> None:
 def test_layers_that_the_encoder_lacks_are_errors() -> None:
     with pytest.raises(CalotError, match=r"\[4, -5\] are no layers of an encoder of 4"):
         LoRA(rank=4, layers=(0, 4, -5)).apply(_backbone())
-    for layers in (0, 5):
-        with pytest.raises(CalotError, match=rf"Unfreeze.layers={layers}: this encoder has 4 layers"):
-            Unfreeze(layers=layers).apply(_backbone())
+    with pytest.raises(CalotError, match=r"Unfreeze.layers=5: this encoder has 4 layers"):
+        Unfreeze(layers=5).apply(_backbone())
+    with pytest.raises(CalotError, match=r"Unfreeze.layers=0: expected a whole number from 1"):
+        Unfreeze(layers=0)
 
 
 def test_the_same_adapter_twice_is_one_and_another_is_refused() -> None:

@@ -10,12 +10,13 @@ import ast
 import hashlib
 import importlib
 import json
-import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from calot.config.component import Component, field_types
+from calot.config.holding import component_classes, held, takes_text
 from calot.errors import CalotError, nearest_name
 
 T = TypeVar("T")
@@ -56,27 +57,24 @@ def from_json(data: Any) -> Any:
         raise CalotError(
             f"{cls.__name__} has no field {sorted(unknown)}: the file was written by another version of calot"
         )
-    hints = typing.get_type_hints(cls)
-    body = {k: _coerce(from_json(v), hints.get(k)) for k, v in data.items() if k != "_type"}
-    for name, value in body.items():
-        if not _fits(value, hints.get(name, Any)):
-            wanted = _describe(hints[name])
-            raise CalotError(f"{cls.__name__}.{name}: expected {wanted}, got {type(value).__name__} {value!r}")
+    body = {k: from_json(v) for k, v in data.items() if k != "_type"}
     try:
         return cls(**body)
+    except CalotError:
+        raise
     except (TypeError, ValueError) as error:
         raise CalotError(f"{cls.__name__}: {error}") from None
 
 
-def _class_named(path: str) -> type[Any]:
+def _class_named(path: str) -> Any:
     module, _, name = path.rpartition(".")
     if module.split(".")[0] != "calot":
         raise CalotError(f"_type={path!r}: only calot's own classes are rebuilt from a file")
     try:
-        cls = getattr(importlib.import_module(module), name)
+        cls: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError):
         raise CalotError(f"_type={path!r}: this version of calot has no such class") from None
-    if not (isinstance(cls, type) and is_dataclass(cls) and cls.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+    if not (isinstance(cls, type) and issubclass(cls, Component) and "__dataclass_fields__" in vars(cls)):
         raise CalotError(f"_type={path!r} is not one of calot's frozen dataclasses")
     return cls
 
@@ -139,10 +137,12 @@ def _set(value: Any, *, path: list[str], raw: str, whole: str, hint: Any = Any) 
             f"{nearest_name(path[0], among=names)}"
         )
     current = getattr(value, path[0])
-    hint = typing.get_type_hints(type(value)).get(path[0], Any)
+    hint = field_types(type(value))[path[0]]
     new = _changed(current, path=path[1:], raw=raw, whole=whole, hint=hint)
     try:
         return replace(value, **{path[0]: new})  # type: ignore[type-var]
+    except CalotError as error:
+        raise CalotError(f"{whole}={raw}: {error}") from None
     except (TypeError, ValueError) as error:
         raise CalotError(f"{whole}={raw}: {error}") from None
 
@@ -166,7 +166,7 @@ def _changed(value: Any, *, path: list[str], raw: str, whole: str, hint: Any) ->
 def _parse(raw: str, *, hint: Any, key: str) -> Any:
     """Read a literal, a component expression or a component's name, and hold it against the field's type."""
     components = {_plain(c.__name__): c for c in component_classes(hint)}
-    text = typing.get_origin(hint) is not tuple and str in (typing.get_args(hint) or (hint,))
+    text = takes_text(hint)
     if raw != "None" and text:
         value: Any = raw.strip("'\"")
     elif _plain(raw) in components:
@@ -176,10 +176,7 @@ def _parse(raw: str, *, hint: Any, key: str) -> Any:
             value = _evaluate(ast.parse(raw, mode="eval").body, key=key, components=components)
         except (SyntaxError, ValueError, RecursionError, MemoryError):  # no literal, or one that Python will not read
             value = raw
-    value = _coerce(value, hint)
-    if not _fits(value, hint):
-        raise CalotError(f"{key}={raw}: expected {_describe(hint)}, got {type(value).__name__} {value!r}")
-    return value
+    return held(value, hint, where=key)
 
 
 def _plain(name: str) -> str:
@@ -192,11 +189,11 @@ def _evaluate(node: ast.expr, *, key: str, components: Mapping[str, type]) -> An
         if cls is None:
             names = [c.__name__ for c in components.values()]
             raise CalotError(f"{key}: no component {node.func.id!r}.{nearest_name(node.func.id, among=names)}")
-        hints = typing.get_type_hints(cls)
+        hints = field_types(cls)
         arguments = {}
         for k in node.keywords:
             inner = {_plain(c.__name__): c for c in component_classes(hints.get(str(k.arg), Any))}
-            arguments[str(k.arg)] = _coerce(_evaluate(k.value, key=key, components=inner), hints.get(str(k.arg), Any))
+            arguments[str(k.arg)] = _evaluate(k.value, key=key, components=inner)
         return _build(cls, arguments, key=key)
     if isinstance(node, (ast.Tuple, ast.List)):
         return tuple(_evaluate(v, key=key, components=components) for v in node.elts)
@@ -212,58 +209,7 @@ def _evaluate(node: ast.expr, *, key: str, components: Mapping[str, type]) -> An
 def _build(cls: type, arguments: dict[str, Any], *, key: str) -> Any:
     try:
         return cls(**arguments)
+    except CalotError as error:
+        raise CalotError(f"{key}: {error}") from None
     except (TypeError, ValueError) as error:
         raise CalotError(f"{key}: {cls.__name__}: {error}") from None
-
-
-def component_classes(hint: Any) -> Iterator[type]:
-    """The dataclasses a field's annotation admits: the class itself, its subclasses, and the members of a union."""
-    if isinstance(hint, type) and typing.get_origin(hint) is None:
-        if is_dataclass(hint) and not getattr(hint, "__abstractmethods__", None):
-            yield hint
-        subclasses: list[type] = hint.__subclasses__() if hint is not object else []
-        for sub in subclasses:
-            yield from component_classes(sub)
-        return
-    for member in typing.get_args(hint):
-        yield from component_classes(member)
-
-
-def _coerce(value: Any, hint: Any) -> Any:
-    """An int where a float is due, a list of numbers where a dataclass offers `of` (column order)."""
-    options = (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
-    if isinstance(value, int) and not isinstance(value, bool) and float in options and int not in options:
-        return float(value)
-    if isinstance(value, tuple):
-        for of in (getattr(option, "of", None) for option in options):
-            if of is not None:
-                try:
-                    return of(value)
-                except (TypeError, ValueError) as error:
-                    raise CalotError(f"{value}: {error}") from None
-    return value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin = typing.get_origin(hint)
-    if hint is Any:
-        return True
-    if isinstance(hint, types.UnionType) or origin is typing.Union:
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if hint is None or hint is type(None):
-        return value is None
-    if origin is tuple:
-        inner = typing.get_args(hint)
-        return isinstance(value, tuple) and all(_fits(v, inner[0]) for v in value)
-    if hint in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, origin or hint)
-
-
-def _describe(hint: Any) -> str:
-    names = [c.__name__ for c in component_classes(hint)]
-    return " or ".join(names) if names else getattr(hint, "__name__", str(hint))

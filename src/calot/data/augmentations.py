@@ -10,6 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, UInt8
@@ -17,6 +18,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
+from calot.config.fields import Fraction, Range
 from calot.data.boxes import Box, grid_of
 from calot.data.transforms import Augmentation, HorizontalFlip
 from calot.errors import CalotError
@@ -49,11 +51,7 @@ class Rotation(ClipAugmentation):
     What comes in from outside is 0 in frames and ignored in masks.
     """
 
-    degrees: float = 15.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.degrees <= 180:
-            raise CalotError(f"Rotation.degrees={self.degrees} must lie between 0 and 180.")
+    degrees: Annotated[float, Range(ge=0, le=180)] = 15.0
 
     def neutral(self) -> Rotation:
         """The same that changes nothing."""
@@ -75,15 +73,10 @@ class ColourJitter(ClipAugmentation):
     by up to +-`hue` of the colour circle. torchvision's operations, but for its shuffled order and mean a frame.
     """
 
-    brightness: float = 0.3
-    contrast: float = 0.3
-    saturation: float = 0.2
-    hue: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
-            if not 0 <= getattr(self, name) <= most:
-                raise CalotError(f"ColourJitter.{name}={getattr(self, name)} must lie between 0 and {most}.")
+    brightness: Fraction = 0.3
+    contrast: Fraction = 0.3
+    saturation: Fraction = 0.2
+    hue: Annotated[float, Range(ge=0, le=0.5)] = 0.1
 
     def neutral(self) -> ColourJitter:
         """The same that changes nothing."""
@@ -108,17 +101,13 @@ class RandomErasing(ClipAugmentation):
     where there are masks, it covers whole mask pixels.
     """
 
-    probability: float = 0.2
-    area: tuple[float, float] = (0.02, 0.33)
-    ratio: tuple[float, float] = (0.3, 3.3)
+    probability: Fraction = 0.2
+    area: Annotated[tuple[float, float], Range(ge=1e-6, le=1)] = (0.02, 0.33)
+    ratio: Annotated[tuple[float, float], Range(ge=0.001, le=1000)] = (0.3, 3.3)
 
     def __post_init__(self) -> None:
-        _require_probability(self)
-        if not (0 < self.area[0] <= self.area[1] <= 1 and 0 < self.ratio[0] <= self.ratio[1]):
-            raise CalotError(
-                f"RandomErasing.area={self.area}, ratio={self.ratio}: each needs its lower end first, above 0; "
-                "an area is at most 1."
-            )
+        if self.area[0] > self.area[1] or self.ratio[0] > self.ratio[1]:
+            raise CalotError(f"RandomErasing.area={self.area}, ratio={self.ratio}: each needs its lower end first.")
 
     def neutral(self) -> RandomErasing:
         """The same that changes nothing."""
@@ -146,13 +135,12 @@ class RandomErasing(ClipAugmentation):
 class GaussianBlur(ClipAugmentation):
     """Blur by a Gaussian of `sigma` pixels of the model's input, drawn uniformly; masks stay."""
 
-    probability: float = 0.1
-    sigma: tuple[float, float] = (0.1, 2.0)
+    probability: Fraction = 0.1
+    sigma: Annotated[tuple[float, float], Range(ge=0.01, le=100)] = (0.1, 2.0)
 
     def __post_init__(self) -> None:
-        _require_probability(self)
-        if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise CalotError(f"GaussianBlur.sigma={self.sigma} needs its lower end first, above 0.")
+        if self.sigma[0] > self.sigma[1]:
+            raise CalotError(f"GaussianBlur.sigma={self.sigma} needs its lower end first.")
 
     def neutral(self) -> GaussianBlur:
         """The same that changes nothing."""
@@ -197,11 +185,6 @@ def _grey(colours: Float[Tensor, "t c h w"]) -> Float[Tensor, "t 1 h w"]:
 
 def _bytes(values: Tensor) -> Tensor:
     return values.round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _require_probability(component: RandomErasing | GaussianBlur) -> None:
-    if not 0 <= component.probability <= 1:
-        raise CalotError(f"{type(component).__name__}.probability={component.probability} must lie between 0 and 1.")
 
 
 #: Augmentation family D, in its documented order.

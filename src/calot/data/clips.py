@@ -10,21 +10,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from calot.config.component import Component
+from calot.config.fields import Count
 from calot.data.manifest import FRAME_STEP, Manifest
 from calot.errors import CalotError, nearest_name
 
 
 @dataclass(frozen=True)
-class ClipRule:
+class ClipRule(Component):
     """`length` frames, `stride` seconds apart; `pad_to` repeats the oldest frame until the clip is that long."""
 
-    length: int = 16
-    stride: int = 1
-    pad_to: int | None = None
+    length: Count = 16
+    stride: Count = 1
+    pad_to: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.length < 1 or self.stride < 1:
-            raise CalotError(f"ClipRule.length={self.length}, stride={self.stride}: both must be at least 1.")
         if self.pad_to is not None and self.pad_to < self.length:
             raise CalotError(
                 f"ClipRule.pad_to={self.pad_to} is less than length={self.length}. Use None or a larger one."
@@ -46,7 +46,7 @@ class ClipRule:
         return replace(self, length=length, pad_to=pad_to)
 
 
-class Protocol(ABC):
+class Protocol(Component, ABC):
     """Which frames count, and where the labelled frame sits in its clip."""
 
     name: ClassVar[str]
@@ -118,7 +118,7 @@ class ClipLabels:
         return np.asarray(total / self.distinct.sum(axis=1, keepdims=True))
 
 
-class LabelRule(ABC):
+class LabelRule(Component, ABC):
     """What a clip is trained on."""
 
     @abstractmethod

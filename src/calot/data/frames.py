@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
 from calot.data.decode import DECODER, decode_jpeg
 from calot.data.manifest import Manifest
@@ -23,7 +24,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True)
-class FrameRule:
+class FrameRule(Component):
     """What happens to frames that are not as they should be. Neither is ever replaced by another frame.
 
     `drop_unreadable`: missing, truncated and unreadable frames leave the manifest (and leave a gap that no clip

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from calot.config.component import Component
+from calot.config.fields import Range, Size
 from calot.errors import CalotError
 
 Array = NDArray[np.uint8]
@@ -16,7 +19,7 @@ _SMOOTH = Image.Resampling.BILINEAR
 _NEAREST = Image.Resampling.NEAREST
 
 
-class Geometry(ABC):
+class Geometry(Component, ABC):
     """`uint8 h w 3 -> uint8 size size 3`, and the same view of a mask (`h w`), whose classes never blend."""
 
     @abstractmethod
@@ -46,7 +49,7 @@ class Squash(Geometry):
 class CentreCrop(Geometry):
     """The middle `crop x crop` pixels: on a 480 x 854 frame, 480 keeps the height and drops the sides."""
 
-    crop: int = 480
+    crop: Size = 480
 
     def __call__(self, image: Array, *, size: int) -> Array:
         return self._resize(image, size=size, resample=_SMOOTH)
@@ -63,13 +66,7 @@ class CentreCrop(Geometry):
 class ShortSideCrop(Geometry):
     """Short side to `size * short_side_ratio` (rounded down), then the middle: V-JEPA 2's official 292 -> 256."""
 
-    short_side_ratio: float = 256 / 224
-
-    def __post_init__(self) -> None:
-        if self.short_side_ratio < 1:
-            raise CalotError(
-                f"ShortSideCrop.short_side_ratio={self.short_side_ratio} is below 1: the crop would not fit."
-            )
+    short_side_ratio: Annotated[float, Range(ge=1, le=16)] = 256 / 224
 
     def __call__(self, image: Array, *, size: int) -> Array:
         return self._resize(image, size=size, resample=_SMOOTH)

@@ -15,6 +15,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from calot.config import fields
+from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
 from calot.data.clips import ClipTable
 from calot.data.decode import jpeg_size, read_picture
@@ -30,13 +32,13 @@ _TRAINING = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 0, 6: 0, 7: IGNORED, 255: IGNORED}
 
 
 @dataclass(frozen=True)
-class MaskSource:
+class MaskSource(Component):
     """Where masks come from: the human ones of `semseg/`, and a folder of synthetic ones (`<video>_<frame>.png`).
 
     `synthetic` is a path, relative to the data folder or absolute; human masks win where both exist.
     """
 
-    synthetic: str | None = None
+    synthetic: fields.Path | None = None
 
 
 def read_mask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,11 +13,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from calot.config.component import Component
+from calot.config.fields import Fraction, Range
 from calot.data.boxes import Box, grid_of
 from calot.errors import CalotError
 from calot.types import IGNORED, Batch, Masks
 
 Kind = Literal["mixup", "cutmix"]
+BetaShape = Annotated[float, Range(ge=0.001, le=1000)]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(Component):
     """MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019), never both, drawn once for an effective batch.
 
     The clips' partners are a permutation of the batch, in which a clip may be its own. `lam ~ Beta(alpha, alpha)` is
@@ -39,21 +42,18 @@ class Mixing:
     Each of two mixed clips keeps its masks, as a layer of its own. A batch of one clip passes unmixed.
     """
 
-    mixup_alpha: float = 0.8
-    mixup_probability: float = 0.5
-    cutmix_alpha: float = 1.0
-    cutmix_probability: float = 0.5
+    mixup_alpha: BetaShape = 0.8
+    mixup_probability: Fraction = 0.5
+    cutmix_alpha: BetaShape = 1.0
+    cutmix_probability: Fraction = 0.5
     per_clip: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("mixup_alpha", "cutmix_alpha"):
-            if not getattr(self, name) > 0:
-                raise CalotError(f"Mixing.{name}={getattr(self, name)} must be positive; probability 0 turns it off.")
         shares = (self.mixup_probability, self.cutmix_probability)
-        if min(shares) < 0 or sum(shares) > 1:
+        if sum(shares) > 1:
             raise CalotError(
                 f"Mixing.mixup_probability={shares[0]}, cutmix_probability={shares[1]}: only one of the two is done to "
-                "a batch; neither may be negative and their sum at most 1."
+                "a batch, so their sum is at most 1."
             )
 
     def neutral(self) -> Mixing:

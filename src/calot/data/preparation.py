@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from calot.config.component import Component
+from calot.config.fields import FractionBelowOne, Seed
 from calot.data.mixing import Kind, Mixed, Mixing, smooth_labels
 from calot.data.transforms import Augmentation
-from calot.errors import CalotError
 from calot.types import Batch
 
 
@@ -25,7 +26,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preparation:
+class Preparation(Component):
     """Augments each clip, mixes clips over the effective batch, smooths the labels: in this order, on any device.
 
     A clip's draws come from (seed, stage, epoch, place in the epoch's order, clip, component): neither the number of
@@ -36,15 +37,8 @@ class Preparation:
 
     augment: tuple[Augmentation, ...] = ()
     mixing: Mixing | None = None
-    label_smoothing: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise CalotError(
-                f"label_smoothing={self.label_smoothing} must lie between 0 and 1 (1 excluded); 0.1 turns 0 and 1 "
-                "into 0.05 and 0.95."
-            )
+    label_smoothing: FractionBelowOne = 0.0
+    seed: Seed = 0
 
     def __call__(self, batch: Batch, *, stage: int, epoch: int, start: int) -> Prepared:
         """Prepare an effective batch; `start` is its first clip's place in the epoch's order."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from calot.config.component import Component
+from calot.config.fields import Range
 from calot.errors import CalotError
 
 
-class Sampler(ABC):
+class Sampler(Component, ABC):
     """`expected` is each clip's probability at one draw, so that `expected(labels) @ labels` is the dose asked for."""
 
     @abstractmethod
@@ -53,11 +56,7 @@ class Balanced(Sampler):
 class AnyPositive(Sampler):
     """A `share` of the draws comes from clips with at least one criterion positive, the rest from the others."""
 
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise CalotError(f"AnyPositive.share={self.share} must lie between 0 and 1.")
+    share: Annotated[float, Range(gt=0, lt=1)] = 0.5
 
     def order(self, labels: NDArray[np.float32], *, rng: Generator) -> NDArray[np.int64]:
         return _draw(self.expected(labels), rng=rng)

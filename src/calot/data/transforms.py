@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, UInt8
 from numpy.random import Generator
 from torch import Tensor
 
-from calot.errors import CalotError
+from calot.config.component import Component
+from calot.config.fields import Fraction
 from calot.types import Batch
 
 MEAN = (0.485, 0.456, 0.406)
@@ -33,7 +34,7 @@ def normalise(
     return out.copy_(video).mul_(scale).add_(shift)
 
 
-class Augmentation(ABC):
+class Augmentation(Component, ABC):
     """Changes a whole batch, with one generator a clip: whatever it draws holds for all of the clip's frames."""
 
     @abstractmethod
@@ -45,11 +46,7 @@ class Augmentation(ABC):
 class HorizontalFlip(Augmentation):
     """Mirror left and right, all frames of a clip and its masks together."""
 
-    probability: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise CalotError(f"HorizontalFlip.probability={self.probability} must lie between 0 and 1.")
+    probability: Fraction = 0.5
 
     def neutral(self) -> HorizontalFlip:
         """The same that changes nothing."""

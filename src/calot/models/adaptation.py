@@ -6,11 +6,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
+from calot.config.component import Component
+from calot.config.fields import FractionBelowOne, LayerNumbers, LearningRate, Range, Size
 from calot.errors import CalotError, nearest_name
+
+#: A layer's rate over that of the layer above it.
+Decay = Annotated[float, Range(ge=0.01, le=1)]
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adaptation(ABC):
+class Adaptation(Component, ABC):
     """Prepares a backbone in place and names what trains. Applying the same one twice changes nothing."""
 
     @abstractmethod
@@ -68,8 +73,8 @@ class Frozen(Adaptation):
 class FullFineTune(Adaptation):
     """The whole encoder trains at `lr`; `layer_decay` lowers it from the top down, as in `Unfreeze`."""
 
-    lr: float = 1e-4
-    layer_decay: float = 1.0
+    lr: LearningRate = 1e-4
+    layer_decay: Decay = 1.0
 
     def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
         backbone.requires_grad_(True)
@@ -89,10 +94,10 @@ class Unfreeze(Adaptation):
     norm at lr. The study meant to train the final norm with its last layers and did not: `final_norm=False` repeats it.
     """
 
-    layers: int = 2
-    lr: float = 1e-5
+    layers: Annotated[int, Range(ge=1, le=1000)] = 2
+    lr: LearningRate = 1e-5
     final_norm: bool = True
-    layer_decay: float = 1.0
+    layer_decay: Decay = 1.0
 
     def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
         encoder = _encoder(backbone)
@@ -129,25 +134,23 @@ class LoRA(Adaptation):
     The predictor and the patch embedding are never touched, and every target must match in every layer.
     """
 
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.1
+    rank: Size = 16
+    alpha: Annotated[int, Range(ge=1, le=65_536)] = 32
+    dropout: FractionBelowOne = 0.1
     targets: tuple[str, ...] = ("q", "v")
-    layers: tuple[int, ...] | None = None
-    bias: str = "none"
+    layers: LayerNumbers | None = None
+    bias: Literal["none", "lora_only"] = "none"
     dora: bool = False
-    lr: float = 1e-4
+    lr: LearningRate = 1e-4
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not self.targets:
-            raise ValueError(f"LoRA.rank={self.rank}, targets={self.targets}: needs a rank and a target")
+        if not self.targets:
+            raise ValueError(f"LoRA.targets={self.targets}: needs a target")
         for target in self.targets:
             if target not in _TARGETS:
                 raise ValueError(f"LoRA.targets: {target!r} is no linear.{nearest_name(target, among=_TARGETS)}")
         if len(set(self.modules)) != len(self.targets):
             raise ValueError(f"LoRA.targets={self.targets} names one linear twice")
-        if self.bias not in ("none", "lora_only"):
-            raise ValueError(f"LoRA.bias={self.bias!r} is none of none, lora_only")
 
     @property
     def modules(self) -> tuple[str, ...]:

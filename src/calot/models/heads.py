@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from calot.config.component import Component
+from calot.config.fields import FractionBelowOne, Size
 from calot.criteria import CRITERIA
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head(ABC):
+class Head(Component, ABC):
     """A classifier of pooled vectors; `build` gives the module for a width."""
 
     @abstractmethod
@@ -31,8 +33,8 @@ class LinearHead(Head):
 class MLPHead(Head):
     """LayerNorm, Linear, GELU, dropout, Linear; Xavier weights, zero biases."""
 
-    hidden: int = 512
-    dropout: float = 0.5
+    hidden: Size = 512
+    dropout: FractionBelowOne = 0.5
 
     def build(self, *, width: int) -> nn.Module:
         layers = [nn.LayerNorm(width), nn.Linear(width, self.hidden), nn.GELU(), nn.Dropout(self.dropout)]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calot.config.component import Component
+from calot.config.fields import LayerNumbers, Range
 from calot.models.attention import biased
 from calot.types import MASK_PIXELS, Tokens, is_anatomy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Masking:
+class Masking(Component):
     """What a kept token is spared. In training the true mask decides, and the decoder's own where a clip has none;
     outside training the decoder's alone. The segmentation decoder itself always sees every token.
 
@@ -64,8 +66,8 @@ class AttentionBias(Masking):
 
     in_encoder: ClassVar[bool] = True
 
-    strength: float = 4.0
-    layers: tuple[int, ...] | None = None
+    strength: Annotated[float, Range(ge=0, le=10_000)] = 4.0
+    layers: LayerNumbers | None = None
 
     def inside(self, backbone: nn.Module, keep: Bool[Tensor, "b n"]) -> AbstractContextManager[None]:
         bias = (keep.float() - 1.0) * self.strength

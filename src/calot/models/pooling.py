@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from calot.config.component import Component
+from calot.config.fields import FractionBelowOne, Size
 from calot.types import Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pooling(ABC):
+class Pooling(Component, ABC):
     """A way to read tokens; `build` gives the module for a width."""
 
     @abstractmethod
@@ -35,8 +37,8 @@ class MeanPooling(Pooling):
 class AttentivePooling(Pooling):
     """One learned query attends to every token (Bardes et al. 2024, attentive probe, without its MLP block)."""
 
-    heads: int = 8
-    dropout: float = 0.1
+    heads: Size = 8
+    dropout: FractionBelowOne = 0.1
 
     def build(self, *, width: int) -> nn.Module:
         return AttentivePool(width=width, heads=self.heads, dropout=self.dropout)

@@ -8,21 +8,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from calot.config.component import Component
+from calot.config.fields import FractionBelowOne, Size
 from calot.criteria import MASK_CLASSES
 from calot.types import Tokens, at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation:
+class Segmentation(Component):
     """LayerNorm, Linear, GELU, dropout on tokens; two ConvTranspose (k4 s2 p1), each with a norm and GELU; 1 x 1.
 
     `hidden` halves at each ConvTranspose. `groups` of GroupNorm, whose statistics are a clip's own, so that neither
     the micro-batch nor the other clips can change a result; None is BatchNorm, the documented way, where they do.
     """
 
-    hidden: int = 256
-    dropout: float = 0.1
-    groups: int | None = 8
+    hidden: Size = 256
+    dropout: FractionBelowOne = 0.1
+    groups: Size | None = 8
 
     def __post_init__(self) -> None:
         if self.hidden % 4 or (self.groups is not None and (self.hidden // 4) % self.groups):

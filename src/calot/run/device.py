@@ -21,8 +21,6 @@ def make_accelerator(compute: Compute) -> Accelerator:
             "launch (one process a seed uses more GPUs), or unset WORLD_SIZE."
         )
     has_gpu = torch.cuda.is_available()
-    if compute.device not in ("auto", "cpu", "cuda"):
-        raise CalotError(f"compute.device={compute.device!r} is none of auto, cpu, cuda")
     if compute.device == "cuda" and not has_gpu:
         raise CalotError("compute.device=cuda, but torch sees no GPU here; use compute.device=cpu")
     if compute.threads is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from calot.config.fields import Count, Fraction, FractionBelowOne, LayerNumbers, NonNegative, Range
 from calot.models.masking import anatomy_tokens
 from calot.train import supervision
 from calot.train.losses import Loss
@@ -29,10 +30,10 @@ class AttentionLoss(Loss):
 
     reaches: ClassVar[frozenset[str]] = frozenset({"backbone"})
 
-    weight: float = 0.1
-    layers: tuple[int, ...] = (-1,)
-    first_epoch: int = 2
-    min_coverage: float = 0.01
+    weight: NonNegative = 0.1
+    layers: LayerNumbers = (-1,)
+    first_epoch: Count = 2
+    min_coverage: Fraction = 0.01
 
     @abstractmethod
     def per_clip(self, qk: QueryKey, target: Float[Tensor, "b p"], *, grid: Grid) -> Float[Tensor, " b"]:
@@ -85,7 +86,7 @@ class AttentionMSE(AttentionLoss):
 class AttentionFocalMSE(AttentionLoss):
     """The same, each place weighted by its relative difference to the power `gamma`."""
 
-    gamma: float = 2.0
+    gamma: Annotated[float, Range(ge=0, le=100)] = 2.0
 
     def per_clip(self, qk: QueryKey, target: Float[Tensor, "b p"], *, grid: Grid) -> Float[Tensor, " b"]:
         return supervision.attention_focal_mse(qk, target, grid=grid, gamma=self.gamma)
@@ -95,7 +96,7 @@ class AttentionFocalMSE(AttentionLoss):
 class AttentionEntropyPenalty(AttentionLoss):
     """How far each query's normalised entropy lies above `threshold`; it asks for focus, not for a place."""
 
-    threshold: float = 0.7
+    threshold: FractionBelowOne = 0.7
 
     def per_clip(self, qk: QueryKey, target: Float[Tensor, "b p"], *, grid: Grid) -> Float[Tensor, " b"]:
         return supervision.entropy_penalty(qk, threshold=self.threshold)

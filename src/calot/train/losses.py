@@ -8,19 +8,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from calot.config.component import Component
+from calot.config.fields import Fraction, NonNegative, Range
 from calot.criteria import MASK_CLASSES, PerCriterion
 from calot.types import IGNORED, Batch, Masks, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loss(ABC):
+class Loss(Component, ABC):
     """A mean over `units(batch)` things, so that an effective batch may be cut into parts without changing its step.
 
     loss = sum_i units_i / (sum_j units_j) * loss_i over parts i, term by term; `effective_loss` does it.
@@ -54,7 +56,7 @@ class Loss(ABC):
 class BCE(Loss):
     """Binary cross-entropy, averaged over clips and criteria; `pos_weight` multiplies a criterion's positive term."""
 
-    pos_weight: PerCriterion | None = None
+    pos_weight: Annotated[PerCriterion, Range(gt=0, le=1e6)] | None = None
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
         weight = None if self.pos_weight is None else outputs.logits.new_tensor(tuple(self.pos_weight))
@@ -69,8 +71,8 @@ class BCE(Loss):
 class FocalLoss(Loss):
     """Focal loss, averaged over clips and criteria; see `focal_bce`. `alpha` may differ by criterion."""
 
-    alpha: PerCriterion | float | None = 0.25
-    gamma: float = 2.0
+    alpha: Annotated[PerCriterion, Range(ge=0, le=1)] | Fraction | None = 0.25
+    gamma: Annotated[float, Range(ge=0, le=100)] = 2.0
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
         alpha = tuple(self.alpha) if isinstance(self.alpha, PerCriterion) else self.alpha
@@ -92,14 +94,12 @@ class SegmentationLoss(Loss):
 
     reaches: ClassVar[frozenset[str]] = frozenset({"backbone", "segmentation"})
 
-    weight: float = 0.5
-    class_weights: tuple[float, ...] = (0.1, 5.0, 3.0, 2.0, 2.0)
+    weight: NonNegative = 0.5
+    class_weights: tuple[NonNegative, ...] = (0.1, 5.0, 3.0, 2.0, 2.0)
 
     def __post_init__(self) -> None:
-        if len(self.class_weights) != len(MASK_CLASSES) or min(self.class_weights) < 0:
-            raise ValueError(
-                f"SegmentationLoss.class_weights={self.class_weights}: need {len(MASK_CLASSES)}, none negative"
-            )
+        if len(self.class_weights) != len(MASK_CLASSES) or not any(self.class_weights):
+            raise ValueError(f"class_weights={self.class_weights}: need {len(MASK_CLASSES)}, not all of them 0")
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
         if outputs.segmentation is None or batch.masks is None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+from calot.config import fields
+from calot.config.component import Component
+from calot.config.fields import Count, LearningRate, NonNegative, Range
 from calot.identity import user_path
 from calot.models.adaptation import Adaptation, Frozen
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Stage(Component):
     """Settings of one stage. `lr` is that of pooling and head; the adaptation carries the backbone's.
 
     `batch` is the effective batch, one optimiser step; how it is cut into micro-batches is a compute setting.
@@ -18,29 +22,22 @@ class Stage:
     """
 
     adaptation: Adaptation = Frozen()
-    epochs: int = 15
-    lr: float = 5e-4
-    weight_decay: float = 0.1
-    warmup: float = 2.0
-    min_lr: float = 1e-6
-    batch: int = 32
-    patience: int = 5
-    clip_norm: float = 1.0
+    epochs: Annotated[int, Range(ge=1, le=100_000)] = 15
+    lr: LearningRate = 5e-4
+    weight_decay: Annotated[float, Range(ge=0, le=100)] = 0.1
+    warmup: Annotated[float, Range(ge=0, le=100_000)] = 2.0
+    min_lr: Annotated[float, Range(ge=0, le=100)] = 1e-6
+    batch: Count = 32
+    patience: Count = 5
+    clip_norm: Annotated[float, Range(gt=0, le=1e6)] = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("lr", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        for name in ("warmup", "min_lr", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr={self.min_lr} is above lr={self.lr}: a rate that falls to it starts above it")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute:
+class Compute(Component):
     """How the work is done. No treatment: none of it may change what is computed beyond rounding.
 
     `micro_batch`: clips a forward pass (None: the whole effective batch). `precision`: `auto` is bf16 on a GPU that
@@ -50,28 +47,17 @@ class Compute:
     `cache`: folder for decoded frames and masks (None: `.calot` in the data set's own folder).
     """
 
-    micro_batch: int | None = None
+    micro_batch: Count | None = None
     gradient_checkpointing: bool = False
-    workers: int = 0
-    precision: str = "auto"
-    threads: int | None = None
-    device: str = "auto"
-    evaluation_batch: int = 32
-    train_subset: int = 256
-    checkpoint_every_s: float = 600.0
-    cache: str | None = None
+    workers: Annotated[int, Range(ge=0, le=1024)] = 0
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    threads: Annotated[int, Range(ge=1, le=1024)] | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    evaluation_batch: Count = 32
+    train_subset: Count = 256
+    checkpoint_every_s: NonNegative = 600.0
+    cache: fields.Path | None = None
 
     @property
     def cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(Path(self.cache))
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("auto", "fp32", "fp16", "bf16"):
-            raise ValueError(f"precision={self.precision!r} is none of auto, fp32, fp16, bf16")
-        for name in ("micro_batch", "threads", "evaluation_batch", "train_subset"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        for name in ("workers", "checkpoint_every_s"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative")

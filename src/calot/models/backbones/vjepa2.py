@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from calot.config import fields
+from calot.config.component import Component
+from calot.config.fields import FractionBelowOne, Range, Size
 from calot.errors import CalotError
 from calot.models.checkpoints import find_weights, read_official_encoder
 from calot.types import Tokens
@@ -19,7 +22,7 @@ RANDOM = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
-class VJEPA2:
+class VJEPA2(Component):
     """The encoder's shape and where its weights come from. Defaults: ViT-L, 16 frames of 256 x 256.
 
     `weights`: a hub id, a local folder, an official `.pt` file, or None for random weights (drawn from the run's
@@ -28,16 +31,16 @@ class VJEPA2:
     last layer (Huang et al. 2016), growing linearly from 0 at the first.
     """
 
-    weights: str | None = "facebook/vjepa2-vitl-fpc16-256-ssv2"
-    size: int = 256
-    frames: int = 16
-    patch: int = 16
-    tubelet: int = 2
-    width: int = 1024
-    layers: int = 24
-    heads: int = 16
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.0
+    weights: fields.Path | None = "facebook/vjepa2-vitl-fpc16-256-ssv2"
+    size: Annotated[int, Range(ge=1, le=4096)] = 256
+    frames: Annotated[int, Range(ge=1, le=1024)] = 16
+    patch: Annotated[int, Range(ge=1, le=256)] = 16
+    tubelet: Annotated[int, Range(ge=1, le=64)] = 2
+    width: Size = 1024
+    layers: Annotated[int, Range(ge=1, le=1000)] = 24
+    heads: Annotated[int, Range(ge=1, le=1024)] = 16
+    mlp_ratio: Annotated[float, Range(ge=0.01, le=64)] = 4.0
+    drop_path: FractionBelowOne = 0.0
 
     def __post_init__(self) -> None:
         if self.size % self.patch:
