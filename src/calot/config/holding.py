@@ -21,7 +21,7 @@ def held(value: Any, hint: Any, *, where: str) -> Any:
     """
     kept, fine = _held(value, hint)
     if not fine:
-        raise FieldError(f"{where}={shown(value)}: expected {describe(hint)}")
+        raise FieldError(f"{where}={shown(value)}: expected {in_words(hint)}")
     return kept
 
 
@@ -74,17 +74,17 @@ def _held_component(value: Any, hint: Any) -> tuple[Any, bool]:
     return value, isinstance(value, hint) and own is not None and own.frozen
 
 
-def describe(hint: Any) -> str:
+def in_words(hint: Any) -> str:
     """What a field admits, in words."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        return " ".join([describe(inner[0]), *(str(limit) for limit in inner[1:])])
+        return " ".join([in_words(inner[0]), *(str(limit) for limit in inner[1:])])
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(option) for option in inner)
+        return " or ".join(in_words(option) for option in inner)
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, inner))}"
     if origin is tuple:
-        return f"a list of ({describe(inner[0])})" if inner[1:] == (...,) else f"a list of {len(inner)}"
+        return f"a list of ({in_words(inner[0])})" if inner[1:] == (...,) else f"a list of {len(inner)}"
     names = [c.__name__ for c in component_classes(hint)]
     return " or ".join(names) if names else _PLAIN.get(hint, getattr(hint, "__name__", str(hint)))
 
