@@ -10,6 +10,15 @@ import numpy as np
 import polars as pl
 
 from calot.criteria import CRITERIA, MASK_CLASSES
+from calot.provenance.evidence import (
+    Change,
+    DoseReading,
+    DosesEvidence,
+    Evidence,
+    LedgerEvidence,
+    SwitchedOffEvidence,
+    SwitchOff,
+)
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status
 from calot.report.pictures import choose_clips, write_clip_strip
 from calot.statistics.metrics import mean_ap
@@ -141,16 +150,21 @@ def _experiment(*, name: str, baseline: str | None, seed: int, scale: str) -> di
 
 def _receipt(*, name: str, baseline: str | None, failed: str | None, pending: tuple[str, ...]) -> Receipt:
     """All nine checks, passed but for the ones named, with evidence of each shape."""
-    evidence: dict[str, dict[str, Any]] = {
-        "dose": {"doses": [{"name": "share of batches under mixup", "value": 0.12345, "low": 0.2, "high": 0.4}]},
-        "controls": {"overfit": {"map": 1.0, "steps": 50}, "p of each deal": [0.25, 0.5]},
-        "switched off": {"changes": [], "off": [{"field": "loss", "equal": True}, {"field": "mixing", "equal": None}]},
+    evidence: dict[str, Evidence] = {
+        "dose": DosesEvidence(
+            doses=(DoseReading(name="share of batches under mixup", value=0.12345, low=0.2, high=0.4),)
+        ),
+        "ledger": LedgerEvidence(),
+        "switched off": SwitchedOffEvidence(
+            changes=(Change(name="logits", share=0.25),),
+            off=(SwitchOff(field="loss", equal=True), SwitchOff(field="mixing", equal=None, why="alone it is none")),
+        ),
     }
     checks = []
     for check in CHECKS:
         status: Status = "failed" if check == failed else "pending" if check in pending else "passed"
         why = f"the figures of {check} are not as declared" if check == failed else f"{check}: as declared"
-        checks.append(ReceiptCheck(name=check, status=status, why=why, evidence=evidence.get(check, {})))
+        checks.append(ReceiptCheck(name=check, status=status, why=why, evidence=evidence.get(check)))
     return Receipt(experiment=name, baseline=baseline, fingerprint="f" * 64, checks=tuple(checks))
 
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_receipts import make_receipt
 
 from calot.errors import CalotError
+from calot.provenance.evidence import (
+    Change,
+    DifferenceEvidence,
+    DoseReading,
+    DosesEvidence,
+    Evidence,
+    FieldEvidence,
+    LedgerEvidence,
+    ParametersEvidence,
+    StageCounts,
+    StageStart,
+    SwitchedOffEvidence,
+    SwitchOff,
+    TargetCount,
+)
 from calot.provenance.receipt import CHECKS, NAME, Receipt, ReceiptCheck, verdict
+from calot.provenance.treatment import treatment_of
 
 LONG = "; ".join(f"share of clips that the sampler draws of kind {k} is 0.5, declared 0.2 to 0.4" for k in range(4))
 
@@ -32,6 +49,81 @@ def test_a_damaged_receipt_is_an_error_that_names_it(tmp_path: Path, text: str) 
     (tmp_path / NAME).write_text(text)
     with pytest.raises(CalotError, match=r"receipt\.json: not a receipt"):
         Receipt.load(tmp_path)
+
+
+EVIDENCE: list[Evidence] = [
+    DifferenceEvidence(
+        floor=1e-3,
+        fields=(
+            FieldEvidence(
+                field="loss.pos_weight",
+                value="5.0",
+                against="1.0",
+                reverted_with=("masking",),
+                changes=(Change(name="gradient of stage 1", share=0.25),),
+                verdict="acts",
+            ),
+        ),
+    ),
+    ParametersEvidence(
+        stages=(StageCounts(stage=1, targets=(TargetCount(target="key", declared=4, observed=0),)),),
+        starts=(StageStart(stage=2, best_epoch_before=3, apart=("head.1.weight",)),),
+    ),
+    DosesEvidence(doses=(DoseReading(name="share", value=0.1, low=0.2, high=0.4),)),
+    SwitchedOffEvidence(changes=(), off=(SwitchOff(field="loss", equal=None, why="alone it is none"),)),
+    LedgerEvidence(twins=("run_b",)),
+]
+
+
+@pytest.mark.parametrize("evidence", EVIDENCE, ids=lambda e: type(e).__name__)
+def test_evidence_comes_back_from_disk_as_the_value_it_was(tmp_path: Path, evidence: Evidence) -> None:
+    receipt = make_receipt().with_check(ReceiptCheck(name="dose", status="passed", why="", evidence=evidence))
+    receipt.write(tmp_path)
+    assert Receipt.load(tmp_path) == receipt
+
+
+def test_a_receipt_of_calot_0_1_0_keeps_its_words_and_leaves_the_treatment_unverified(tmp_path: Path) -> None:
+    make_receipt(failed="dose").write(tmp_path)
+    fields = json.loads((tmp_path / NAME).read_text())
+    del fields["format"], fields["calot"]
+    for check in fields["checks"]:
+        check["evidence"] = {"doses": [{"name": "share", "value": 0.1}], "with": {"a": [1, None]}}
+    (tmp_path / NAME).write_text(json.dumps(fields))
+    old = Receipt.load(tmp_path)
+    assert old is not None
+    assert (old.old, [c.name for c in old.failed], old.check("dose").evidence) == (True, ["dose"], None)
+    assert treatment_of(old).invalid
+    passed = replace(make_receipt(), format=1)
+    assert treatment_of(passed).stamp == (
+        "treatment unverified: the receipt is of an older calot, whose checks proved less"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("format", 3, "its format is 3, this calot reads up to 2"),
+        ("format", "x", "its format is 'x'"),
+        ("evidence", {"_type": "calot.experiment.Experiment"}, "is no evidence of a receipt check"),
+        ("evidence", {"_type": "os.system"}, "is no evidence of a receipt check"),
+        ("evidence", [1], "is no evidence of a receipt check"),
+        ("evidence", {"_type": "calot.provenance.evidence.LedgerEvidence", "more": 1}, "no field"),
+    ],
+)
+def test_a_receipt_of_another_make_is_refused_in_one_line(
+    tmp_path: Path, field: str, value: object, words: str
+) -> None:
+    make_receipt().write(tmp_path)
+    fields = json.loads((tmp_path / NAME).read_text())
+    (fields if field == "format" else fields["checks"][0])[field] = value
+    (tmp_path / NAME).write_text(json.dumps(fields))
+    with pytest.raises(CalotError) as refused:
+        Receipt.load(tmp_path)
+    message = str(refused.value)
+    assert message.startswith(str(tmp_path / NAME))
+    assert words in message
+    assert message.endswith("train the run again with --overwrite")
+    assert "\n" not in message
 
 
 def test_the_table_fits_80_columns_and_loses_no_word() -> None:

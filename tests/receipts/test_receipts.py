@@ -23,6 +23,7 @@ from calot.experiments import find
 from calot.models import masking
 from calot.models.adaptation import LoRA, ParameterGroup, Unfreeze
 from calot.progress import Ui
+from calot.provenance.evidence import ControlsEvidence
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck
 from calot.receipts import sanity
 from calot.receipts.attention import instruments_check
@@ -124,6 +125,12 @@ def _cut_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _detached(qk: QueryKey) -> QueryKey:
     return replace(qk, query=qk.query.detach(), key=qk.key.detach())
+
+
+@pytest.mark.parametrize("term", ["segmentation", "attention"])
+def test_a_loss_term_of_next_to_no_weight_is_negligible(phantom: Path, tmp_path: Path, term: str) -> None:
+    check = _training(_request("e11_attention_supervision", phantom, tmp_path, f"loss.{term}.weight=1e-12"))
+    assert (check["loss terms"].status, f"{term} is negligible" in check["loss terms"].why) == ("failed", True)
 
 
 # Nine more.
@@ -382,3 +389,4 @@ def test_the_controls_learn_eight_clips_and_leave_shuffled_labels_at_chance(phan
     (kept,) = (tmp_path / "controls").iterdir()
     again = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
     assert (again.evidence, kept.exists()) == (check.evidence, True)
+    assert isinstance(again.evidence, ControlsEvidence)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal
 
 from calot.errors import CalotError
+from calot.provenance.evidence import Evidence, from_json, to_json
 from calot.writing import write_json
 
 NAME = "receipt.json"
+
+#: Format 1 (calot 0.1.0) proved less: no component's inner fields, no floor, nothing through the real loader.
+FORMAT = 2
 
 Status = Literal["passed", "failed", "not applicable", "pending"]
 
@@ -32,12 +36,12 @@ CHECKS: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ReceiptCheck:
-    """One check: how it ended, why in a sentence, and the figures behind it."""
+    """One check: how it ended, why in a sentence, and the figures behind it (None where nothing was measured)."""
 
     name: str
     status: Status
     why: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
     def __post_init__(self) -> None:
         if self.name not in CHECKS:
@@ -46,12 +50,17 @@ class ReceiptCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """All checks of one run, in their order; `baseline` None where nothing was declared to differ."""
+    """All checks of one run, in their order; `baseline` None where nothing was declared to differ.
+
+    `format` is that of the file it was read from: an older one keeps its checks' names, statuses and reasons, without
+    evidence.
+    """
 
     experiment: str
     baseline: str | None
     fingerprint: str
     checks: tuple[ReceiptCheck, ...]
+    format: int = FORMAT
 
     @property
     def failed(self) -> tuple[ReceiptCheck, ...]:
@@ -62,13 +71,22 @@ class Receipt:
         """Whether every check was made and none failed."""
         return all(c.status in ("passed", "not applicable") for c in self.checks) and len(self.checks) == len(CHECKS)
 
+    @property
+    def old(self) -> bool:
+        """Whether an older calot wrote it, whose checks proved less."""
+        return self.format < FORMAT
+
+    def check(self, name: str) -> ReceiptCheck:
+        """One check by name."""
+        return next(c for c in self.checks if c.name == name)
+
     def with_check(self, check: ReceiptCheck) -> Receipt:
         """The same with one check put in or replaced."""
         others = {c.name: c for c in self.checks} | {check.name: check}
         return replace(self, checks=tuple(others[name] for name in CHECKS if name in others))
 
     def lines(self) -> list[str]:
-        """A short table for people, for 80 columns: what is longer goes on below, in its own column."""
+        """A short table for people, for 80 columns: a long reason continues below, in its own column."""
         marks = {"passed": "ok", "failed": "FAILED", "not applicable": "n/a", "pending": "..."}
         lines = []
         for number, check in enumerate(self.checks, start=1):
@@ -80,22 +98,46 @@ class Receipt:
 
     def write(self, folder: Path) -> Path:
         """Write `receipt.json` into a run's folder."""
-        checks = [{"number": list(CHECKS).index(c.name) + 1, **asdict(c), "holds": CHECKS[c.name]} for c in self.checks]
-        return write_json(folder / NAME, {"passed": self.passed, **asdict(self), "checks": checks})
+        checks = [
+            {
+                "number": list(CHECKS).index(c.name) + 1,
+                "name": c.name,
+                "holds": CHECKS[c.name],
+                "status": c.status,
+                "why": c.why,
+                "evidence": to_json(c.evidence),
+            }
+            for c in self.checks
+        ]
+        head = {"experiment": self.experiment, "baseline": self.baseline, "fingerprint": self.fingerprint}
+        return write_json(
+            folder / NAME, {"format": FORMAT, "calot": "receipt", "passed": self.passed, **head, "checks": checks}
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Receipt | None:
-        """A run's receipt, or None where it has none. Raises CalotError for a damaged one."""
+        """A run's receipt, or None where it has none. Raises CalotError for a damaged one, and one of a later calot."""
         path = folder / NAME
         if not path.is_file():
             return None
+        again = "train the run again with --overwrite"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            keep = ("name", "status", "why", "evidence")
-            checks = tuple(ReceiptCheck(**{k: c[k] for k in keep}) for c in data["checks"])
-            return cls(**{k: data[k] for k in ("experiment", "baseline", "fingerprint")}, checks=checks)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CalotError(f"{path}: not a receipt ({error}); train the run again with --overwrite") from None
+            written = data.get("format", 1)
+            if not (isinstance(written, int) and 1 <= written <= FORMAT):
+                raise CalotError(f"its format is {written!r}, this calot reads up to {FORMAT}; use the calot it is of")
+            checks = tuple(_check(c, written=written) for c in data["checks"])
+            head = {k: data[k] for k in ("experiment", "baseline", "fingerprint")}
+        except CalotError as error:
+            raise CalotError(f"{path}: {error}, or {again}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CalotError(f"{path}: not a receipt ({error}); {again}") from None
+        return cls(**head, checks=checks, format=written)
+
+
+def _check(data: Mapping[str, Any], *, written: int) -> ReceiptCheck:
+    evidence = from_json(data["evidence"]) if written == FORMAT else None
+    return ReceiptCheck(name=data["name"], status=data["status"], why=data["why"], evidence=evidence)
 
 
 def verdict(checks: Sequence[ReceiptCheck]) -> str:

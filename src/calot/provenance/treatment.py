@@ -49,6 +49,8 @@ def treatment_of(receipt: Receipt | None, *, fingerprint: str = UNKNOWN) -> Trea
         return Treatment(status="unverified", why=why)
     if receipt.failed:
         return Treatment(status="invalid", why=failures(receipt.checks))
+    if receipt.old:
+        return Treatment(status="unverified", why="the receipt is of an older calot, whose checks proved less")
     made = {c.name for c in receipt.checks if c.status != "pending"}
     missing = [name for name in CHECKS if name not in made]
     if missing:

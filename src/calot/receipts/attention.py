@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,6 +10,7 @@ from calot.experiment import Experiment
 from calot.models.attention import tapped
 from calot.models.attention_statistics import attention_entropy, received_attention
 from calot.models.masking import AttentionBias
+from calot.provenance.evidence import InstrumentReading, InstrumentsEvidence, PlantedMap
 from calot.provenance.receipt import ReceiptCheck
 from calot.receipts.probe import ProbeData, clean_batch, trainer_for
 from calot.run.request import Request
@@ -30,23 +29,23 @@ def instruments_check(experiment: Experiment, *, request: Request, data: ProbeDa
     trainer = trainer_for(experiment, request=request, data=data)
     trainer.groups(experiment.stages[-1])
     _stir(trainer)
-    readings = [_rebuilt(trainer, n) for n in (layers or (-1,))]
-    control = _positive_control()
+    readings = tuple(_rebuilt(trainer, n) for n in (layers or (-1,)))
+    planted = _planted_map()
     problems = [
-        f"layer {r['layer']}: its queries and keys do not rebuild its output (apart by {r['apart']:.2g})"
+        f"layer {r.layer}: its queries and keys do not rebuild its output (apart by {r.apart:.2g})"
         for r in readings
-        if not r["apart"] < _CLOSE
+        if not r.apart < _CLOSE
     ]
-    if not control["passed"]:
+    if not planted.read:
         problems.append("a map planted on one token is not read as one")
-    if biased and not any(r["biased"] for r in readings):
+    if biased and not any(r.biased for r in readings):
         problems.append("no bias reaches the attention scores")
-    why = "; ".join(problems) or f"layers {[r['layer'] for r in readings]} rebuild their output; a planted map is read"
+    why = "; ".join(problems) or f"layers {[r.layer for r in readings]} rebuild their output; a planted map is read"
     return ReceiptCheck(
         name="instruments",
         status="failed" if problems else "passed",
         why=why,
-        evidence={"layers": readings, "positive control": control},
+        evidence=InstrumentsEvidence(layers=readings, planted=planted),
     )
 
 
@@ -60,7 +59,7 @@ def _stir(trainer: Trainer) -> None:
 
 
 @torch.no_grad()
-def _rebuilt(trainer: Trainer, number: int) -> dict[str, Any]:
+def _rebuilt(trainer: Trainer, number: int) -> InstrumentReading:
     """softmax(q k) v of what supervision is handed, against what this very layer hands to its output projection."""
     model = trainer.model.train()  # true masks decide a bias; what dropout an adapter draws is in what is read
     attention = model.backbone.model.encoder.layer[number].attention
@@ -83,7 +82,7 @@ def _rebuilt(trainer: Trainer, number: int) -> dict[str, Any]:
     scores = qk.scaling * qk.query @ qk.key.mT + (0.0 if qk.bias is None else qk.bias)
     rebuilt = (scores.softmax(-1) @ value).transpose(1, 2).reshape(b, n, heads * width)
     apart = float((rebuilt - seen["mixed"].reshape(b, n, -1)).norm() / seen["mixed"].norm())
-    return {"layer": number, "apart": apart, "biased": qk.bias is not None and bool(qk.bias.any())}
+    return InstrumentReading(layer=number, apart=apart, biased=qk.bias is not None and bool(qk.bias.any()))
 
 
 def _with_most_anatomy(batch: Batch, *, count: int) -> Batch:
@@ -94,11 +93,11 @@ def _with_most_anatomy(batch: Batch, *, count: int) -> Batch:
     return batch.of(seen.argsort(descending=True, stable=True)[:count])
 
 
-def _positive_control() -> dict[str, Any]:
+def _planted_map() -> PlantedMap:
     """Every query looks at token 5 of 16: entropy 0, and all attention is received there."""
     key = torch.eye(16)[None, None] * 40.0
     query = torch.zeros(1, 1, 16, 16)
     query[..., 5] = 40.0
     qk = QueryKey(query=query, key=key, scaling=0.25)
     entropy, received = float(attention_entropy(qk).abs().max()), float(received_attention(qk)[0, 5])
-    return {"entropy": entropy, "received": received, "passed": entropy < 1e-3 and received > 0.999}
+    return PlantedMap(entropy=entropy, received=received, read=entropy < 1e-3 and received > 0.999)

@@ -8,8 +8,9 @@ from functools import cache
 from typing import Any
 
 from calot.experiment import Experiment
+from calot.provenance.evidence import Change, DifferenceEvidence, FieldEvidence, SwitchedOffEvidence, SwitchOff
 from calot.provenance.receipt import ReceiptCheck, Status
-from calot.receipts.probe import Probe, ProbeData, probe
+from calot.receipts.probe import FLOOR, Probe, ProbeData, probe
 from calot.receipts.reverting import Path, at, changes, reverted, with_fields
 from calot.run.request import Request
 
@@ -24,18 +25,30 @@ def declared_difference(
     paths = changes(experiment, baseline)
     whole = probe(experiment, request=request, data=data)
     base = probe(baseline, request=request, data=data)
-    fields: list[dict[str, Any]] = []
+    fields = []
     for path in paths:
         value, together = reverted(experiment, baseline, path, among=paths)
-        found = whole.differing(probe(value, request=request, data=data))
-        fields.append({"field": ".".join(path), "with": [".".join(p) for p in together[1:]], "changes": found})
-    inert = [f["field"] for f in fields if not f["changes"]]
+        found = whole.changes(probe(value, request=request, data=data))
+        fields.append(
+            FieldEvidence(
+                field=".".join(path),
+                value=str(at(experiment, path)),
+                against=str(at(baseline, path)),
+                reverted_with=tuple(".".join(p) for p in together[1:]),
+                changes=found,
+                verdict="acts" if found else "inert",
+            )
+        )
+    inert = [f.field for f in fields if not f.changes]
     if inert:
         why = f"{', '.join(inert)}: putting it back to the baseline's value changes nothing"
     else:
         why = f"{len(fields)} declared field{'s' if len(fields) != 1 else ''}, each of which acts"
     first = ReceiptCheck(
-        name="declared difference", status="failed" if inert else "passed", why=why, evidence={"fields": fields}
+        name="declared difference",
+        status="failed" if inert else "passed",
+        why=why,
+        evidence=DifferenceEvidence(floor=FLOOR, fields=tuple(fields)),
     )
 
     @cache  # several fields of one component have the same neutral form
@@ -43,12 +56,12 @@ def declared_difference(
         return probe(with_fields(baseline, {where: value}), request=request, data=data)
 
     off = [_off(experiment, baseline, path, base=base, put_in=put_in) for path in paths]
-    return first, _switched_off(whole.differing(base), off)
+    return first, _switched_off(whole.changes(base), off)
 
 
-def _switched_off(changed: list[str], off: list[dict[str, Any]]) -> ReceiptCheck:
-    wrong = [o["field"] for o in off if o["equal"] is False]
-    tried = [o["field"] for o in off if o["equal"] is not None]
+def _switched_off(changed: tuple[Change, ...], off: list[SwitchOff]) -> ReceiptCheck:
+    wrong = [o.field for o in off if o.equal is False]
+    tried = [o.field for o in off if o.equal is not None]
     if not changed:
         why = "on a fixed batch nothing differs from the baseline"
     elif wrong:
@@ -58,18 +71,18 @@ def _switched_off(changed: list[str], off: list[dict[str, Any]]) -> ReceiptCheck
     else:
         why = "a change of architecture or of a setting: there is nothing to switch off"
     status: Status = "failed" if wrong or not changed else "passed" if tried else "not applicable"
-    evidence = {"changes": changed, "off": off}
+    evidence = SwitchedOffEvidence(changes=changed, off=tuple(off))
     return ReceiptCheck(name="switched off", status=status, why=why, evidence=evidence)
 
 
 def _off(
     experiment: Experiment, baseline: Experiment, path: Path, *, base: Probe, put_in: Callable[[Path, Any], Probe]
-) -> dict[str, Any]:
+) -> SwitchOff:
     """The baseline with one declared component put in, in its neutral form; `put_in` probes it."""
     found = _neutral(experiment, baseline, path)
     field = ".".join(path)
     if found is None:
-        return {"field": field, "equal": None, "why": "a change of architecture or a setting"}
+        return SwitchOff(field=field, equal=None, why="a change of architecture or a setting")
     names = [n for n in base.arrays if "adaptation" not in found.where or n.startswith(_FORWARD)]
 
     def apart(other: Probe) -> list[str]:
@@ -77,13 +90,13 @@ def _off(
         return [n for n in names if n in differing]
 
     if found.theirs is not None and apart(put_in(found.where, found.theirs)):
-        return {"field": field, "equal": None, "why": "the baseline has it too, at another setting"}
+        return SwitchOff(field=field, equal=None, why="the baseline has it too, at another setting")
     try:
         other = put_in(found.where, found.mine)
     except (ValueError, TypeError) as error:
-        return {"field": field, "equal": None, "why": f"it does not stand alone ({error})"}
+        return SwitchOff(field=field, equal=None, why=f"it does not stand alone ({error})")
     wrong, exact = apart(other), all(base.distance(other, n) == 0.0 for n in names)
-    return {"field": field, "equal": not wrong, "bit for bit": exact, "compared": names, "apart": wrong}
+    return SwitchOff(field=field, equal=not wrong, bit_for_bit=exact, compared=tuple(names), apart=tuple(wrong))
 
 
 @dataclass(frozen=True)

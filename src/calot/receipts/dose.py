@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -15,7 +15,8 @@ from calot.data.preparation import Preparation
 from calot.data.sampling import Uniform
 from calot.data.transforms import normalise
 from calot.experiment import Experiment
-from calot.provenance.receipt import ReceiptCheck
+from calot.provenance.evidence import DoseReading, DosesEvidence
+from calot.provenance.receipt import ReceiptCheck, Status
 from calot.receipts.probe import ProbeData, clean_batch, trainer_for
 from calot.run.request import Request
 from calot.run.trainer import Trainer
@@ -27,24 +28,6 @@ _SAMPLED = 20_000  # clips drawn to count what a sampler prefers
 _SIGMAS = 5.0  # of a binomial: an honest dose falls outside about once in two million
 _SOME = (1e-9, 1.0)  # any share at all
 _FOLLOWS = 0.6  # intersection over union of a painted shape and its mask after augmentation
-
-
-@dataclass(frozen=True)
-class Dose:
-    """One figure, its declared band, and whether it lies in it."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-    @property
-    def met(self) -> bool:
-        return self.low <= self.value <= self.high
-
-    def __str__(self) -> str:
-        band = "above 0" if (self.low, self.high) == _SOME else f"{self.low:.3g} to {self.high:.3g}"
-        return f"{self.name} is {self.value:.3g}, declared {band}"
 
 
 def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> ReceiptCheck:
@@ -60,22 +43,26 @@ def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> 
         *_masking(trainer),
     ]
     wrong = [d for d in doses if not d.met]
-    status = "failed" if wrong else "passed" if doses else "not applicable"
+    status: Status = "failed" if wrong else "passed" if doses else "not applicable"
     why = "; ".join(map(str, wrong or doses))
     return ReceiptCheck(
         name="dose",
-        status=status,  # type: ignore[arg-type]
+        status=status,
         why=why or "nothing that is applied in doses",
-        evidence={"doses": [vars(d) for d in doses]},
+        evidence=DosesEvidence(doses=tuple(doses)),
     )
 
 
-def _binomial(name: str, *, count: int, of: int, probability: float) -> Dose:
+def _dose(name: str, value: float, low: float, high: float) -> DoseReading:
+    return DoseReading(name=name, value=value, low=low, high=high)
+
+
+def _binomial(name: str, *, count: int, of: int, probability: float) -> DoseReading:
     slack = _SIGMAS * sqrt(probability * (1 - probability) / of)
-    return Dose(name, count / of, max(0.0, probability - slack), min(1.0, probability + slack))
+    return _dose(name, count / of, max(0.0, probability - slack), min(1.0, probability + slack))
 
 
-def _sampling(experiment: Experiment, *, labels: np.ndarray, seed: int) -> Iterator[Dose]:
+def _sampling(experiment: Experiment, *, labels: np.ndarray, seed: int) -> Iterator[DoseReading]:
     """The positive rate of what the sampler draws, by criterion, against the one it declares."""
     if isinstance(experiment.sampler, Uniform):
         return
@@ -88,7 +75,7 @@ def _sampling(experiment: Experiment, *, labels: np.ndarray, seed: int) -> Itera
         yield _binomial(f"sampled positive rate of C{k + 1}", count=positive, of=len(drawn), probability=rate)
 
 
-def _mixing(trainer: Trainer) -> Iterator[Dose]:
+def _mixing(trainer: Trainer) -> Iterator[DoseReading]:
     """Share of batches mixed each way; that labels and masks moved with the clips."""
     mixing = trainer.request.experiment.mixing
     if mixing is None:
@@ -113,14 +100,14 @@ def _mixing(trainer: Trainer) -> Iterator[Dose]:
     for kind, probability in (("mixup", mixing.mixup_probability), ("cutmix", mixing.cutmix_probability)):
         yield _binomial(f"share of batches under {kind}", count=counts[kind], of=_DRAWS, probability=probability)
     any_mixed = max(1, sum(counts.values()))
-    yield Dose("share of mixed batches whose frames changed", moved / any_mixed, 0.9, 1.0)
+    yield _dose("share of mixed batches whose frames changed", moved / any_mixed, 0.9, 1.0)
     if not np.any((trainer.train_set.table.labels > 0) & (trainer.train_set.table.labels < 1)):
-        yield Dose("share of mixed labels that no two clips give", wrong / any_mixed, 0.0, 0.01)
+        yield _dose("share of mixed labels that no two clips give", wrong / any_mixed, 0.0, 0.01)
     if batch.masks is not None:
-        yield Dose("share of mixed batches that mixed masks too", layered / any_mixed, 1.0, 1.0)
+        yield _dose("share of mixed batches that mixed masks too", layered / any_mixed, 1.0, 1.0)
 
 
-def _smoothing(trainer: Trainer) -> Iterator[Dose]:
+def _smoothing(trainer: Trainer) -> Iterator[DoseReading]:
     """The lowest and highest label values that reach the loss."""
     experiment = trainer.request.experiment
     if not experiment.label_smoothing:
@@ -133,10 +120,10 @@ def _smoothing(trainer: Trainer) -> Iterator[Dose]:
         ("highest", labels.max(), batch.labels.max()),
     ):
         wanted = float(raw) * (1 - experiment.label_smoothing) + experiment.label_smoothing / 2
-        yield Dose(f"{name} smoothed label", float(value), wanted - 1e-6, wanted + 1e-6)
+        yield _dose(f"{name} smoothed label", float(value), wanted - 1e-6, wanted + 1e-6)
 
 
-def _following(trainer: Trainer) -> Iterator[Dose]:
+def _following(trainer: Trainer) -> Iterator[DoseReading]:
     """Whether masks follow their frames and all frames of a clip change alike, on clips that show their own mask."""
     experiment = trainer.request.experiment
     batch = clean_batch(trainer)
@@ -151,10 +138,10 @@ def _following(trainer: Trainer) -> Iterator[Dose]:
         overlaps.append(_overlap(after))
         changed += int(not torch.equal(after.video, painted.video))
         flicker = max(flicker, float((after.video[:, :1].int() - after.video.int()).abs().max()))
-    yield Dose("largest difference between a still clip's frames after augmentation", flicker, 0.0, 0.0)
-    yield Dose("share of batches that augmentation changed", changed / (_DRAWS // 6), 0.2, 1.0)
+    yield _dose("largest difference between a still clip's frames after augmentation", flicker, 0.0, 0.0)
+    yield _dose("share of batches that augmentation changed", changed / (_DRAWS // 6), 0.2, 1.0)
     if experiment.uses_masks:
-        yield Dose("overlap of frames and masks after augmentation", float(np.mean(overlaps)), _FOLLOWS, 1.0)
+        yield _dose("overlap of frames and masks after augmentation", float(np.mean(overlaps)), _FOLLOWS, 1.0)
 
 
 def _painted(batch: Batch) -> Batch:
@@ -183,23 +170,23 @@ def _overlap(batch: Batch) -> float:
     return float((found & true).sum() / (found | true).sum().clamp_min(1))
 
 
-def _masks(trainer: Trainer, *, data: ProbeData) -> Iterator[Dose]:
+def _masks(trainer: Trainer, *, data: ProbeData) -> Iterator[DoseReading]:
     """Share of training clips with a mask, and with enough of one for attention supervision."""
     experiment = trainer.request.experiment
     if not experiment.uses_masks:
         return
     found = data.masks(data.whole("train", training=True))
     assert found is not None
-    yield Dose("share of training clips with a mask", found.coverage()["all"], *_SOME)
+    yield _dose("share of training clips with a mask", found.coverage()["all"], *_SOME)
     if isinstance(experiment.loss, CombinedLoss) and experiment.loss.attention is not None:
         masks = clean_batch(trainer).masks
         assert masks is not None
         supervised = float(experiment.loss.attention.supervised(masks).float().mean())
-        yield Dose("share of the probe's clips under attention supervision", supervised, *_SOME)
+        yield _dose("share of the probe's clips under attention supervision", supervised, *_SOME)
 
 
 @torch.no_grad()
-def _masking(trainer: Trainer) -> Iterator[Dose]:
+def _masking(trainer: Trainer) -> Iterator[DoseReading]:
     """The share of tokens that hard masking drops, against the share reckoned from the masks themselves."""
     if trainer.request.experiment.masking is None:
         return
@@ -210,7 +197,7 @@ def _masking(trainer: Trainer) -> Iterator[Dose]:
     chosen = batch.masks.complete.cpu()
     dropped = 1 - float(kept[chosen].float().mean())
     wanted = 1 - _anatomy_share(batch.masks.values[chosen])
-    yield Dose("share of tokens masked", dropped, max(0.02, wanted - 1e-6), min(0.999, wanted + 1e-6))
+    yield _dose("share of tokens masked", dropped, max(0.02, wanted - 1e-6), min(0.999, wanted + 1e-6))
 
 
 def _anatomy_share(values: Tensor) -> float:

@@ -3,19 +3,31 @@ parts."""
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Mapping, Sequence
+from math import isfinite, sqrt
 from typing import Any
 
 import torch
 
 from calot.data.transforms import normalise
 from calot.experiment import Experiment
+from calot.provenance.evidence import (
+    GradientEvidence,
+    GradientsEvidence,
+    ParametersEvidence,
+    StageCounts,
+    TargetCount,
+    TermReach,
+    TermsEvidence,
+)
 from calot.provenance.receipt import ReceiptCheck
-from calot.receipts.probe import CLIPS, LATE, STEPS, ProbeData, clean_batch, trainer_for
+from calot.receipts.probe import CLIPS, FLOOR, LATE, STEPS, ProbeData, clean_batch, trainer_for
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.train.loop import Progress, optimise
+from calot.train.losses import Loss
 from calot.train.stage import Stage
+from calot.types import Batch
 
 PARTS = ("backbone", "pooling", "head", "segmentation")
 
@@ -25,18 +37,18 @@ def training_checks(
 ) -> tuple[ReceiptCheck, ReceiptCheck, ReceiptCheck]:
     """Run a few real steps of every stage on the probe's clips and look at every tensor."""
     trainer = trainer_for(experiment, request=request, data=data)
-    counts: list[dict[str, Any]] = []
-    gradients: list[dict[str, Any]] = []
-    terms: list[dict[str, Any]] = []
+    counts: list[StageCounts] = []
+    gradients: list[GradientEvidence] = []
+    terms: list[TermReach] = []
     for number, stage in enumerate(experiment.stages):
         trainer.progress = Progress(stage=number, epoch=LATE)
-        counts.append({"stage": number + 1, **_counts(trainer, stage)})
-        terms += [{"stage": number + 1, **t} for t in _terms(trainer)]
-        gradients.append({"stage": number + 1, **_steps(trainer, stage)})
+        counts.append(_counts(trainer, stage))
+        terms += _terms(trainer)
+        gradients.append(_steps(trainer, stage))
     return _counted(counts), _learnt(gradients), _reached(terms)
 
 
-def _counts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
+def _counts(trainer: Trainer, stage: Stage) -> StageCounts:
     groups = trainer.groups(stage)
     model = trainer.model
     observed: dict[str, int] = {}
@@ -53,34 +65,44 @@ def _counts(trainer: Trainer, stage: Stage) -> dict[str, Any]:
     listed = {id(p) for g in groups for p in g.parameters}
     training = {id(p): n for n, p in model.named_parameters() if p.requires_grad}
     names = {id(p): n for n, p in model.named_parameters()}
-    return {
-        "declared": declared,
-        "observed": observed,
-        "listed but frozen": sorted(names.get(i, "a tensor outside the model") for i in listed - set(training)),
-        "training but not listed": sorted(training[i] for i in set(training) - listed),
-    }
-
-
-def _counted(counts: list[dict[str, Any]]) -> ReceiptCheck:
-    problems = []
-    for c in counts:
-        for key in sorted(set(c["declared"]) | set(c["observed"])):
-            declared, observed = c["declared"].get(key, 0), c["observed"].get(key, 0)
-            if declared != observed:
-                problems.append(f"stage {c['stage']}: {key} declares {declared:,} parameters, {observed:,} train")
-        problems += [
-            f"stage {c['stage']}: {what}: {c[what][0]} and {len(c[what]) - 1} more"
-            for what in ("listed but frozen", "training but not listed")
-            if c[what]
-        ]
-    trained = " then ".join(f"{sum(c['observed'].values()):,}" for c in counts)
-    why = "; ".join(problems) or f"{trained} parameters train, as declared"
-    return ReceiptCheck(
-        name="trainable parameters", status="failed" if problems else "passed", why=why, evidence={"stages": counts}
+    return StageCounts(
+        stage=trainer.progress.stage + 1,
+        targets=tuple(
+            TargetCount(target=key, declared=declared.get(key, 0), observed=observed.get(key, 0))
+            for key in dict.fromkeys([*declared, *observed])
+        ),
+        listed_but_frozen=tuple(sorted(names.get(i, "a tensor outside the model") for i in listed - set(training))),
+        training_but_not_listed=tuple(sorted(training[i] for i in set(training) - listed)),
     )
 
 
-def _steps(trainer: Trainer, stage: Stage) -> dict[str, Any]:
+def _counted(stages: list[StageCounts]) -> ReceiptCheck:
+    problems = []
+    for s in stages:
+        problems += [
+            f"stage {s.stage}: {t.target} declares {t.declared:,} parameters, {t.observed:,} train"
+            for t in sorted(s.targets, key=lambda t: t.target)
+            if t.declared != t.observed
+        ]
+        problems += _some(s.stage, "listed but frozen", s.listed_but_frozen)
+        problems += _some(s.stage, "training but not listed", s.training_but_not_listed)
+    trained = " then ".join(f"{sum(t.observed for t in s.targets):,}" for s in stages)
+    why = "; ".join(problems) or f"{trained} parameters train, as declared"
+    return ReceiptCheck(
+        name="trainable parameters",
+        status="failed" if problems else "passed",
+        why=why,
+        evidence=ParametersEvidence(stages=tuple(stages)),
+    )
+
+
+def _some(stage: int, what: str, names: Sequence[str]) -> list[str]:
+    """One line that names the first of those that did not do as they should, if any."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"stage {stage}: {what}: {names[0]}{more}"] if names else []
+
+
+def _steps(trainer: Trainer, stage: Stage) -> GradientEvidence:
     """A few steps: the largest gradient of each trainable tensor, and which frozen tensors moved."""
     fit = trainer.fit(stage)
     model = trainer.model
@@ -100,15 +122,16 @@ def _steps(trainer: Trainer, stage: Stage) -> dict[str, Any]:
     for handle in handles:
         handle.remove()
     now = dict(model.named_parameters())
-    return {
-        "tensors": len(largest),
-        "steps": STEPS,
-        "clips": CLIPS,
-        "without gradient": sorted(n for n, g in largest.items() if g == 0.0),
-        "not finite": sorted(n for n, g in largest.items() if g != g or g == float("inf")),
-        "frozen": len(frozen),
-        "frozen that moved": sorted(n for n, before in frozen.items() if not torch.equal(before, now[n])),
-    }
+    return GradientEvidence(
+        stage=trainer.progress.stage + 1,
+        steps=STEPS,
+        clips=CLIPS,
+        trained=len(largest),
+        frozen=len(frozen),
+        without_gradient=tuple(sorted(n for n, g in largest.items() if g == 0.0)),
+        not_finite=tuple(sorted(n for n, g in largest.items() if g != g or g == float("inf"))),
+        frozen_that_moved=tuple(sorted(n for n, before in frozen.items() if not torch.equal(before, now[n]))),
+    )
 
 
 def _keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
@@ -125,67 +148,93 @@ def _keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
     return hook
 
 
-def _learnt(gradients: list[dict[str, Any]]) -> ReceiptCheck:
-    problems = [
-        f"stage {g['stage']}: {what}: {g[what][0]}" + (f" and {len(g[what]) - 1} more" if len(g[what]) > 1 else "")
-        for g in gradients
-        for what in ("without gradient", "not finite", "frozen that moved")
-        if g[what]
-    ]
-    counted = ", ".join(f"{g['tensors']} tensors learn, {g['frozen']} stay" for g in gradients)
+def _learnt(stages: list[GradientEvidence]) -> ReceiptCheck:
+    problems: list[str] = []
+    for s in stages:
+        problems += _some(s.stage, "without gradient", s.without_gradient)
+        problems += _some(s.stage, "not finite", s.not_finite)
+        problems += _some(s.stage, "frozen that moved", s.frozen_that_moved)
+    counted = ", ".join(f"{s.trained} tensors learn, {s.frozen} stay" for s in stages)
     return ReceiptCheck(
         name="gradients",
         status="failed" if problems else "passed",
         why="; ".join(problems) or f"within {STEPS} steps {counted}",
-        evidence={"stages": gradients},
+        evidence=GradientsEvidence(stages=tuple(stages)),
     )
 
 
-def _terms(trainer: Trainer) -> list[dict[str, Any]]:
-    """Each loss term alone, on a prepared batch in training mode: the parts of the model its gradient reaches."""
+def _terms(trainer: Trainer) -> list[TermReach]:
+    """Each loss term alone, on a prepared batch in training mode: the parts of the model its gradient reaches, and its
+    share of it there."""
     loss, model = trainer.request.experiment.loss, trainer.model
-    found = []
     model.train()
     batch = trainer.prepared(clean_batch(trainer), epoch=0, start=0).batch
     trains = {part for part in PARTS if getattr(model, part) is not None and _any_trains(getattr(model, part))}
-    for name, (weight, term) in loss.terms(epoch=LATE).items():
-        model.zero_grad(set_to_none=True)
-        units = term.units(batch)
-        reached: set[str] = set()
-        if units > 0 and weight != 0:
-            torch.manual_seed(0)
-            for part in batch.split(trainer.request.experiment.compute.micro_batch or len(batch)):
-                if term.units(part) == 0:
-                    continue
-                value = weight * term(model(normalise(part.video), masks=part.masks), part)
-                if value.requires_grad:
-                    trainer.accelerator.backward(value)
-            reached = {
-                p.split(".")[0] for p, v in model.named_parameters() if v.grad is not None and bool(v.grad.any())
-            }
-        found.append(
-            {"term": name, "units": units, "declared": sorted(term.reaches & trains), "reached": sorted(reached)}
+    terms = loss.terms(epoch=LATE)
+    norms = {name: _norms(trainer, batch, weight=weight, term=term) for name, (weight, term) in terms.items()}
+    return [
+        TermReach(
+            stage=trainer.progress.stage + 1,
+            term=name,
+            units=term.units(batch),
+            declared=tuple(sorted(term.reaches & trains)),
+            reached=tuple(sorted(norms[name])),
+            share=_share(name, norms=norms),
         )
+        for name, (_, term) in terms.items()
+    ]
+
+
+def _share(term: str, *, norms: Mapping[str, Mapping[str, float]]) -> float:
+    """The part of the gradient's norm that is one term's: in the whole model, or in a part that others reach too, where
+    that is more."""
+    wholes = {name: sqrt(sum(n * n for n in parts.values())) for name, parts in norms.items()}
+    shares = [wholes[term] / total] if (total := sum(wholes.values())) else [0.0]
+    for part, norm in norms[term].items():
+        others = sum(parts.get(part, 0.0) for name, parts in norms.items() if name != term)
+        shares += [norm / (norm + others)] if others else []
+    return max(shares)
+
+
+def _norms(trainer: Trainer, batch: Batch, *, weight: float, term: Loss) -> dict[str, float]:
+    """The norm of one term's gradient in each part of the model that it reaches."""
+    model = trainer.model
     model.zero_grad(set_to_none=True)
-    return found
+    if term.units(batch) > 0 and weight != 0:
+        torch.manual_seed(0)
+        for part in batch.split(trainer.request.experiment.compute.micro_batch or len(batch)):
+            if (here := term.units(part)) == 0:
+                continue
+            value = weight * here / term.units(batch) * term(model(normalise(part.video), masks=part.masks), part)
+            if value.requires_grad:
+                trainer.accelerator.backward(value)
+    squares: dict[str, float] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and bool(parameter.grad.any()):
+            part_name = name.split(".")[0]
+            squares[part_name] = squares.get(part_name, 0.0) + float(parameter.grad.double().square().sum())
+    model.zero_grad(set_to_none=True)
+    return {part_name: sqrt(square) for part_name, square in squares.items() if square}
 
 
 def _any_trains(module: torch.nn.Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
 
 
-def _reached(terms: list[dict[str, Any]]) -> ReceiptCheck:
+def _reached(terms: list[TermReach]) -> ReceiptCheck:
     problems = []
     for t in terms:
-        where = f"stage {t['stage']}: {t['term']}"
-        if not t["reached"]:
+        where = f"stage {t.stage}: {t.term}"
+        if not t.reached:
             problems.append(f"{where} sends no gradient anywhere")
-        elif t["reached"] != t["declared"]:
-            problems.append(f"{where} reaches {t['reached']}, declared is {t['declared']}")
-    what = "; ".join(dict.fromkeys(f"{t['term']} reaches {', '.join(t['reached'])}" for t in terms))
+        elif t.reached != t.declared:
+            problems.append(f"{where} reaches {', '.join(t.reached)}, declared is {', '.join(t.declared)}")
+        elif t.share < FLOOR:
+            problems.append(f"{where} is negligible: {t.share:.2g} of the gradient where it weighs most")
+    what = "; ".join(dict.fromkeys(f"{t.term} reaches {', '.join(t.reached)}" for t in terms))
     return ReceiptCheck(
         name="loss terms",
         status="failed" if problems else "passed",
         why="; ".join(problems) or what,
-        evidence={"terms": terms},
+        evidence=TermsEvidence(floor=FLOOR, terms=tuple(terms)),
     )

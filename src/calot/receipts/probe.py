@@ -18,6 +18,7 @@ from calot.data.dataset import ClipDataset, EpochIndices
 from calot.data.transforms import normalise
 from calot.experiment import Experiment
 from calot.progress import Ui
+from calot.provenance.evidence import Change
 from calot.run.request import Request
 from calot.run.sample import SampledData, sampled_data
 from calot.run.signals import Stopper
@@ -28,6 +29,7 @@ from calot.types import Batch
 CLIPS = 8
 _DRAWS = 6  # effective batches whose preparation is compared
 STEPS = 3
+FLOOR = 1e-3  # a change below this share of the whole is negligible
 LATE = 10**6  # an epoch by which every loss term has begun
 
 #: How far two arrays may be apart, relative to their size, before they count as different: rounding, and for optimiser
@@ -73,13 +75,17 @@ class Probe:
         names = dict.fromkeys([*self.arrays, *other.arrays])
         return [n for n in names if self.distance(other, n) > _TOLERANCE.get(n.split()[0], _ROUNDING)]
 
+    def changes(self, other: Probe) -> tuple[Change, ...]:
+        """What differs, and by what share of the whole."""
+        return tuple(Change(name=n, share=self.distance(other, n)) for n in self.differing(other))
+
     def distance(self, other: Probe, name: str) -> float:
-        """How far apart one array is, relative to the larger; infinite where only one has it or shapes differ."""
+        """How far apart one array is, relative to the larger; 1 where only one has it or shapes differ."""
         a, b = self.arrays.get(name), other.arrays.get(name)
         if a is None or b is None or a.shape != b.shape:
-            return float("inf")
+            return 1.0
         if a.dtype.kind in "SU":
-            return 0.0 if np.array_equal(a, b) else float("inf")
+            return 0.0 if np.array_equal(a, b) else 1.0
         size = max(np.linalg.norm(a), np.linalg.norm(b))
         return float(np.linalg.norm(a - b) / size) if size else 0.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from calot.errors import CalotError
 from calot.experiment import Experiment, scaled
 from calot.experiments import find
 from calot.progress import Ui
+from calot.provenance.evidence import LedgerEvidence, ParametersEvidence, StageStart
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status, verdict
 from calot.receipts.attention import instruments_check
 from calot.receipts.difference import declared_difference
@@ -81,14 +82,14 @@ def opening_receipt(request: Request, *, ui: Ui) -> Receipt:
     unless the request insists.
     """
     kept = Receipt.load(request.folder) if request.resume else None
-    if kept is not None and kept.fingerprint == request.experiment.fingerprint():
+    if kept is not None and kept.fingerprint == request.experiment.fingerprint() and not kept.old:
         return kept
     receipt = receipt_before(request, ui=ui, results=request.results)
     say(receipt, ui=ui)
     if receipt.failed and not request.despite_receipt:
         found = "; ".join(f"{c.name}: {c.why}" for c in receipt.failed)
         raise CalotError(
-            f"{verdict(receipt.checks)} before training ({found}). Mend the experiment, or train it all the same with "
+            f"{verdict(receipt.checks)} before training ({found}). Fix the experiment, or train it all the same with "
             "--despite-receipt: its results are then stamped INVALID."
         )
     receipt.write(request.folder)
@@ -101,18 +102,21 @@ def say(receipt: Receipt, *, ui: Ui) -> None:
     ui.say("\n".join([f"receipt of {receipt.experiment}{against}: {verdict(receipt.checks)}", *receipt.lines()]))
 
 
-def with_starts(receipt: Receipt, starts: list[dict[str, Any]]) -> Receipt:
+def with_starts(receipt: Receipt, starts: Sequence[Mapping[str, Any]]) -> Receipt:
     """What training itself showed: that each later stage started from the best of the one before."""
-    (check,) = (c for c in receipt.checks if c.name == "trainable parameters")
-    if not starts or "starts" in check.evidence:  # a complete run that is resumed has them already
+    check = receipt.check("trainable parameters")
+    evidence = check.evidence
+    if not starts or not isinstance(evidence, ParametersEvidence) or evidence.starts:  # resumed when complete
         return receipt
-    wrong = [s for s in starts if s["apart"]]
-    why = check.why + "".join(f"; stage {s['stage']} did not start from the best before it" for s in wrong)
+    found = tuple(
+        StageStart(stage=s["stage"], best_epoch_before=s["best epoch before"], apart=tuple(s["apart"])) for s in starts
+    )
+    wrong = [s for s in found if s.apart]
+    why = check.why + "".join(f"; stage {s.stage} did not start from the best before it" for s in wrong)
     if not wrong:
-        why += f"; {len(starts)} later stage{'s' if len(starts) > 1 else ''} started from the best before"
+        why += f"; {len(found)} later stage{'s' if len(found) > 1 else ''} started from the best before"
     status: Status = "failed" if wrong else check.status
-    evidence = {**check.evidence, "starts": starts}
-    return receipt.with_check(ReceiptCheck(name=check.name, status=status, why=why, evidence=evidence))
+    return receipt.with_check(replace(check, status=status, why=why, evidence=replace(evidence, starts=found)))
 
 
 def closing_receipt(folder: Path, *, twins: Sequence[str], ui: Ui) -> None:
@@ -122,11 +126,11 @@ def closing_receipt(folder: Path, *, twins: Sequence[str], ui: Ui) -> None:
     if receipt is None:
         ui.say("treatment unverified: this run has no receipt")
         return
+    why = "no other treatment gave these predictions"
     if twins:
         why = f"another treatment gave the very same predictions ({', '.join(twins)})"
-        check = ReceiptCheck(name="ledger", status="failed", why=why, evidence={"twins": list(twins)})
-    else:
-        check = ReceiptCheck(name="ledger", status="passed", why="no other treatment gave these predictions")
+    status: Status = "failed" if twins else "passed"
+    check = ReceiptCheck(name="ledger", status=status, why=why, evidence=LedgerEvidence(twins=tuple(twins)))
     receipt = receipt.with_check(check)
     receipt.write(folder)
     say(receipt, ui=ui)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +16,12 @@ from sklearn.metrics import roc_auc_score
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, EpochIndices
 from calot.data.transforms import normalise
+from calot.errors import CalotError
 from calot.experiment import TINY, Experiment, scaled
 from calot.models.heads import MLPHead
 from calot.models.pooling import AttentivePooling
 from calot.progress import Ui
+from calot.provenance.evidence import ControlsEvidence, Overfit, Shuffled, from_json, to_json
 from calot.provenance.receipt import ReceiptCheck, Status
 from calot.receipts.probe import ProbeData, every_clip, probe_data, trainer_for
 from calot.run.environment import code_hash
@@ -48,18 +49,18 @@ def controls_check(experiment: Experiment, *, request: Request, results: Path, u
     if evidence is None:
         asked = replace(request, experiment=bare, scale=TINY, seed=0)
         with probe_data(request.data, experiment=bare, ui=ui) as data:
-            evidence = {"overfit": _overfit(asked, data=data), "shuffled": _shuffled(asked, data=data)}
-        write_json(path, evidence)
-    over, shuffled = evidence["overfit"], evidence["shuffled"]
+            evidence = ControlsEvidence(overfit=_overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
+        write_json(path, to_json(evidence))
+    over, shuffled = evidence.overfit, evidence.shuffled
     problems = []
-    if not over["map"] >= _LEARNT:
-        problems.append(f"after {over['steps']} steps on {over['clips']} clips, training mAP is {over['map']:.2f}")
-    auc = f"AUC {shuffled['auc']:.2f}, p {shuffled['p']:.2g}"
-    if shuffled["p"] < _RARE:
-        problems.append(f"labels dealt to other clips still rank val ({auc} over {shuffled['deals']} deals)")
-    if not shuffled["acts"]:
+    if not over.map >= _LEARNT:
+        problems.append(f"after {over.steps} steps on {over.clips} clips, training mAP is {over.map:.2f}")
+    auc = f"AUC {shuffled.auc:.2f}, p {shuffled.p:.2g}"
+    if shuffled.p < _RARE:
+        problems.append(f"labels dealt to other clips still rank val ({auc} over {_DEALS} deals)")
+    if not shuffled.acts:
         problems.append("labels dealt to other clips train to the very scores of the true ones")
-    why = f"eight clips are learnt (mAP {over['map']:.2f}), shuffled labels fall to chance ({auc})"
+    why = f"eight clips are learnt (mAP {over.map:.2f}), shuffled labels fall to chance ({auc})"
     status: Status = "failed" if problems else "passed"
     return ReceiptCheck(name="controls", status=status, why="; ".join(problems) or why, evidence=evidence)
 
@@ -85,7 +86,7 @@ def unregularised(experiment: Experiment) -> Experiment:
     )
 
 
-def _overfit(request: Request, *, data: ProbeData) -> dict[str, Any]:
+def _overfit(request: Request, *, data: ProbeData) -> Overfit:
     """Train on the probe's eight clips until they are ranked without a mistake."""
     trainer = trainer_for(request.experiment, request=request, data=data)
     batch = trainer.train_set[every_clip(trainer.train_set)].to(trainer.accelerator.device)
@@ -97,7 +98,7 @@ def _overfit(request: Request, *, data: ProbeData) -> dict[str, Any]:
             optimise(fit, batch, progress=trainer.progress)
             steps += 1
         score = _map(trainer, batch)
-    return {"map": score, "steps": steps, "clips": len(batch)}
+    return Overfit(clips=len(batch), map=score, steps=steps, lr=request.experiment.train.lr, reachable=1.0)
 
 
 @torch.no_grad()
@@ -108,7 +109,7 @@ def _map(trainer: Trainer, batch: Batch) -> float:
     return mean_ap((batch.labels.cpu().numpy() >= 0.5).astype(np.int8), logits).over_defined or 0.0
 
 
-def _shuffled(request: Request, *, data: ProbeData) -> dict[str, Any]:
+def _shuffled(request: Request, *, data: ProbeData) -> Shuffled:
     """Train anew on several deals of the labels to other clips; val is then ranked no better than by chance.
 
     Even without knowledge a deal ranks val well or badly, because labels and features both hang together within a
@@ -122,16 +123,15 @@ def _shuffled(request: Request, *, data: ProbeData) -> dict[str, Any]:
     areas = [_area(logits, labels) for logits in found]
     spread = float(np.std(areas, ddof=1))
     p = float(stats.ttest_1samp(areas, 0.5, alternative="greater").pvalue) if spread else float(np.mean(areas) <= 0.5)
-    return {
-        "auc": float(np.mean(areas)),
-        "p": p,
-        "auc of each deal": areas,
-        "auc of true labels": _area(true, labels),
-        "acts": not np.array_equal(true, found[0]),
-        "deals": _DEALS,
-        "steps": _SHUFFLED_STEPS,
-        "val_clips": len(labels),
-    }
+    return Shuffled(
+        auc=float(np.mean(areas)),
+        p=p,
+        auc_of_each_deal=tuple(areas),
+        auc_of_true_labels=_area(true, labels),
+        acts=not np.array_equal(true, found[0]),
+        steps=_SHUFFLED_STEPS,
+        val_clips=len(labels),
+    )
 
 
 def dealt(dataset: ClipDataset, *, deal: int) -> ClipDataset:
@@ -166,9 +166,9 @@ def _area(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> float:
     return float(np.mean([roc_auc_score(y, x) for y, x in pairs]))
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
+def _kept(path: Path) -> ControlsEvidence | None:
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return data if {"overfit", "shuffled"} <= set(data) else None
-    except (OSError, ValueError):
+        evidence = from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, CalotError):  # of another version, or damaged: made anew
         return None
+    return evidence if isinstance(evidence, ControlsEvidence) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck
@@ -63,29 +63,35 @@ def receipt_view(receipt: Receipt, *, treatment: Treatment) -> ReceiptView:
 
 
 def evidence_tables(check: ReceiptCheck) -> list[Table]:
-    """What a check measured: a table a list, and one for the single figures."""
+    """What a check measured: a table for each list and each part of it, and one for the single figures."""
+    if check.evidence is None:
+        return []
     place = list(CHECKS).index(check.name) + 1
     tables, single = [], {}
-    for name, value in check.evidence.items():
+    for name, value in _parts(check.evidence).items():
         title = f"{place} {check.name}: {name}"
-        if isinstance(value, Mapping) and value:
-            tables.append(_pairs(value, title=title))
-        elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-            tables.append(_records(value, title=title))
+        if is_dataclass(value):
+            tables.append(_pairs(_parts(value), title=title))
+        elif isinstance(value, tuple) and value and all(is_dataclass(part) for part in value):
+            tables.append(_records([_parts(part) for part in value], title=title))
         else:
             single[name] = value
     return [_pairs(single, title=f"{place} {check.name}"), *tables] if single else tables
 
 
+def _parts(value: Any) -> dict[str, Any]:
+    """A dataclass's fields, in words."""
+    return {f.name.replace("_", " "): getattr(value, f.name) for f in fields(value)}
+
+
 def _pairs(values: Mapping[str, Any], *, title: str) -> Table:
-    rows = [Row(cells=(str(name), _figure(value))) for name, value in values.items()]
+    rows = [Row(cells=(name, _figure(value))) for name, value in values.items()]
     return Table(title=title, columns=(_words("figure"), _words("value")), rows=rows)
 
 
 def _records(records: Sequence[Mapping[str, Any]], *, title: str) -> Table:
-    names = list(dict.fromkeys(name for record in records for name in record))
-    rows = [Row(cells=tuple(_figure(record.get(name, "")) for name in names)) for record in records]
-    return Table(title=title, columns=tuple(_words(str(name)) for name in names), rows=rows)
+    rows = [Row(cells=tuple(_figure(value) for value in record.values())) for record in records]
+    return Table(title=title, columns=tuple(_words(name) for name in records[0]), rows=rows)
 
 
 def _words(name: str) -> Column:
@@ -93,7 +99,7 @@ def _words(name: str) -> Column:
 
 
 def _figure(value: Any) -> str:
-    """A measured value in words: `none`, `yes`, `66,432`, `0.4255`, `pooling 66,432, head 8,707`."""
+    """A measured value in words: `none`, `yes`, `66,432`, `0.4255`, `gradient 0.03, logits 0.2`."""
     if value is None:
         return "not told"
     if isinstance(value, bool):
@@ -102,8 +108,8 @@ def _figure(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_figure(part)}" for name, part in value.items()) or "none"
-    if isinstance(value, list | tuple):
+    if is_dataclass(value):
+        return " ".join(_figure(part) for part in _parts(value).values())
+    if isinstance(value, tuple):
         return ", ".join(_figure(part) for part in value) or "none"
     return str(value)

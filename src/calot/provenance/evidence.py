@@ -1,0 +1,283 @@
+"""What each receipt check measured, as values: one class a check, read and written without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from calot.config import values
+from calot.errors import CalotError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The figures behind one check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One reading that changed, and by what share of the whole."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldEvidence:
+    """One declared field put back: to what (`against`), together with which others, and what that changed.
+
+    A field is a dotted path; one inside a component of another class than the baseline's is held against a value of its
+    own that should make a difference, since the baseline has none. `verdict`: acts, negligible, inert, or not binding
+    (a limit that this run is too short to reach).
+    """
+
+    field: str
+    value: str
+    against: str
+    reverted_with: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    verdict: str
+
+    @property
+    def share(self) -> float:
+        """The largest change, as a share of the whole."""
+        return max((change.share for change in self.changes), default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceEvidence(Evidence):
+    """Every declared field; one that changes less than `floor` of the whole is negligible."""
+
+    floor: float
+    fields: tuple[FieldEvidence, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetCount:
+    """Parameters of one target: how many were declared to train, and how many do."""
+
+    target: str
+    declared: int
+    observed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageCounts:
+    """What trains in one stage, by target; the two lists should be empty."""
+
+    stage: int
+    targets: tuple[TargetCount, ...]
+    listed_but_frozen: tuple[str, ...] = ()
+    training_but_not_listed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStart:
+    """How a later stage began: the epoch it should have started from (from 0), and the tensors that did not."""
+
+    stage: int
+    best_epoch_before: int
+    apart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParametersEvidence(Evidence):
+    """What trains in each stage; `starts` are told after training."""
+
+    stages: tuple[StageCounts, ...]
+    starts: tuple[StageStart, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientEvidence:
+    """A few real steps of one stage: how many tensors train and stay, and which did not do as they should."""
+
+    stage: int
+    steps: int
+    clips: int
+    trained: int
+    frozen: int
+    without_gradient: tuple[str, ...] = ()
+    not_finite: tuple[str, ...] = ()
+    frozen_that_moved: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientsEvidence(Evidence):
+    """The steps of every stage."""
+
+    stages: tuple[GradientEvidence, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermReach:
+    """One loss term alone: the parts of the model it declares, and those that its gradient reaches.
+
+    `share` is its part of the gradient's norm, in the whole model or in a part that other terms reach too, where that
+    is more; `units` is what its mean ran over.
+    """
+
+    stage: int
+    term: str
+    units: float
+    declared: tuple[str, ...]
+    reached: tuple[str, ...]
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermsEvidence(Evidence):
+    """Every term of every stage; one whose share is below `floor` is negligible."""
+
+    floor: float
+    terms: tuple[TermReach, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchOff:
+    """One declared component in its neutral form, put into the baseline.
+
+    `equal` is None where that cannot be asked, and `why` says so; `apart` names what was not equal, of `compared`.
+    """
+
+    field: str
+    equal: bool | None
+    why: str = ""
+    bit_for_bit: bool = False
+    compared: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchedOffEvidence(Evidence):
+    """What the whole treatment changes against its baseline, and each of its components switched off."""
+
+    changes: tuple[Change, ...]
+    off: tuple[SwitchOff, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseReading:
+    """One figure of what is applied, and its declared band."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    @property
+    def met(self) -> bool:
+        return self.low <= self.value <= self.high
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            band = f"{self.low:.3g}"
+        elif self.low < 1e-6 and self.high == 1.0:
+            band = "above 0" if self.low else "0 to 1"
+        else:
+            band = f"{self.low:.3g} to {self.high:.3g}"
+        return f"{self.name} is {self.value:.3g}, declared {band}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DosesEvidence(Evidence):
+    """Every dose that the experiment declares."""
+
+    doses: tuple[DoseReading, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstrumentReading:
+    """How far the output rebuilt from a layer's captured queries and keys is from its own, and whether a bias was
+    among its scores."""
+
+    layer: int
+    apart: float
+    biased: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedMap:
+    """What the instruments read of a map whose every query looks at one token: entropy 0, and all of it received."""
+
+    entropy: float
+    received: float
+    read: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstrumentsEvidence(Evidence):
+    """The layers that the experiment reads or biases, and the positive control."""
+
+    layers: tuple[InstrumentReading, ...]
+    planted: PlantedMap
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEvidence(Evidence):
+    """Runs of another treatment whose predictions are the same."""
+
+    twins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookAlike:
+    """Two of the probe's clips that are nearly the same picture, and how far apart (share of the grey levels)."""
+
+    one: str
+    other: str
+    apart: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overfit:
+    """The first control: training mAP on a few clips after `steps`, at the rate `lr` that learnt them best.
+
+    `reachable` is what a linear fit on the same model's own untrained features reaches. `look_alike` are pairs with
+    different labels: what no model could tell apart.
+    """
+
+    clips: int
+    map: float
+    steps: int
+    lr: float
+    reachable: float
+    look_alike: tuple[LookAlike, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffled:
+    """The second control: labels dealt to other clips, deal by deal, must not rank val (mean ROC area, t test's p) and
+    must train to other scores than the true ones (`acts`)."""
+
+    auc: float
+    p: float
+    auc_of_each_deal: tuple[float, ...]
+    auc_of_true_labels: float
+    acts: bool
+    steps: int
+    val_clips: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlsEvidence(Evidence):
+    """Both controls."""
+
+    overfit: Overfit
+    shuffled: Shuffled
+
+
+def to_json(evidence: Evidence | None) -> Any:
+    """Plain JSON, each part with its class."""
+    return values.to_json(evidence)
+
+
+def from_json(data: Any) -> Evidence | None:
+    """Rebuild what `to_json` wrote. Raises CalotError for anything else."""
+    if data is None:
+        return None
+    known = isinstance(data, dict) and str(data.get("_type")).startswith(f"{__name__}.")
+    evidence = values.from_json(data) if known else None
+    if not isinstance(evidence, Evidence):
+        raise CalotError(f"{str(data)[:60]!r} is no evidence of a receipt check")
+    return evidence
