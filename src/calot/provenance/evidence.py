@@ -84,7 +84,7 @@ class StageStart:
 class ParametersEvidence(Evidence):
     """What trains in each stage; `starts` are told after training."""
 
-    stages: tuple[StageCounts, ...]
+    stages: tuple[StageCounts, ...] = ()
     starts: tuple[StageStart, ...] = ()
 
 

@@ -105,8 +105,8 @@ def say(receipt: Receipt, *, ui: Ui) -> None:
 def with_starts(receipt: Receipt, starts: Sequence[Mapping[str, Any]]) -> Receipt:
     """What training itself showed: that each later stage started from the best of the one before."""
     check = receipt.check("trainable parameters")
-    evidence = check.evidence
-    if not starts or not isinstance(evidence, ParametersEvidence) or evidence.starts:  # resumed when complete
+    evidence = check.evidence if isinstance(check.evidence, ParametersEvidence) else ParametersEvidence()
+    if not starts or evidence.starts:  # a complete run that is resumed has them already
         return receipt
     found = tuple(
         StageStart(stage=s["stage"], best_epoch_before=s["best epoch before"], apart=tuple(s["apart"])) for s in starts
