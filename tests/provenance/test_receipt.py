@@ -104,9 +104,9 @@ def test_a_receipt_of_calot_0_1_0_keeps_its_words_and_leaves_the_treatment_unver
     [
         ("format", 3, "its format is 3, this calot reads up to 2"),
         ("format", "x", "its format is 'x'"),
-        ("evidence", {"_type": "calot.experiment.Experiment"}, "is no evidence of a receipt check"),
-        ("evidence", {"_type": "os.system"}, "is no evidence of a receipt check"),
-        ("evidence", [1], "is no evidence of a receipt check"),
+        ("evidence", {"_type": "calot.experiment.Experiment"}, "is not the evidence of a receipt check"),
+        ("evidence", {"_type": "os.system"}, "is not the evidence of a receipt check"),
+        ("evidence", [1], "is not the evidence of a receipt check"),
         ("evidence", {"_type": "calot.provenance.evidence.LedgerEvidence", "more": 1}, "no field"),
     ],
 )

@@ -13,6 +13,19 @@ from calot.errors import CalotError
 class Evidence:
     """The figures behind one check."""
 
+    def to_json(self) -> Any:
+        """Plain JSON, each part with its class."""
+        return values.to_json(self)
+
+    @staticmethod
+    def from_json(data: Any) -> Evidence:
+        """Rebuild what `to_json` wrote. Raises CalotError for anything else."""
+        known = isinstance(data, dict) and str(data.get("_type")).startswith(f"{__name__}.")
+        evidence = values.from_json(data) if known else None
+        if not isinstance(evidence, Evidence):
+            raise CalotError(f"{str(data)[:60]!r} is not the evidence of a receipt check")
+        return evidence
+
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
@@ -265,19 +278,3 @@ class ControlsEvidence(Evidence):
 
     overfit: Overfit
     shuffled: Shuffled
-
-
-def to_json(evidence: Evidence | None) -> Any:
-    """Plain JSON, each part with its class."""
-    return values.to_json(evidence)
-
-
-def from_json(data: Any) -> Evidence | None:
-    """Rebuild what `to_json` wrote. Raises CalotError for anything else."""
-    if data is None:
-        return None
-    known = isinstance(data, dict) and str(data.get("_type")).startswith(f"{__name__}.")
-    evidence = values.from_json(data) if known else None
-    if not isinstance(evidence, Evidence):
-        raise CalotError(f"{str(data)[:60]!r} is no evidence of a receipt check")
-    return evidence

@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import Any, Literal
 
 from calot.errors import CalotError
-from calot.provenance.evidence import Evidence, from_json, to_json
+from calot.provenance.evidence import Evidence
 from calot.writing import write_json
 
 NAME = "receipt.json"
@@ -105,7 +105,7 @@ class Receipt:
                 "holds": CHECKS[c.name],
                 "status": c.status,
                 "why": c.why,
-                "evidence": to_json(c.evidence),
+                "evidence": None if c.evidence is None else c.evidence.to_json(),
             }
             for c in self.checks
         ]
@@ -136,7 +136,8 @@ class Receipt:
 
 
 def _check(data: Mapping[str, Any], *, written: int) -> ReceiptCheck:
-    evidence = from_json(data["evidence"]) if written == FORMAT else None
+    kept = data["evidence"] if written == FORMAT else None
+    evidence = None if kept is None else Evidence.from_json(kept)
     return ReceiptCheck(name=data["name"], status=data["status"], why=data["why"], evidence=evidence)
 
 

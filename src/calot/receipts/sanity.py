@@ -21,7 +21,7 @@ from calot.experiment import TINY, Experiment, scaled
 from calot.models.heads import MLPHead
 from calot.models.pooling import AttentivePooling
 from calot.progress import Ui
-from calot.provenance.evidence import ControlsEvidence, Overfit, Shuffled, from_json, to_json
+from calot.provenance.evidence import ControlsEvidence, Evidence, Overfit, Shuffled
 from calot.provenance.receipt import ReceiptCheck, Status
 from calot.receipts.probe import ProbeData, every_clip, probe_data, trainer_for
 from calot.run.environment import code_hash
@@ -50,7 +50,7 @@ def controls_check(experiment: Experiment, *, request: Request, results: Path, u
         asked = replace(request, experiment=bare, scale=TINY, seed=0)
         with probe_data(request.data, experiment=bare, ui=ui) as data:
             evidence = ControlsEvidence(overfit=_overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
-        write_json(path, to_json(evidence))
+        write_json(path, evidence.to_json())
     over, shuffled = evidence.overfit, evidence.shuffled
     problems = []
     if not over.map >= _LEARNT:
@@ -168,7 +168,7 @@ def _area(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> float:
 
 def _kept(path: Path) -> ControlsEvidence | None:
     try:
-        evidence = from_json(json.loads(path.read_text(encoding="utf-8")))
+        evidence = Evidence.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, CalotError):  # of another version, or damaged: made anew
         return None
     return evidence if isinstance(evidence, ControlsEvidence) else None
