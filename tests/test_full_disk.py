@@ -109,7 +109,7 @@ def test_metrics_predictions_and_report_keep_the_old_file(tmp_path: Path) -> Non
 import polars as pl, numpy as np
 from calot.criteria import CRITERIA
 from calot.run.folder import write_metrics
-from calot.report.pictures import write_clip_strip
+from calot.report.pictures import write_clip_sheet
 from calot.statistics.predictions import Predictions
 from calot.writing import write_text
 n = 20_000
@@ -125,7 +125,7 @@ works = {
     "report.html": lambda: write_text(small / "report.html", "x" * 200_000),
     "metrics.csv": lambda: write_metrics(small / "metrics.csv", [{"stage": 1, "epoch": e} for e in range(20_000)]),
     "val.parquet": lambda: table.write(small / "val.parquet"),
-    "clip.jpg": lambda: write_clip_strip(noise, small / "clip.jpg"),
+    "clip.jpg": lambda: write_clip_sheet(noise, small / "clip.jpg"),
 }
 for name in works:
     (small / name).write_text("old")

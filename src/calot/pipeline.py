@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from calot.data.dataset import ClipDataset
+from calot.data.decode import decode_jpeg
 from calot.evaluation.predict import predictions_table, score
 from calot.experiment import Experiment
 from calot.models.adaptation import save_adapter
@@ -114,10 +115,10 @@ def predict_run(
 
 
 def clip_frames(folder: Path, *, split: str, clips: list[tuple[str, int]], ui: Ui) -> list[list[np.ndarray]]:
-    """The frames (uint8 h w 3, oldest first, as the model sees them) of clips given by video and labelled frame."""
+    """The frames (uint8 h w 3, oldest first, as they were filmed) of clips given by video and labelled frame."""
     experiment, _ = run_folder.read_experiment(folder)
     data = OpenData.of(Path(run_folder.read_data(folder)["root"]), experiment=experiment, ui=ui)
-    table, store = data.clips(split, training=False), data.store(split)
+    table, images = data.clips(split, training=False), data.manifest.split(split).table["image"]
     places = {key: i for i, key in enumerate(zip(table.videos.tolist(), table.frame_numbers.tolist(), strict=True))}
-    rows = [table.frames[places[clip]] for clip in clips]
-    return [[frame.transpose(1, 2, 0) for frame in store.read(row)] for row in rows]
+    rows = [table.frames[places[clip]].tolist() for clip in clips]
+    return [[decode_jpeg(data.root / images[row]) for row in clip] for clip in rows]

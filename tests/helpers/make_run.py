@@ -20,7 +20,7 @@ from calot.provenance.evidence import (
     SwitchOff,
 )
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status
-from calot.report.pictures import choose_clips, write_clip_strip
+from calot.report.pictures import choose_clips, write_clip_sheet
 from calot.statistics.metrics import mean_ap
 from calot.statistics.predictions import Predictions
 
@@ -123,7 +123,7 @@ def make_run(
     for split, predictions in by_split.items():
         predictions.write(path / "predictions" / f"{split}.parquet")
         for choice in choose_clips(predictions) if pictures else []:
-            write_clip_strip(_frames(choice.frame), path / "figures" / "clips" / split / choice.file_name)
+            write_clip_sheet(_frames(choice.frame), path / "figures" / "clips" / split / choice.file_name)
     return path
 
 

@@ -12,7 +12,7 @@ Words = Callable[[Path], str]
 
 
 def visible(page: str) -> str:
-    """Text of a page without markup, styles and figures."""
-    text = re.sub(r"<style>.*?</style>|<svg.*?</svg>", " ", page, flags=re.DOTALL)
+    """Text of a page without markup, styles, scripts and figures."""
+    text = re.sub(r"<style>.*?</style>|<script>.*?</script>|<svg.*?</svg>", " ", page, flags=re.DOTALL)
     text = html.unescape(re.sub(r"<[^>]+>", " ", text)).replace("\N{NO-BREAK SPACE}", " ")
     return re.sub(r"\s+([.,:;])", r"\1", re.sub(r"\s+", " ", text))

@@ -44,7 +44,8 @@ def test_the_page_is_one_file_without_any_outside_resource(page: str) -> None:
     found.feed(page)
     assert all(address.startswith(("#", "data:image/jpeg;base64,")) for address in found.addresses)
     assert not re.search(r"https?:|//[a-z]+\.|@import|url\((?!#)", re.sub(r"base64,[^\"]*", "", page))
-    assert not found.tags & {"script", "iframe", "link", "object"}
+    assert not found.tags & {"iframe", "link", "object"}
+    assert page.count("<script") == page.count("<script>") == 1
     assert len(page.encode()) < 3_000_000
 
 
@@ -64,12 +65,12 @@ def test_the_numbers_shown_are_those_of_summarise(run: Path, page: str) -> None:
     for split, predictions in read_run(run).predictions.items():
         fields = summarise(predictions).to_dict()
         total = fields["map"]
-        assert f"average precision, {split}" in text
-        assert f"{total['value']:.3f} {total['low']:.3f} to {total['high']:.3f}" in text
+        assert f"average precision in points, {split}" in text
+        assert f"{100 * total['value']:.2f} {100 * total['low']:.1f} to {100 * total['high']:.1f}" in text
         for criterion in CRITERIA:
             ap, shown = fields["ap"][criterion], label(criterion)
-            row = f"{shown} {ap['value']:.3f} {ap['low']:.3f} to {ap['high']:.3f} {100 * ap['prevalence']:.1f} %"
-            assert row in text
+            value, low, high, chance = (100 * ap[name] for name in ("value", "low", "high", "prevalence"))
+            assert f"{shown} {value:.2f} {low:.1f} to {high:.1f} {chance:.1f} %" in text
             brier, fit = fields["brier"][criterion], fields["calibration"][criterion]
             assert f"{shown} {brier['value']:.3f} {brier['skill']:.3f}".replace("-", "−") in text
             assert f"{fit['ece']:.3f} {fit['slope']:.2f}".replace("-", "−") in text
@@ -78,7 +79,7 @@ def test_the_numbers_shown_are_those_of_summarise(run: Path, page: str) -> None:
 def test_a_run_above_chance_says_so_with_its_interval_first(page: str) -> None:
     text = visible(page)
     assert re.search(
-        r"Val mAP is 0\.\d{3}, above chance \(0\.208\): the 95 % interval over videos is 0\.\d{3} to", text
+        r"Val mAP is \d\d\.\d\d, above chance \(20\.\d\d\): the 95 % interval over videos is \d\d\.\d to", text
     )
     assert text.index("Val mAP is") < text.index("Protocol keyframes")
 
@@ -90,12 +91,12 @@ def test_phantom_data_is_said_in_a_banner_and_real_data_is_not(page: str, tmp_pa
 
 def test_a_model_without_skill_is_not_distinguishable_from_chance(tmp_path: Path, words: Words) -> None:
     text = words(make_run(tmp_path / "run", skill=0.0, pictures=False))
-    assert re.search(r"Val mAP is 0\.\d{3}, not distinguishable from chance \(0\.208\)", text)
+    assert re.search(r"Val mAP is \d\d\.\d\d, not distinguishable from chance \(20\.\d\d\)", text)
 
 
 def test_two_videos_give_a_value_without_an_interval_and_the_reason(tmp_path: Path, words: Words) -> None:
     text = words(make_run(tmp_path / "run", videos=2, pictures=False))
-    assert re.search(r"Val mAP is 0\.\d{3} \(chance 0\.\d{3}\), without an interval: ", text)
+    assert re.search(r"Val mAP is \d\d\.\d\d \(chance \d\d\.\d\d\), without an interval: ", text)
     assert "above chance" not in text.split("Protocol")[0]
 
 
@@ -214,7 +215,7 @@ def test_a_criterion_without_positives_is_undefined_and_never_zero(tmp_path: Pat
     assert "Val mAP is undefined: no positive label for C3 cystic plate." in text
     assert "C3 cystic plate undefined: no positive label undefined 0.0 %" in text
     assert "The mean AP over C1 two structures, C2 hepatocystic triangle alone is" in text
-    assert "C3 cystic plate 0.000" not in text
+    assert "C3 cystic plate 0.00" not in text
     assert "No epoch is marked: val macro mAP is undefined" in text
 
 
@@ -223,7 +224,7 @@ def test_names_from_files_are_text_and_never_markup(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", name=evil, baseline="<b>base</b>", pictures=False)
     for path in (folder, tmp_path):
         page = write_report(path).read_text(encoding="utf-8")
-        assert "<script" not in page
+        assert page.count("<script") == 1  # the page's own
         assert "<img src=x" not in page
         assert "<b>base</b>" not in page
         assert "&lt;script&gt;" in page

@@ -1,4 +1,4 @@
-"""Which clips are shown, and the strips they are shown as."""
+"""Which clips are shown, and the sheets of frames they are shown as."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from make_run import make_predictions
 from PIL import Image
 
-from calot.report.pictures import STRIP_FRAMES, STRIP_HEIGHT, choose_clips, clip_losses, write_clip_strip
+from calot.report.pictures import FRAME_HEIGHT, SHEET_COLUMNS, SHEET_FRAMES, choose_clips, clip_losses, write_clip_sheet
 
 
 def test_best_and_worst_clips_are_half_positive_and_from_distinct_videos() -> None:
@@ -43,22 +43,23 @@ def test_one_video_still_gives_its_clips() -> None:
     assert [choice.kind for choice in choices] == ["best"] * 3 + ["worst"] * 3
 
 
-def test_a_strip_keeps_the_first_and_the_last_frame_and_stays_small(tmp_path: Path) -> None:
-    frames = [np.full((256, 320, 3), 10 * step, dtype=np.uint8) for step in range(16)]
-    path = write_clip_strip(frames, tmp_path / "clips/val/1_25.jpg")
-    with Image.open(path) as strip:
-        assert strip.format == "JPEG"
-        assert strip.height == STRIP_HEIGHT
-        assert strip.width == pytest.approx(STRIP_FRAMES * 160, abs=2 * STRIP_FRAMES)
-        grey = np.asarray(strip.convert("L"))
-    assert abs(int(grey[64, 5]) - 0) <= 3
-    assert abs(int(grey[64, -5]) - 150) <= 3
+def test_a_sheet_keeps_the_first_and_the_last_frame_and_their_shape(tmp_path: Path) -> None:
+    frames = [np.full((480, 854, 3), 10 * step, dtype=np.uint8) for step in range(16)]
+    path = write_clip_sheet(frames, tmp_path / "clips/val/1_25.jpg")
+    rows = SHEET_FRAMES // SHEET_COLUMNS
+    with Image.open(path) as sheet:
+        assert sheet.format == "JPEG"
+        assert sheet.height == pytest.approx(rows * FRAME_HEIGHT, abs=2 * rows)
+        assert sheet.width == pytest.approx(SHEET_COLUMNS * FRAME_HEIGHT * 854 / 480, abs=4 * SHEET_COLUMNS)
+        grey = np.asarray(sheet.convert("L"))
+    assert abs(int(grey[5, 5]) - 0) <= 3
+    assert abs(int(grey[-5, -5]) - 150) <= 3
 
 
-def test_a_strip_refuses_frames_that_are_not_uint8_images_of_one_size(tmp_path: Path) -> None:
+def test_a_sheet_refuses_frames_that_are_not_uint8_images_of_one_size(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one"):
-        write_clip_strip([], tmp_path / "x.jpg")
+        write_clip_sheet([], tmp_path / "x.jpg")
     with pytest.raises(ValueError, match="uint8"):
-        write_clip_strip([np.zeros((4, 4, 3), dtype=np.float32)], tmp_path / "x.jpg")
+        write_clip_sheet([np.zeros((4, 4, 3), dtype=np.float32)], tmp_path / "x.jpg")
     with pytest.raises(ValueError, match="one size"):
-        write_clip_strip([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)], tmp_path / "x.jpg")
+        write_clip_sheet([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)], tmp_path / "x.jpg")

@@ -75,12 +75,12 @@ def _first_look(path: Path, *, spec: PhantomSpec) -> None:
 
     from calot.data.decode import decode_jpeg
     from calot.phantom import generate
-    from calot.report.pictures import write_clip_strip
+    from calot.report.pictures import write_clip_sheet
 
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder) / "phantom", replace(spec, videos=6, mean_frames=24.0, min_frames=24))
         frames = sorted(Path(folder).rglob("*.jpg"))[:: max(1, 6 * 24 // 8)]
-        write_clip_strip([decode_jpeg(f) for f in frames], path)
+        write_clip_sheet([decode_jpeg(f) for f in frames], path)
 
 
 def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:

@@ -119,7 +119,7 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     from calot.pipeline import clip_frames
     from calot.receipts.receipt import closing_receipt
     from calot.report.page import write_report
-    from calot.report.pictures import choose_clips, write_clip_strip
+    from calot.report.pictures import choose_clips, write_clip_sheet
     from calot.statistics.predictions import load_predictions
 
     predictions = load_predictions(folder / "predictions" / f"{split}.parquet")
@@ -129,7 +129,7 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     choices = choose_clips(predictions)
     frames = clip_frames(folder, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
     for choice, images in zip(choices, frames, strict=True):
-        write_clip_strip(images, folder / "figures" / "clips" / split / choice.file_name)
+        write_clip_sheet(images, folder / "figures" / "clips" / split / choice.file_name)
     ui.say(f"report: {write_report(folder, results=results)}")
 
 

@@ -12,13 +12,13 @@ from calot.errors import CalotError
 from calot.provenance.treatment import weakest
 from calot.report.forest import Estimate, Forest, difference_forest
 from calot.report.run_folder import RunFolder, read_run
-from calot.report.tables import Row, Table, columns, interval_text, number, plain_reason
+from calot.report.tables import Row, Table, columns, interval_text, number, plain_reason, points
 from calot.report.verdict import Reason
 from calot.statistics.compare import Comparison, compare
 
 _CAPTION = (
-    "Difference in AP on the same videos, this minus baseline. Dot: the value. Bar: 95 % interval over videos. "
-    "A bar that holds 0 shows no difference and excludes none inside it."
+    "Difference in AP on the same videos, this minus baseline, in points. Dot: the value. Bar: 95 % interval over "
+    "videos. A bar that holds 0 shows no difference and excludes none inside it."
 )
 
 
@@ -93,14 +93,14 @@ def paired_table(result: Comparison) -> Table:
     for name, item in (("macro mAP", result.map), *((label(c), d) for c, d in result.ap.items())):
         cells = (
             name,
-            number(item.value, reason=item.reason, sign=True),
+            points(item.value, reason=item.reason, sign=True),
             interval_text(item.low, item.high, sign=True, reason=item.reason if item.value is not None else ""),
             number(item.p, reason=""),
             number(item.p_holm, reason="") if name != "macro mAP" else "not corrected",
-            number(item.minimum_detectable, reason=""),
+            points(item.minimum_detectable, reason=""),
         )
         rows.append(Row(cells=cells, strong=name == "macro mAP"))
-    heads = ("quantity", "difference", "95 % interval", "p", "p, Holm", "detectable with 80 % power")
+    heads = ("quantity", "difference, points", "95 % interval", "p", "p, Holm", "detectable with 80 % power")
     title = f"{result.a.name} minus {result.b.name}, {result.split} split, about {result.about}"
     return Table(title=title, columns=columns(*heads), rows=rows)
 

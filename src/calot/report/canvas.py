@@ -33,13 +33,13 @@ _VARIABLES = {
 }
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
-    "font.size": 10.5,
-    "axes.titlesize": 10.5,
+    "font.size": 12,
+    "axes.titlesize": 12.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
+    "axes.labelsize": 11.5,
+    "xtick.labelsize": 11.5,
+    "ytick.labelsize": 11.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": RULE,
@@ -65,11 +65,11 @@ _STYLE: dict[str, Any] = {
 #: CSS pixels to an inch of figure: SVG points are read as pixels, so text keeps its size when a panel fills its column.
 _UNITS = 72.0
 #: Margins in pixels: fixed, so that panels side by side line up (and no layout has to be solved).
-_RIGHT, _BOTTOM = 6.0, 36.0
+_RIGHT, _BOTTOM = 6.0, 42.0
 
 
 @contextmanager
-def canvas(*, width: float, height: float, left: float = 42.0, top: float = 22.0) -> Iterator[Figure]:
+def canvas(*, width: float, height: float, left: float = 46.0, top: float = 26.0) -> Iterator[Figure]:
     """A figure of `width` x `height` CSS pixels in the page's style; call `svg` inside the block."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width / _UNITS, height / _UNITS))

@@ -18,6 +18,14 @@ from calot.statistics.videos import FRAMES_PER_SECOND
 #: All pictures together stay below this, so that the page stays a file one can mail.
 _BUDGET_BYTES = 1_700_000
 
+_RULE = {
+    kind: (
+        f"The clips of {which} loss (binary cross-entropy summed over the criteria), half of them with a positive "
+        "criterion where there are enough; a video gives a second clip only when no other video is left."
+    )
+    for kind, which in (("worst", "highest"), ("best", "lowest"))
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CriterionLine:
@@ -46,11 +54,12 @@ class ClipGroup:
     """The best or the worst clips."""
 
     title: str
+    rule: str
     clips: Sequence[ClipView]
 
 
 def clip_groups(predictions: Predictions, *, pictures: Mapping[tuple[str, int], Path]) -> list[ClipGroup]:
-    """Best and worst clips of the split that have a picture in the run's folder."""
+    """Best and worst clips of the split that have a picture in the run's folder, each group with its rule."""
     choices = [choice for choice in choose_clips(predictions) if (choice.video, choice.frame) in pictures]
     groups, spent = [], 0
     for kind, title in (("worst", "Worst clips"), ("best", "Best clips")):
@@ -61,7 +70,7 @@ def clip_groups(predictions: Predictions, *, pictures: Mapping[tuple[str, int], 
                 spent += len(raw)
                 views.append(_view(predictions, choice=choice, jpeg=raw))
         if views:
-            groups.append(ClipGroup(title=title, clips=views))
+            groups.append(ClipGroup(title=title, rule=_RULE[kind], clips=views))
     return groups
 
 

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from calot.criteria import CRITERIA, label
 from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, PAPER, RULE, canvas, svg
 
-PANEL = (264.0, 204.0)
+PANEL = (304.0, 232.0)
+
+#: Scores are drawn from 0 to 1 and read in points, as everywhere.
+_IN_POINTS = FuncFormatter(lambda value, _: f"{100 * value:g}")
 
 
 def learning_curves(metrics: pl.DataFrame, *, best_row: int | None) -> list[Markup]:
@@ -73,15 +76,16 @@ def map_panel(
         if best_row is not None:
             axes.plot(epochs[best_row], val[best_row], "o", color=ACCENT, markersize=6, zorder=5)
             axes.annotate(
-                f"{val[best_row]:.3f}",
+                f"{100 * val[best_row]:.2f}",
                 (epochs[best_row], val[best_row]),
                 (0, -15),
                 textcoords="offset points",
                 ha="center",
                 bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1.0},
             )
-        axes.set_title(title)
+        axes.set_title(f"{title}, points")
         axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(_IN_POINTS)
         _legend(axes)
         return svg(figure, name=name, describe="Macro mAP over epochs on clean training clips and on validation")
 
@@ -93,8 +97,9 @@ def _criteria_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
         for criterion in CRITERIA:
             values = metrics[f"val_ap_{criterion}"].to_numpy()
             axes.plot(epochs, values, color=CRITERION[criterion], label=label(criterion), **_points(metrics))
-        axes.set_title("Validation AP per criterion")
+        axes.set_title("Validation AP per criterion, points")
         axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(_IN_POINTS)
         _legend(axes)
         return svg(figure, name="curve-criteria", describe="Validation average precision per criterion over epochs")
 
@@ -120,7 +125,7 @@ def _iou_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
         "cystic_artery": {"color": CRITERION["two_structures"]},
         "cystic_duct": {"color": CRITERION["two_structures"], "linestyle": (0, (3, 2))},
     }
-    with canvas(width=PANEL[0], height=256.0) as figure:
+    with canvas(width=PANEL[0], height=280.0) as figure:
         axes = figure.subplots()
         epochs = _epochs(axes, metrics, best_row=best_row)
         top = 0.0
@@ -137,7 +142,7 @@ def _iou_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
 
 
 def _epochs(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.ndarray:
-    """Rows from 1 (a second stage goes on where the first ended); marks the best epoch and changes of stage."""
+    """Rows from 1 (a second stage continues where the first ended); marks the best epoch and changes of stage."""
     epochs = np.arange(1, metrics.height + 1)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
@@ -162,7 +167,7 @@ def _points(metrics: pl.DataFrame) -> dict[str, Any]:
 def _legend(axes: Any, *, columns: int = 1) -> None:
     look = {"handlelength": 1.6, "borderaxespad": 0.2, "labelspacing": 0.3, "columnspacing": 0.9}
     place = "best" if columns == 1 else "upper left"
-    legend = axes.legend(loc=place, fontsize=9, labelcolor=INK, ncols=columns, **look)
+    legend = axes.legend(loc=place, fontsize=11, labelcolor=INK, ncols=columns, **look)
     legend.set_zorder(6)
     legend.get_frame().set(facecolor=PAPER, edgecolor="none", alpha=0.85)
 
@@ -170,8 +175,8 @@ def _legend(axes: Any, *, columns: int = 1) -> None:
 def reliability(
     criterion: str, *, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, prevalence: float
 ) -> Markup:
-    """Observed share of positives against mean predicted probability, one dot a bin (area ~ frames in it)."""
-    with canvas(width=PANEL[0], height=256.0, left=46.0) as figure:
+    """Observed share of positives against mean predicted probability, one dot per bin (area ~ frames in it)."""
+    with canvas(width=PANEL[0], height=280.0, left=46.0) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.axhline(prevalence, color=RULE, linewidth=1.2)
@@ -202,12 +207,12 @@ def decision(
 def rater_agreement(criterion: str, *, soft: np.ndarray, split: str) -> Markup:
     """How many scored frames each rater mean has: 0 and 1 are unanimous, what lies between is disagreement."""
     values, counts = np.unique(np.round(soft[np.isfinite(soft)], 2), return_counts=True)
-    with canvas(width=PANEL[0], height=176.0) as figure:
+    with canvas(width=PANEL[0], height=200.0) as figure:
         axes = figure.subplots()
         bars = axes.bar(np.arange(values.size), counts / max(counts.sum(), 1), color=CRITERION[criterion], width=0.62)
         for bar, value in zip(bars, values, strict=True):
             bar.set_alpha(0.35 + 0.65 * float(np.clip(value, 0, 1)))
-        axes.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=9, color=MUTED, padding=2)
+        axes.bar_label(bars, labels=[f"{count:,}" for count in counts], fontsize=11, color=MUTED, padding=2)
         axes.set_xticks(np.arange(values.size), [f"{value:g}" for value in values])
         axes.set(ylim=(0, 1.12), xlabel=f"rater mean, {split}")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

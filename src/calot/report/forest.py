@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.ticker import MaxNLocator
 
 from calot.criteria import CRITERIA
-from calot.report.tables import KEYS, Cell, interval_text, number
+from calot.report.tables import KEYS, Cell, interval_text, points
 from calot.statistics.compare import PairedDifference
 from calot.statistics.intervals import Interval
 
@@ -50,8 +50,8 @@ class Estimate:
 
 
 def forest(rows: Sequence[Estimate], *, title: str) -> Forest:
-    """Scores between 0 and 1, with a tick at chance."""
-    ticks = [(100 * value, f"{value:g}") for value in (0, 0.2, 0.4, 0.6, 0.8, 1)]
+    """Scores from 0 to 100 points, with a tick at chance."""
+    ticks = [(100 * value, f"{100 * value:g}") for value in (0, 0.2, 0.4, 0.6, 0.8, 1)]
     return Forest(title=title, lines=[_line(row, low=0.0, high=1.0) for row in rows], ticks=ticks, zero=None)
 
 
@@ -61,7 +61,8 @@ def difference_forest(rows: Sequence[Estimate], *, title: str) -> Forest:
     edge = 1.08 * max([0.05, *(abs(bound) for bound in bounds)])
     places = [tick for tick in MaxNLocator(nbins=5, symmetric=True).tick_values(-edge, edge) if abs(tick) <= edge]
     ticks = [
-        (_percent(tick, low=-edge, high=edge), f"{tick:+.2g}".replace("-", "−") if tick else "0") for tick in places
+        (_percent(tick, low=-edge, high=edge), f"{100 * tick:+.3g}".replace("-", "−") if tick else "0")
+        for tick in places
     ]
     lines = [_line(row, low=-edge, high=edge, sign=True) for row in rows]
     return Forest(title=title, lines=lines, ticks=ticks, zero=50.0)
@@ -80,7 +81,7 @@ def _line(row: Estimate, *, low: float, high: float, sign: bool = False) -> Line
         point=_percent(found.value, low=low, high=high) if defined and found.value is not None else None,
         bar=bar,
         chance=None if row.chance is None or not defined else _percent(row.chance, low=low, high=high),
-        value=number(found.value, sign=sign),
+        value=points(found.value, sign=sign),
         interval=interval_text(found.low, found.high, sign=sign) if bar else "",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,15 @@ def render(template: str, *, context: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     assert environment.loader is not None
-    style = Markup(environment.loader.get_source(environment, "style.css")[0])
-    return environment.get_template(template).render(style=style, **context)
+    style, script = (Markup(environment.loader.get_source(environment, name)[0]) for name in ("style.css", "page.js"))
+    return environment.get_template(template).render(
+        style=style, script=script, script_digest=_digest(script), **context
+    )
+
+
+def _digest(script: str) -> str:
+    """As a Content-Security-Policy names the one script that a page may run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def _write(folder: Path, *, template: str, context: dict[str, Any]) -> Path:

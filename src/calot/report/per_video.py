@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calot.criteria import CRITERIA, label
-from calot.report.tables import Cell, Row, Table, Undefined, columns, count, number, percent
+from calot.report.tables import Cell, Row, Table, Undefined, columns, count, number, percent, points
 from calot.report.timelines import clock
 from calot.statistics.calibration import Thresholds
 from calot.statistics.predictions import Predictions
@@ -36,13 +36,13 @@ def _criterion_table(found: VideoTable, *, criterion: str) -> Table:
         cells = (
             row.video,
             percent(item.prevalence),
-            number(item.ap, reason="no positive"),
+            points(item.ap, reason="no positive"),
             number(item.flips_per_minute, digits=2),
             number(item.false_alarms_per_hour, digits=1),
             _detection(item),
         )
         rows.append(Row(cells=cells))
-    names = columns("video", "prevalence", "AP", "flips a minute", "false alarms an hour", "time to detection")
+    names = columns("video", "prevalence", "AP", "flips per minute", "false alarms per hour", "time to detection")
     return Table(title=label(criterion), columns=names, rows=rows)
 
 

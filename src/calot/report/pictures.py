@@ -14,9 +14,9 @@ from PIL import Image
 from calot.statistics.predictions import Predictions
 from calot.writing import whole_file
 
-#: A strip is at most this many frames of this height: eight strips then weigh about half a megabyte in the page.
-STRIP_FRAMES = 8
-STRIP_HEIGHT = 128
+#: A sheet is at most this many frames of this height, so many per row: eight sheets weigh about a megabyte in a page.
+SHEET_FRAMES, SHEET_COLUMNS = 6, 3
+FRAME_HEIGHT = 180
 _GAP = 2
 
 
@@ -95,25 +95,28 @@ def _distinct_videos(rows: Iterable[int], *, videos: Sequence[str] | np.ndarray)
     return [row for _, row in sorted(ranked, key=lambda pair: pair[0])]
 
 
-def write_clip_strip(images: Sequence[np.ndarray], path: Path) -> Path:
-    """Write a clip (uint8 `h w 3` a frame) as one JPEG, oldest frame left.
+def write_clip_sheet(images: Sequence[np.ndarray], path: Path) -> Path:
+    """Write a clip (uint8 `h w 3` per frame) as one JPEG of two rows, oldest frame top left, newest bottom right.
 
-    Thinned evenly to 8 frames, the first and the last kept, and scaled down to 128 px high.
+    Thinned evenly to 6 frames, the first and the last kept, and scaled down to 180 px high, their shape kept.
     """
     if not images:
-        raise ValueError(f"no frames for {path.name}: a strip needs at least one")
+        raise ValueError(f"no frames for {path.name}: a sheet needs at least one")
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.shape != images[0].shape:
             raise ValueError(f"frames of {path.name} must be uint8 h w 3 of one size, got {image.dtype} {image.shape}")
-    kept = np.unique(np.linspace(0, len(images) - 1, min(len(images), STRIP_FRAMES)).round().astype(int))
+    kept = np.unique(np.linspace(0, len(images) - 1, min(len(images), SHEET_FRAMES)).round().astype(int))
     height, width = images[0].shape[:2]
-    size = (max(1, round(width * min(1.0, STRIP_HEIGHT / height))), min(height, STRIP_HEIGHT))
-    strip = Image.new("RGB", (len(kept) * (size[0] + _GAP) - _GAP, size[1]), "black")
+    size = (max(1, round(width * min(1.0, FRAME_HEIGHT / height))), min(height, FRAME_HEIGHT))
+    columns = min(len(kept), SHEET_COLUMNS)
+    rows = -(-len(kept) // columns)
+    sheet = Image.new("RGB", (columns * (size[0] + _GAP) - _GAP, rows * (size[1] + _GAP) - _GAP), "black")
     for place, index in enumerate(kept):
         frame = Image.fromarray(images[index]).resize(size, Image.Resampling.LANCZOS)
-        strip.paste(frame, (place * (size[0] + _GAP), 0))
+        row, column = divmod(place, columns)
+        sheet.paste(frame, (column * (size[0] + _GAP), row * (size[1] + _GAP)))
     encoded = BytesIO()  # written by us: on a full disk Pillow cuts a JPEG short without a word
-    strip.save(encoded, format="JPEG", quality=82, optimize=True)
+    sheet.save(encoded, format="JPEG", quality=82, optimize=True)
     with whole_file(path) as part:
         part.write_bytes(encoded.getvalue())
     return path

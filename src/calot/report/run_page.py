@@ -73,7 +73,7 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
         "interval_facts": scores.interval_facts(summaries["val"].intervals) if summaries else [],
         "threshold_rule": _threshold_rule(thresholds),
         **_curves(run),
-        **_pictures(run),
+        **_pictures(run, thresholds=thresholds),
         **_data(run),
         **_difference(run, paired=paired),
         **_environment(run),
@@ -111,9 +111,9 @@ def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | 
         reasons.append(paired.reason)
     if "test" in summaries:
         total = summaries["test"].intervals.map
-        text = f"mAP {tables.in_sentence(tables.number(total.value, reason=total.reason))}"
+        text = f"mAP {tables.in_sentence(tables.points(total.value, reason=total.reason))}"
         if total.low is not None:
-            text += f" ({tables.bounds(total)}), chance {tables.number(scores.chance(summaries['test']))}"
+            text += f" ({tables.bounds(total)}), chance {tables.points(scores.chance(summaries['test']))}"
         reasons.append(Reason("Test.", f"{text}. {openings}"))
         reasons.append(Reason("Val is optimistic.", _selected(run)))
     else:
@@ -238,17 +238,20 @@ def _terms_in_words(metrics: pl.DataFrame) -> list[str]:
     return parts
 
 
-def _pictures(run: RunFolder) -> dict[str, Any]:
+def _pictures(run: RunFolder, *, thresholds: Thresholds | None) -> dict[str, Any]:
     if not run.has_result:
         return {"timelines": [], "timelines_caption": "", "clips": [], "clips_note": ""}
     val = run.predictions["val"].by_seed()[0]
     caption = (
-        "Band: share of raters who call the criterion achieved. Line: predicted probability, one dot a scored frame. "
-        "Dashed: 0.5. Shown are the videos with most positive frames, then the longest one without any. A good model "
+        "Band: share of raters who call the criterion achieved. Line: predicted probability, one dot per scored frame. "
+        "Dashed: the threshold frozen on val, above which a frame is called positive. "
+        "Shown are the videos with most positive frames, then the longest one without any. A good model "
         "rises where the band does, and stays low where there is none."
     )
     return {
-        "timelines": [timelines.timeline(val, video=video) for video in timelines.choose_videos(val)],
+        "timelines": [
+            timelines.timeline(val, video=video, thresholds=thresholds) for video in timelines.choose_videos(val)
+        ],
         "timelines_caption": caption,
         "clips": clip_groups(val, pictures=run.pictures["val"]),
         "clips_note": "No pictures of clips in figures/clips/val: the run has not written them.",

@@ -166,7 +166,7 @@ def _one_experiment(group: Group) -> Markup:
     return Markup(text).format(
         name,
         _plural(len(members), "run"),
-        tables.in_sentence(tables.number(table.map.value, reason=table.map.reason)),
+        tables.in_sentence(tables.points(table.map.value, reason=table.map.reason)),
         words,
     )
 

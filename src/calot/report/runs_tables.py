@@ -57,8 +57,8 @@ def experiments_table(experiments: Mapping[tuple[str, str], Sequence[Scored]]) -
         deviation = scores.deviation(maps)
         seeds = ", ".join(str(member.run.seed) for member in members)
         seeds += f", not {', '.join(wrong)}: receipt failed" if wrong else ""
-        cells = [f"{name} ({scale})", seeds, tables.number(table.map.value, reason=table.map.reason)]
-        rows.append(Row(cells=[*cells, _interval(table.map), tables.number(deviation, reason="one seed")]))
+        cells = [f"{name} ({scale})", seeds, tables.points(table.map.value, reason=table.map.reason)]
+        rows.append(Row(cells=[*cells, _interval(table.map), tables.points(deviation, reason="one seed")]))
     heads = ("experiment", "seeds", "mAP, mean", "95 % interval by video", "deviation over seeds")
     names = tables.columns(*heads, text=("seeds",))
     return Table(title="Experiments", columns=names, rows=rows)
@@ -73,8 +73,8 @@ def runs_table(runs: Sequence[Scored], *, folder: Path) -> Table:
             rows.append(Row(cells=[_link(scored, folder=folder), none, *[""] * (1 + len(CRITERIA)), "failed"]))
             continue
         total = scored.summary.intervals.map
-        ap = (tables.number(scored.summary.criteria[c].ap.value) for c in CRITERIA)
-        cells = [_link(scored, folder=folder), tables.number(total.value), _interval(total), *ap]
+        ap = (tables.points(scored.summary.criteria[c].ap.value) for c in CRITERIA)
+        cells = [_link(scored, folder=folder), tables.points(total.value), _interval(total), *ap]
         receipt = "holds" if scored.run.treatment.status == "verified" else "unverified"
         rows.append(Row(cells=[*cells, receipt]))
     heads = ("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA), "receipt")

@@ -22,8 +22,9 @@ from calot.report.tables import (
     count,
     number,
     percent,
+    points,
 )
-from calot.statistics.calibration import decision_curve
+from calot.statistics.calibration import BINS, decision_curve, reliability_points
 from calot.statistics.intervals import Interval, VideoIntervals
 from calot.statistics.metrics import sigmoid
 from calot.statistics.summary import Summary
@@ -41,7 +42,7 @@ def interval_forest(summary: Summary, *, split: str) -> Forest:
         Estimate(name=label(name), interval=item.ap, chance=item.prevalence, criterion=name)
         for name, item in summary.criteria.items()
     ]
-    return forest(rows, title=f"average precision, {split}")
+    return forest(rows, title=f"average precision in points, {split}")
 
 
 def ap_table(summary: Summary, *, split: str) -> Table:
@@ -50,7 +51,7 @@ def ap_table(summary: Summary, *, split: str) -> Table:
         Row(
             cells=(
                 label(name),
-                number(item.ap.value, reason=item.ap.reason),
+                points(item.ap.value, reason=item.ap.reason),
                 bounds_once(item.ap),
                 percent(item.prevalence),
                 count(item.positives),
@@ -61,12 +62,12 @@ def ap_table(summary: Summary, *, split: str) -> Table:
         for name, item in summary.criteria.items()
     ]
     total = summary.intervals.map
-    cells: list[Cell] = ["macro mAP", number(total.value, reason=total.reason), bounds_once(total)]
+    cells: list[Cell] = ["macro mAP", points(total.value, reason=total.reason), bounds_once(total)]
     rows.append(Row(cells=[*cells, percent(chance(summary)), "", ""], strong=True))
     names = columns(
         "criterion", "AP", "95 % interval by video", "chance (prevalence)", "positive frames", "videos with one"
     )
-    return Table(title=f"Average precision, {split} split", columns=names, rows=rows)
+    return Table(title=f"Average precision in points, {split} split", columns=names, rows=rows)
 
 
 def over_defined(summary: Summary) -> str:
@@ -74,7 +75,7 @@ def over_defined(summary: Summary) -> str:
     if summary.intervals.map.value is not None or summary.over_defined is None:
         return ""
     names = ", ".join(label(name) for name in summary.defined)
-    return f"The mean AP over {names} alone is {number(summary.over_defined)}: another quantity than mAP over three."
+    return f"The mean AP over {names} alone is {points(summary.over_defined)}: another quantity than mAP over three."
 
 
 def bounds_once(interval: Interval) -> Cell:
@@ -140,8 +141,8 @@ def seeds_table(seeds: Mapping[str, Summary], *, split: str) -> Table:
     rows = []
     for name, summary in seeds.items():
         total = summary.intervals.map
-        cells = [name, number(total.value, reason=total.reason), bounds_once(total)]
-        rows.append(Row(cells=[*cells, *(number(summary.criteria[c].ap.value) for c in CRITERIA)]))
+        cells = [name, points(total.value, reason=total.reason), bounds_once(total)]
+        rows.append(Row(cells=[*cells, *(points(summary.criteria[c].ap.value) for c in CRITERIA)]))
     names = columns("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA))
     return Table(title=f"Runs one by one, {split} split", columns=names, rows=rows)
 
@@ -153,24 +154,31 @@ def deviation(values: Sequence[float | None]) -> float | None:
 
 
 def reliability_figures(summary: Summary) -> list[Markup]:
-    """One reliability curve a criterion."""
-    found = []
-    for name, item in summary.criteria.items():
-        points = item.calibration.reliability
+    """One reliability curve per criterion, with as many bins as the frames can fill."""
+    predictions, found = summary.predictions, []
+    bins = drawn_bins(len(predictions.labels))
+    for place, name in enumerate(predictions.criteria):
+        labels, logits = predictions.labels[:, place], predictions.logits[:, place]
+        curve, item = reliability_points(labels, logits=logits, bins=bins), summary.criteria[name]
         found.append(
             figures.reliability(
                 name,
-                predicted=np.array([point.forecast for point in points]),
-                observed=np.array([point.observed for point in points]),
-                counts=np.array([point.frames for point in points], dtype=np.float64),
+                predicted=np.array([point.forecast for point in curve]),
+                observed=np.array([point.observed for point in curve]),
+                counts=np.array([point.frames for point in curve], dtype=np.float64),
                 prevalence=item.prevalence,
             )
         )
     return found
 
 
+def drawn_bins(frames: int) -> int:
+    """Bins of a drawn reliability curve: at least 40 frames each, from 3 to as many as ECE has."""
+    return max(3, min(BINS, frames // 40))
+
+
 def decision_figures(summary: Summary) -> list[Markup]:
-    """One decision curve a criterion; a criterion without positives has none."""
+    """One decision curve per criterion; a criterion without positives has none."""
     predictions = summary.predictions
     found = []
     for place, name in enumerate(predictions.criteria):

@@ -74,6 +74,11 @@ def number(value: float | None, *, digits: int = 3, reason: str | None = None, s
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def points(value: float | None, *, reason: str | None = None, sign: bool = False) -> Cell:
+    """An AP or mAP in points, as the terminal prints it: `41.20`, `+1.40` with `sign`, or undefined."""
+    return number(None if value is None else 100 * value, digits=2, reason=reason, sign=sign)
+
+
 def percent(value: float | None, *, digits: int = 1, reason: str | None = None) -> Cell:
     """`15.2 %`, or undefined."""
     if value is None or not math.isfinite(value):
@@ -90,15 +95,15 @@ def plain_reason(reason: str | None) -> str:
 
 
 def bounds(interval: Interval) -> Cell:
-    """`0.318 to 0.507`, or undefined with its reason."""
+    """`31.8 to 50.7` in points, or undefined with its reason."""
     return interval_text(interval.low, interval.high, reason=interval.reason)
 
 
 def interval_text(low: float | None, high: float | None, *, reason: str | None = None, sign: bool = False) -> Cell:
-    """Two bounds, or undefined with the reason."""
+    """Two bounds in points, or undefined with the reason."""
     if low is None or high is None:
         return Undefined(plain_reason(reason) if reason else "")
-    return f"{number(low, sign=sign)} to {number(high, sign=sign)}"
+    return " to ".join(in_sentence(number(100 * bound, digits=1, sign=sign)) for bound in (low, high))
 
 
 def in_sentence(cell: Cell) -> str:
@@ -114,8 +119,9 @@ def count(value: Any) -> Cell:
 
 
 def signed(value: float | None) -> str:
-    """`+0.031`, `−0.012` or `undefined`."""
-    return in_sentence(number(value, sign=True))
+    """`+3.10 points`, `−1.20 points` or `undefined`."""
+    cell = points(value, sign=True)
+    return f"{cell} points" if isinstance(cell, str) else in_sentence(cell)
 
 
 def columns(*names: str, text: Sequence[str] = ()) -> tuple[Column, ...]:
@@ -152,7 +158,7 @@ def split_table(splits: Mapping[str, Mapping[str, Any]]) -> Table:
         sizes = (count(facts.get(name)) for name in ("videos", "frames", "keyframes", "scored"))
         shares = (percent(facts.get(name)) for name in ("all_negative", "all_positive"))
         ceiling = (facts.get("rater_agreement") or {}).get("leave_one_rater_out_map")
-        rows.append(Row(cells=(split, *sizes, *shares, number(ceiling, reason="no figure for every rater"))))
+        rows.append(Row(cells=(split, *sizes, *shares, points(ceiling, reason="no figure for every rater"))))
     heads = ("videos", "frames", "keyframes", "scored", "none holds", "all three hold", "rater by raters, mAP")
     return Table(title="Splits", columns=columns("split", *heads), rows=rows)
 

@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from calot.criteria import CRITERIA, label
 from calot.report.canvas import CRITERION, MUTED, canvas, svg
+from calot.statistics.calibration import Thresholds
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
 from calot.statistics.videos import FRAMES_PER_SECOND
@@ -31,24 +32,28 @@ def choose_videos(predictions: Predictions, *, count: int = 5) -> list[str]:
     return with_positives + without[:1]
 
 
-def timeline(predictions: Predictions, *, video: str) -> Markup:
-    """Three rows, one a criterion; band: share of raters who say achieved, line: predicted probability."""
+def timeline(predictions: Predictions, *, video: str, thresholds: Thresholds | None) -> Markup:
+    """Three rows, one per criterion; band: share of raters who say achieved, line: predicted probability.
+
+    Dashed: the threshold that val's decisions use, where there is one.
+    """
     rows = np.flatnonzero(predictions.videos == video)
     rows = rows[np.argsort(predictions.frames[rows], kind="stable")]
     seconds = predictions.frames[rows].astype(np.float64) / FRAMES_PER_SECOND
     truth = predictions.labels[rows] if predictions.soft is None else predictions.soft[rows]
     probability = sigmoid(predictions.logits[rows])
     positive = int((predictions.labels[rows] == 1).any(axis=1).sum())
-    with canvas(width=400.0, height=236.0, left=18.0, top=26.0) as figure:
+    with canvas(width=440.0, height=270.0, left=18.0, top=26.0) as figure:
         axes = figure.subplots()
         for place, criterion in enumerate(CRITERIA):
             base = _PITCH * (len(CRITERIA) - 1 - place)
+            _threshold(axes, None if thresholds is None else thresholds.values.get(criterion), base=base)
             _row(
                 axes, seconds, truth=truth[:, place], probability=probability[:, place], base=base, criterion=criterion
             )
         _axes(axes, seconds)
         title = f"Video {video}: {positive} of {rows.size} frames with a criterion"
-        figure.text(0.0, 0.985, title, va="top", fontsize=11, fontweight="bold")
+        figure.text(0.0, 0.985, title, va="top", fontsize=12.5, fontweight="bold")
         spoken = f"Timeline of video {video}: rater mean and predicted probability"
         return svg(figure, name=f"timeline-{video}", describe=spoken)
 
@@ -58,12 +63,16 @@ def _row(
 ) -> None:
     """One criterion, its 0 at height `base`: neither band nor line crosses a gap in the scored frames."""
     colour = CRITERION[criterion]
-    axes.axhline(base + 0.5, color=MUTED, linewidth=0.6, linestyle=(0, (2, 3)))
     for part in np.split(np.arange(seconds.size), np.flatnonzero(np.diff(seconds) > _GAP_SECONDS) + 1):
         band = base + np.append(truth[part], truth[part[-1]])
         axes.fill_between(_edges(seconds[part]), base, band, step="post", alpha=0.28, linewidth=0, color=colour)
         axes.plot(seconds[part], base + probability[part], color=colour, linewidth=1.5, marker="o", markersize=2.2)
-    axes.text(0.0, base + 1.05, label(criterion), fontsize=9.5, va="bottom", transform=axes.get_yaxis_transform())
+    axes.text(0.0, base + 1.05, label(criterion), fontsize=11.5, va="bottom", transform=axes.get_yaxis_transform())
+
+
+def _threshold(axes: Any, logit: float | None, *, base: float) -> None:
+    if logit is not None:
+        axes.axhline(base + float(sigmoid(logit)), color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
 
 
 def _axes(axes: Any, seconds: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from calot.criteria import label
 from calot.provenance.receipt import verdict as receipt_verdict
 from calot.report.run_folder import RunFolder
-from calot.report.tables import bounds, interval_text, number, plain_reason
+from calot.report.tables import bounds, interval_text, plain_reason, points
 from calot.statistics.compare import Comparison
 from calot.statistics.intervals import Interval
 
@@ -101,21 +101,21 @@ def stamps(run: RunFolder) -> list[Stamp]:
 
 
 def headline(run: RunFolder, *, total: Interval, chance: float) -> Markup:
-    """`Val mAP is 0.412, above chance (0.152): the 95 % interval over videos is 0.318 to 0.507.`"""
+    """`Val mAP is 41.20, above chance (15.20): the 95 % interval over videos is 31.8 to 50.7.`"""
     opening = "As a control, val" if run.is_random_control else "Val"
     if total.value is None:
         return Markup("{} mAP is <strong>undefined</strong>: {}.").format(opening, plain_reason(total.reason))
     if total.low is None:
         text = "{} mAP is <strong>{}</strong> (chance {}), without an interval: {}."
-        return Markup(text).format(opening, number(total.value), number(chance), plain_reason(total.reason))
+        return Markup(text).format(opening, points(total.value), points(chance), plain_reason(total.reason))
     words = _WORDS[standing(total, chance=chance)]
     text = "{} mAP is <strong>{}</strong>, {} ({}): the 95 % interval over videos is <strong>{}</strong>."
-    return Markup(text).format(opening, number(total.value), words, number(chance), bounds(total))
+    return Markup(text).format(opening, points(total.value), words, points(chance), bounds(total))
 
 
 def against(total: Interval, *, chance: float) -> str:
-    """`above chance (0.152): 95 % interval over videos 0.318 to 0.507`."""
-    words = f"{_WORDS[standing(total, chance=chance)]} ({number(chance)})"
+    """`above chance (15.20): 95 % interval over videos 31.8 to 50.7`."""
+    words = f"{_WORDS[standing(total, chance=chance)]} ({points(chance)})"
     return words if total.low is None else f"{words}: 95 % interval over videos {bounds(total)}"
 
 
@@ -124,13 +124,13 @@ def difference_headline(result: Comparison) -> Markup:
     said = Markup(_OUTCOMES[result.outcome]).format(a=result.a.name, b=result.b.name)
     if result.outcome in ("invalid", "undefined"):
         return said + Markup(": {}.").format(plain_reason(result.invalid or result.map.reason).rstrip("."))
-    text = ": <strong>{}</strong> of val mAP, 95 % interval {}, about {}."
+    text = ": <strong>{}</strong> points of val mAP, 95 % interval {}, about {}."
     interval = interval_text(result.map.low, result.map.high, sign=True)
-    return said + Markup(text).format(number(result.map.value, sign=True), interval, result.about)
+    return said + Markup(text).format(points(result.map.value, sign=True), interval, result.about)
 
 
 def unfinished(run: RunFolder) -> Verdict:
-    """What an unfinished run can say: how far it came, and how to go on."""
+    """What an unfinished run can say: how far it came, and how to continue."""
     if run.imported is not None:
         first = Reason("To score it.", "Name a data set.", code="calot evaluate RUN --split val --data ROOT")
         return Verdict(
@@ -145,7 +145,7 @@ def unfinished(run: RunFolder) -> Verdict:
     if command.startswith("calot train") and "--resume" not in command:
         command += " --resume"
     if command:
-        reasons.append(Reason("To go on.", "Run this, then report again.", code=command))
+        reasons.append(Reason("To continue.", "Run this, then report again.", code=command))
     return Verdict(headline=Markup("<strong>Unfinished</strong>: this run has no result yet."), reasons=reasons)
 
 
@@ -155,7 +155,7 @@ def invalid(run: RunFolder) -> Verdict:
     checks = [Reason(f"{check.name.capitalize()}.", f"{check.why}.") for check in run.receipt.failed]
     withheld = (
         "Whatever this run scored, it is not what its experiment declares: its scores are withheld, here and where "
-        "runs are compared. The learning curves are there to find the fault by. Mend the experiment and train it again."
+        "runs are compared. The learning curves are there to find the fault by. Fix the experiment and train it again."
     )
     names = ", ".join(check.name for check in run.receipt.failed)
     plural = "s" if len(checks) > 1 else ""
@@ -216,8 +216,8 @@ def mismatch(run: RunFolder, *, total: Interval) -> list[Reason]:
     if abs(logged - total.value) <= _ROUNDING:
         return []
     text = (
-        f"metrics.csv gives the best epoch a val mAP of {number(logged)}, the stored predictions score "
-        f"{number(total.value)}: they do not come from the same checkpoint. Predict again from checkpoints/best."
+        f"metrics.csv gives the best epoch a val mAP of {points(logged)}, the stored predictions score "
+        f"{points(total.value)}: they do not come from the same checkpoint. Predict again from checkpoints/best."
     )
     return [Reason("Mismatch.", text)]
 
