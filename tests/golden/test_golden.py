@@ -73,7 +73,7 @@ def test_values_are_at_no_distance_from_themselves() -> None:
     assert _changed() == []
 
 
-def test_a_number_is_held_to_1e_7() -> None:
+def test_a_number_is_held_to_the_tolerance_of_equal_inputs() -> None:
     assert _changed(stages__0__steps__1__loss=lambda v: v * (1 + EXACT / 2)) == []
     (said,) = _changed(stages__0__steps__1__loss=lambda v: v * (1 + EXACT * 2))
     assert "1 steps 2 loss" in said
@@ -82,7 +82,7 @@ def test_a_number_is_held_to_1e_7() -> None:
 def test_clips_rounded_otherwise_loosen_the_tolerance_and_no_more() -> None:
     rounded = {"clips__val__digest": "other", "clips__val__pixels": lambda v: [x + 0.1 for x in v]}
     assert _changed(**rounded, stages__0__steps__1__loss=lambda v: v * 1.0001) == []
-    assert len(_changed(**rounded, stages__0__steps__1__loss=lambda v: v * 1.01)) == 1
+    assert len(_changed(**rounded, stages__0__steps__1__loss=lambda v: v * 1.01)) == 2
 
 
 def test_changed_clips_are_told_from_changed_arithmetic() -> None:
