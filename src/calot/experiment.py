@@ -18,7 +18,8 @@ from calot.data.preparation import Preparation
 from calot.data.sampling import Sampler, Uniform
 from calot.data.transforms import Augmentation, HorizontalFlip
 from calot.errors import CalotError
-from calot.models.backbones.vjepa2 import VJEPA2
+from calot.models.backbones import DEFAULT
+from calot.models.backbones.protocol import BackboneSpec
 from calot.models.heads import Head, MLPHead
 from calot.models.masking import Masking
 from calot.models.pooling import AttentivePooling, Pooling
@@ -48,7 +49,7 @@ class Experiment(Component):
     label_smoothing: FractionBelowOne = 0.0
     sampler: Sampler = Uniform()
     masks: MaskSource = MaskSource()
-    backbone: VJEPA2 = VJEPA2()
+    backbone: BackboneSpec = DEFAULT
     pooling: Pooling = AttentivePooling()
     head: Head = MLPHead()
     segmentation: Segmentation | None = None
@@ -124,42 +125,29 @@ class _Treatment:
 
 FULL, TINY = "full", "tiny"
 
-_TINY_BACKBONE: dict[str, Any] = {
-    "weights": None,
-    "size": 64,
-    "frames": 8,
-    "patch": 8,
-    "width": 128,
-    "layers": 4,
-    "heads": 2,
-}
 _TINY_EPOCHS, _TINY_BATCH = 12, 16
 
 
 def scaled(experiment: Experiment, scale: str) -> Experiment:
     """The experiment at a scale: `full` as it is, `tiny` the embedded size with random weights, for minutes on a CPU.
 
-    The one place that maps sizes: architecture and code path stay the same; widths of the head follow the backbone's,
-    clips are halved as their frames are, epochs and batch are capped.
+    The one place that maps sizes: architecture and code path stay the same; the backbone knows its own, widths of the
+    head follow it, clips are halved as their frames are, epochs and batch are capped.
     """
     if scale == FULL:
         return experiment
     if scale != TINY:
         raise CalotError(f"--scale {scale}: there are {FULL} and {TINY}")
     full = experiment.backbone
-    backbone = replace(full, **_TINY_BACKBONE, mlp_ratio=full.mlp_ratio)
+    backbone = full.at_tiny_scale()
     ratio = backbone.width / full.width
-    head, segmentation, masking = experiment.head, experiment.segmentation, experiment.masking
-    if isinstance(head, MLPHead):
-        head = replace(head, hidden=max(8, round(head.hidden * ratio)))
-    if segmentation is not None:
-        segmentation = replace(segmentation, hidden=max(32, round(segmentation.hidden * ratio)))
+    segmentation, masking = experiment.segmentation, experiment.masking
     depth = {"layers": backbone.layers, "of": full.layers}
     return replace(
         experiment,
         backbone=backbone,
-        head=head,
-        segmentation=segmentation,
+        head=experiment.head.narrowed(ratio),
+        segmentation=None if segmentation is None else segmentation.narrowed(ratio),
         masking=None if masking is None else masking.at_depth(**depth),
         loss=experiment.loss.at_depth(**depth),
         clip=experiment.clip.shortened(backbone.frames / full.frames),

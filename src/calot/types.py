@@ -53,9 +53,10 @@ class Masks:
 class Batch:
     """Clips with their labels.
 
-    `video` is uint8 as stored, or float once normalised. `labels` is the training target under the label rule
-    (the majority of raters outside training); `soft` the rater mean of the labelled frame; `index` each clip's
-    place in its `ClipTable`, so that an error or a receipt can name it. `masks` are there where they were asked for.
+    `video` is uint8 as stored (a backbone takes floats for clips that are normalised already). `labels` is the training
+    target under the label rule (the majority of raters outside training); `soft` the rater mean of the labelled frame;
+    `index` each clip's place in its `ClipTable`, so that an error or a receipt can name it. `masks` are there where
+    they were asked for.
     """
 
     video: Shaped[Tensor, "b t c h w"]
@@ -102,17 +103,24 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class QueryKey:
-    """All that fixes an attention map: softmax over keys of `scaling * query . key + bias`."""
+    """All that fixes an attention map: softmax over keys of `scaling * query . key + bias`.
+
+    Where the tokens of a clip attend in several `parts` apart (frame by frame), each part is a row of `b`, a clip's
+    parts together and in the order of its tokens. The first `extra` tokens of each part stand for no place.
+    """
 
     query: Float[Tensor, "b heads n d"]
     key: Float[Tensor, "b heads n d"]
     scaling: float
     bias: Float[Tensor, "b 1 1 n"] | None = None
+    parts: int = 1
+    extra: int = 0
 
     def of(self, clips: Int[Tensor, " m"]) -> QueryKey:
         """The maps of some clips."""
-        bias = None if self.bias is None else self.bias[clips]
-        return replace(self, query=self.query[clips], key=self.key[clips], bias=bias)
+        rows = (clips[:, None] * self.parts + torch.arange(self.parts, device=clips.device)).flatten()
+        bias = None if self.bias is None else self.bias[rows]
+        return replace(self, query=self.query[rows], key=self.key[rows], bias=bias)
 
 
 @dataclass(frozen=True)

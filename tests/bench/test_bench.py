@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from calot.bench import footage as footage_module
-from calot.bench import loader, pooling, preprocess
+from calot.bench import loader, pooling
 from calot.bench.side_by_side import Aside, Contest, ExactnessCheck, Outcome, Seconds, compete, largest_difference
 from calot.cli.main import main
 from calot.data.store import FrameStore
+from calot.models.backbones.protocol import View
 from calot.models.pooling import AttentivePool
 from calot.statistics.resampling import WeightedAP
 
@@ -83,7 +84,7 @@ def test_each_bench_is_exact_and_its_json_holds_every_field(
 
 def plant(bench: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make ours a little wrong."""
-    read, fold, weigh, norm = FrameStore.read, AttentivePool._folded_query, WeightedAP.__call__, preprocess.normalise
+    read, fold, weigh, norm = FrameStore.read, AttentivePool._folded_query, WeightedAP.__call__, View.normalise
 
     def other_read(self: FrameStore, rows: Any, **named: Any) -> Any:
         pixels = read(self, rows, **named)
@@ -93,7 +94,7 @@ def plant(bench: str, monkeypatch: pytest.MonkeyPatch) -> None:
     planted: dict[str, tuple[object, str, Any]] = {
         "loader": (FrameStore, "read", other_read),
         "store": (FrameStore, "read", other_read),
-        "preprocess": (preprocess, "normalise", lambda video, **named: norm(video, **named).add_(1e-5)),
+        "preprocess": (View, "normalise", lambda self, video, **named: norm(self, video, **named).add_(1e-5)),
         "pooling": (AttentivePool, "_folded_query", lambda self: fold(self) * (1 + 1e-9)),
         "bootstrap": (WeightedAP, "__call__", lambda self, weights: weigh(self, weights) + 1e-9),
     }

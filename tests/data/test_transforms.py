@@ -1,20 +1,14 @@
-"""Normalisation to the last bit that matters; augmentation drawn once a clip."""
+"""Augmentation drawn once per clip."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from calot.data.transforms import MEAN, STD, HorizontalFlip, normalise
+from calot.data.transforms import HorizontalFlip
 from calot.errors import CalotError
 from calot.types import Batch
-
-
-def plain(video: Tensor) -> Tensor:
-    mean, std = (torch.tensor(x, dtype=torch.float64).view(-1, 1, 1) for x in (MEAN, STD))
-    return (video.double() / 255 - mean) / std
 
 
 def batch(clips: int) -> Batch:
@@ -25,20 +19,6 @@ def batch(clips: int) -> Batch:
 
 def generators(clips: int, *, epoch: int = 0) -> list[np.random.Generator]:
     return [np.random.default_rng([7, epoch, i]) for i in range(clips)]
-
-
-def test_normalise_is_the_plain_formula_for_every_value_of_every_channel() -> None:
-    video = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 16, 16).expand(2, 1, 3, 16, 16)
-    assert float((normalise(video) - plain(video)).abs().max()) < 1e-6
-
-
-def test_normalise_fills_the_buffer_it_is_given() -> None:
-    video = batch(2).video
-    out = torch.full(video.shape, float("nan"))
-    assert normalise(video, out=out) is out
-    assert torch.equal(out, normalise(video))
-    with pytest.raises(ValueError, match="need float32"):
-        normalise(video, out=torch.empty(1))
 
 
 def test_a_flip_is_per_clip_all_frames_or_none() -> None:

@@ -35,7 +35,6 @@ from calot.run.data import OpenData
 from calot.run.request import Request
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
-from calot.train import loop
 from calot.train.loop import EpochScores, Fit, Progress, fit_stage
 from calot.types import Batch
 
@@ -127,7 +126,7 @@ def _stage(trainer: Trainer, number: int) -> dict[str, Any]:
         stop=lambda: False,
     )
     before = _logits(trainer)
-    with watch.clipping(), _double(loop):
+    with watch.clipping():
         fit_stage(watched, trainer.progress)
     return {**weights, "logits before": before, "steps": watch.steps, "logits after": _logits(trainer)}
 
@@ -170,23 +169,16 @@ class _Watch:
         return {"total": sum(squares.values()) ** 0.5, **{name: s**0.5 for name, s in squares.items()}}
 
 
-def _double(module: Any) -> AbstractContextManager[Any]:
-    """The module's `normalise`, whose float32 arithmetic is exact in every machine, widened."""
-    real = module.normalise
-    return patch.object(module, "normalise", lambda video: real(video).double())
-
-
 def _logits(trainer: Trainer) -> list[list[float]]:
     """Of the validation clips, before they are narrowed to float32."""
     seen: list[Tensor] = []
-    with _double(predict):
-        predict.score(
-            trainer.model,
-            dataset=trainer.val_set,
-            accelerator=trainer.accelerator,
-            batch_size=CLIPS,
-            observers=(lambda outputs, batch: seen.append(outputs.logits),),
-        )
+    predict.score(
+        trainer.model,
+        dataset=trainer.val_set,
+        accelerator=trainer.accelerator,
+        batch_size=CLIPS,
+        observers=(lambda outputs, batch: seen.append(outputs.logits),),
+    )
     return torch.cat(seen).tolist()
 
 

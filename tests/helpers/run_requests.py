@@ -6,7 +6,6 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -20,7 +19,6 @@ from calot.run.data import OpenData
 from calot.run.request import Request
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
-from calot.train import loop
 from calot.train.loop import Progress, optimise
 from calot.types import Batch
 
@@ -96,7 +94,7 @@ def without_chance(trainer: Trainer) -> Trainer:
 
 
 def in_double(batch: Batch) -> Batch:
-    """An effective batch as a float64 model takes it; the loop's own normalisation would give float32."""
+    """An effective batch as a float64 model takes it."""
     masks = batch.masks and replace(batch.masks, weight=batch.masks.weight.double())
     return replace(batch, labels=batch.labels.double(), masks=masks)
 
@@ -130,9 +128,7 @@ def step_of(trainer: Trainer, batch: Batch, *, micro_batch: int | None, stage: i
     )
     model.train()
     torch.manual_seed(0)
-    real, dtype = loop.normalise, next(model.parameters()).dtype
-    with patch.object(loop, "normalise", lambda video: real(video).to(dtype)):
-        optimise(fit, batch, progress=progress)
+    optimise(fit, batch, progress=progress)
     values = {n: p.detach().clone() for n, p in trained.items()}
     model.load_state_dict(before)
     return Step({name: total for name, (total, _) in progress.terms.items()}, gradients, values)

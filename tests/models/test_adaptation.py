@@ -26,7 +26,8 @@ from calot.models.adaptation import (
     merge_adapter,
     save_adapter,
 )
-from calot.models.backbones.vjepa2 import VJEPA2, Backbone
+from calot.models.backbones.protocol import Backbone
+from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead
 from calot.models.pooling import MeanPooling
@@ -172,7 +173,7 @@ def test_what_is_declared_by_target_is_what_trains(adaptation: Adaptation) -> No
     found: dict[str, int] = {}
     for name, parameter in backbone.named_parameters():
         if parameter.requires_grad:
-            target = adaptation.target_of(name)
+            target = adaptation.target_of(backbone.place(name))
             found[target] = found.get(target, 0) + parameter.numel()
     assert found == declared
 
@@ -209,7 +210,7 @@ def test_a_target_that_matches_nothing_in_the_model_is_an_error() -> None:
 
 
 def test_layers_that_the_encoder_lacks_are_errors() -> None:
-    with pytest.raises(CalotError, match=r"\[4, -5\] are no layers of an encoder of 4"):
+    with pytest.raises(CalotError, match=r"\[4, -5\] are not layers of an encoder of 4"):
         LoRA(rank=4, layers=(0, 4, -5)).apply(_backbone())
     with pytest.raises(CalotError, match=r"Unfreeze.layers=5: this encoder has 4 layers"):
         Unfreeze(layers=5).apply(_backbone())

@@ -10,7 +10,8 @@ from transformers import VJEPA2Config, VJEPA2Model
 from calot.errors import CalotError
 from calot.models.attention import biased, tapped
 from calot.models.attention_statistics import attention_entropy, attention_mass
-from calot.models.backbones.vjepa2 import VJEPA2, Backbone
+from calot.models.backbones.protocol import Backbone
+from calot.models.backbones.vjepa2 import VJEPA2
 from calot.types import QueryKey
 
 TINY = VJEPA2(weights=None, size=64, frames=8, patch=8, width=128, layers=4, heads=2)
@@ -238,9 +239,9 @@ def test_a_context_of_micro_batches_holds_the_latest_pass_of_each_layer(backbone
 
 def test_the_predictors_layers_are_never_taken_for_the_encoders() -> None:
     fields = TINY.build_without_weights().model.config.to_dict() | {"pred_num_hidden_layers": 3}
-    whole = VJEPA2Model(VJEPA2Config(**fields, attn_implementation="calot"))
+    whole = Backbone(VJEPA2Model(VJEPA2Config(**fields, attn_implementation="calot")), spec=TINY)
     with tapped(whole, layers=range(4)) as seen:
-        whole.encoder(torch.zeros(1, 8, 3, 64, 64))
+        whole(torch.zeros(1, 8, 3, 64, 64))
     assert sorted(seen) == [0, 1, 2, 3]
     with pytest.raises(CalotError, match="no layer 4; give -4 to 3"), tapped(whole, layers=(0, 4)):
         pass
@@ -249,7 +250,7 @@ def test_the_predictors_layers_are_never_taken_for_the_encoders() -> None:
 def test_models_without_a_seam_and_useless_biases_are_refused(backbone: Backbone) -> None:
     with pytest.raises(ValueError, match="infinite or NaN"), biased(backbone, bias=torch.full((1, 1, 1, 4), -math.inf)):
         pass
-    with pytest.raises(CalotError, match="holds 0 encoder layers"), tapped(nn.Linear(2, 2)):
+    with pytest.raises(CalotError, match="holds 0 backbones"), tapped(nn.Linear(2, 2)):
         pass
     backbone.model.set_attn_implementation("sdpa")
     with pytest.raises(CalotError, match="'sdpa', which has no seam"), tapped(backbone):

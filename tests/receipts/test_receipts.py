@@ -91,18 +91,18 @@ def test_a_lora_target_that_matches_nothing_is_a_wrong_parameter_count(
     request = _request("e10b_lora_r32_qkv", phantom, tmp_path)
     _forget_keys(monkeypatch)
     check = _training(request)["trainable parameters"]
-    assert (check.status, "key declares" in check.why) == ("failed", True)
+    assert (check.status, "k declares" in check.why) == ("failed", True)
 
 
 def _forget_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """peft's silence about a missing target, and nobody who counts."""
     real = LoRA.config
-    monkeypatch.setattr(LoRA, "config", lambda self, depth: real(replace(self, targets=("q", "v")), depth=depth))
+    monkeypatch.setattr(LoRA, "config", lambda self, backbone: real(replace(self, targets=("q", "v")), backbone))
 
     def insert(self: LoRA, backbone: Any) -> None:
         from peft import inject_adapter_in_model
 
-        inject_adapter_in_model(self.config(depth=len(backbone.model.encoder.layer)), backbone.model)
+        inject_adapter_in_model(self.config(backbone), backbone.model)
         backbone.adapter = self
 
     monkeypatch.setattr(LoRA, "_insert", insert)

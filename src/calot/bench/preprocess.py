@@ -14,7 +14,7 @@ from calot.bench.side_by_side import (
     one_torch_thread,
     seconds,
 )
-from calot.data.transforms import MEAN, STD, normalise
+from calot.models.backbones.protocol import View
 
 TARGET = 4.0
 #: Normalised values reach 2.64, where float32 steps by 2.4e-7.
@@ -24,18 +24,19 @@ TOLERANCE = 1e-6
 def bench_preprocess(*, clips: int = 16, frames: int = 16, size: int = 256, repeats: int = 9) -> Outcome:
     """uint8 to normalised float32, one thread."""
     video = torch.randint(0, 256, (clips, frames, 3, size, size), dtype=torch.uint8)
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    view = View(frames=frames, size=size)
+    mean, std = torch.tensor(view.mean).view(3, 1, 1), torch.tensor(view.std).view(3, 1, 1)
     buffer = torch.empty(video.shape)
 
     def usual() -> torch.Tensor:
         return (video.float() / 255 - mean) / std
 
     def check() -> tuple[ExactnessCheck, ...]:
-        off = largest_difference(usual().numpy(), normalise(video, out=buffer).numpy())
+        off = largest_difference(usual().numpy(), view.normalise(video, out=buffer).numpy())
         return (ExactnessCheck(what="normalised values, float32", difference=off, tolerance=TOLERANCE),)
 
     def unbuffered() -> tuple[Aside, ...]:
-        taken = seconds(lambda: normalise(video))
+        taken = seconds(lambda: view.normalise(video))
         return (Aside(name="new memory", what="without the reused buffer", seconds=taken),)
 
     with one_torch_thread():
@@ -44,12 +45,12 @@ def bench_preprocess(*, clips: int = 16, frames: int = 16, size: int = 256, repe
                 bench="preprocess",
                 work=f"normalise {clips} clips of {frames} frames, {size} px",
                 naive_way="(video.float() / 255 - mean) / std",
-                our_way="calot.data.transforms.normalise(video, out=buffer)",
+                our_way="View.normalise(video, out=buffer)",
                 target=TARGET,
                 repeats=repeats,
                 checks=check,
                 naive=usual,
-                ours=lambda: normalise(video, out=buffer),
+                ours=lambda: view.normalise(video, out=buffer),
                 asides=unbuffered,
                 settings={"clips": clips, "clip_frames": frames, "size": size},
             )

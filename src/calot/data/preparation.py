@@ -45,7 +45,12 @@ class Preparation(Component):
         for component, name in self._named():
             draws = enumerate(batch.index.tolist(), start=start)
             rngs = [np.random.default_rng([self.seed, stage, epoch, place, clip, name]) for place, clip in draws]
+            kind = batch.video.dtype
             batch = component(batch, rngs=rngs)
+            if batch.video.dtype != kind:  # a backbone takes floats for clips that are normalised already
+                raise CalotError(
+                    f"{type(component).__name__} turned frames of {kind} into {batch.video.dtype}; round them back"
+                )
         mixed = Mixed(batch, None, np.ones(len(batch)))
         if self.mixing is not None:
             rng = np.random.default_rng([self.seed, stage, epoch, start, _number("Mixing")])

@@ -15,7 +15,6 @@ from torch import nn
 from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
-from calot.data.transforms import normalise
 from calot.errors import CalotError
 from calot.statistics.predictions import Predictions
 from calot.types import Batch, Outputs
@@ -52,7 +51,7 @@ def score(
     for batch in batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
-            outputs = model(normalise(on_device.video), masks=on_device.masks)
+            outputs = model(on_device.video, masks=on_device.masks)
         _require_finite(outputs, dataset=dataset, batch=batch)
         logits.append(outputs.logits.float().cpu().numpy())
         for observe in observers:

@@ -6,8 +6,11 @@ calot train e08_drop_path --data ROOT masks.synthetic=FOLDER
 from dataclasses import replace
 
 from calot.experiments import e08_multitask
+from calot.models.backbones import DEFAULT
 
-base = e08_multitask.experiment
 experiment = replace(
-    base, name="e08_drop_path", baseline="e08_multitask", backbone=replace(base.backbone, drop_path=0.1)
+    e08_multitask.experiment,
+    name="e08_drop_path",
+    baseline="e08_multitask",
+    backbone=replace(DEFAULT, drop_path=0.1),
 )

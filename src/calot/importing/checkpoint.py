@@ -21,7 +21,7 @@ from calot.experiments import Found, find
 from calot.importing.resemblance import Facts, disagreements, lora_of, nearest
 from calot.importing.study_names import PATCH_ADAPTER, StudyState, study_state
 from calot.models.adaptation import canonical_name
-from calot.models.backbones.vjepa2 import RANDOM
+from calot.models.backbones.protocol import RANDOM
 from calot.models.checkpoints import read_pt
 from calot.models.classifier import Classifier
 from calot.pipeline import needs_published_weights
@@ -199,7 +199,7 @@ def _assumed(experiment: Experiment) -> dict[str, Any]:
         "protocol": experiment.protocol.name,
         "frames of a clip": experiment.clip.length,
         "geometry": type(experiment.geometry).__name__,
-        "backbone.heads": experiment.backbone.heads,
+        "backbone.heads": getattr(experiment.backbone, "heads", None),
         "pooling.heads": getattr(experiment.pooling, "heads", None),
         "adapter alpha": None if lora is None else lora.alpha,
         "masking in scoring": masking,

@@ -187,7 +187,7 @@ def _adapters(tensors: Mapping[str, Tensor], *, where: str) -> Adapters | None:
 
 
 def _short(lora: LoRA) -> tuple[str, ...]:
-    return tuple(t for name, t in _LINEARS.items() if name in lora.modules)
+    return tuple(role for role in _LINEARS.values() if role in lora.roles)
 
 
 def _in_words(rank: int, targets: tuple[str, ...]) -> str:

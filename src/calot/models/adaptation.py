@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from calot.config.component import Component
 from calot.config.fields import FractionBelowOne, LayerNumbers, LearningRate, Range, Size
 from calot.errors import CalotError, nearest_name
+from calot.models.backbones.protocol import Backbone, Place
+from calot.models.dropout import Regularised
 
 #: A layer's rate over that of the layer above it.
 Decay = Annotated[float, Range(ge=0.01, le=1)]
@@ -28,25 +28,20 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adaptation(Component, ABC):
+class Adaptation(Regularised, ABC):
     """Prepares a backbone in place and names what trains. Applying the same one twice changes nothing."""
 
     @abstractmethod
-    def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
+    def apply(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
         """Set `requires_grad` throughout the backbone and return its trainable groups."""
 
     @abstractmethod
-    def declared(self, backbone: nn.Module) -> dict[str, int]:
+    def declared(self, backbone: Backbone) -> dict[str, int]:
         """How many parameters of the backbone are to train, by target, reckoned from the encoder's shape alone."""
 
-    def target_of(self, name: str) -> str:
-        """The target that a trained parameter's name belongs to."""
-        found = re.search(r"encoder\.(layer\.\d+|layernorm|embeddings)", name)
-        return found[1] if found else name
-
-    def without_dropout(self) -> Adaptation:
-        """The same with nothing left to chance."""
-        return self
+    def target_of(self, place: Place) -> str:
+        """The target that a trained parameter in this place belongs to."""
+        return place.part
 
     def neutral(self) -> Adaptation:
         """The same for the forward pass before any step: what adapts starts as the identity."""
@@ -61,11 +56,11 @@ class Adaptation(Component, ABC):
 class Frozen(Adaptation):
     """Nothing of the backbone trains; it runs in evaluation mode without a graph."""
 
-    def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
+    def apply(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
         backbone.requires_grad_(False)
         return ()
 
-    def declared(self, backbone: nn.Module) -> dict[str, int]:
+    def declared(self, backbone: Backbone) -> dict[str, int]:
         return {}
 
 
@@ -76,14 +71,13 @@ class FullFineTune(Adaptation):
     lr: LearningRate = 1e-4
     layer_decay: Decay = 1.0
 
-    def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
+    def apply(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
         backbone.requires_grad_(True)
         return _groups(backbone, lr=self.lr, decay=self.layer_decay)
 
-    def declared(self, backbone: nn.Module) -> dict[str, int]:
-        encoder = _encoder(backbone)
-        whole = {f"layer.{i}": _count(layer) for i, layer in enumerate(encoder.layer)}
-        return whole | {"layernorm": _count(encoder.layernorm), "embeddings": _count(encoder.embeddings)}
+    def declared(self, backbone: Backbone) -> dict[str, int]:
+        whole = {f"layer.{i}": _count(layer) for i, layer in enumerate(backbone.layers)}
+        return whole | {"final_norm": _count(backbone.final_norm), "embedding": _count(backbone.embedding)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,28 +93,26 @@ class Unfreeze(Adaptation):
     final_norm: bool = True
     layer_decay: Decay = 1.0
 
-    def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
-        encoder = _encoder(backbone)
-        if not 1 <= self.layers <= len(encoder.layer):
-            raise CalotError(f"Unfreeze.layers={self.layers}: this encoder has {len(encoder.layer)} layers")
+    def apply(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
+        if not 1 <= self.layers <= len(backbone.layers):
+            raise CalotError(f"Unfreeze.layers={self.layers}: this encoder has {len(backbone.layers)} layers")
         backbone.requires_grad_(False)
-        encoder.layer[-self.layers :].requires_grad_(True)
-        encoder.layernorm.requires_grad_(self.final_norm)
+        backbone.layers[-self.layers :].requires_grad_(True)
+        backbone.final_norm.requires_grad_(self.final_norm)
         return _groups(backbone, lr=self.lr, decay=self.layer_decay)
 
-    def declared(self, backbone: nn.Module) -> dict[str, int]:
-        encoder = _encoder(backbone)
-        last = list(enumerate(encoder.layer))[-self.layers :]
-        norm = {"layernorm": _count(encoder.layernorm)} if self.final_norm else {}
+    def declared(self, backbone: Backbone) -> dict[str, int]:
+        last = list(enumerate(backbone.layers))[-self.layers :]
+        norm = {"final_norm": _count(backbone.final_norm)} if self.final_norm else {}
         return {f"layer.{i}": _count(layer) for i, layer in last} | norm
 
     def at_depth(self, *, layers: int, of: int) -> Unfreeze:
         return replace(self, layers=max(1, round(self.layers * layers / of)))
 
 
-#: Names users write -> the encoder's own.
-_TARGETS = {"q": "query", "k": "key", "v": "value", "q_proj": "query", "k_proj": "key", "v_proj": "value"}
-_TARGETS |= {"query": "query", "key": "key", "value": "value", "proj": "proj", "o": "proj", "out_proj": "proj"}
+#: Names users write -> a linear's role.
+_TARGETS = {"q": "q", "k": "k", "v": "v", "q_proj": "q", "k_proj": "k", "v_proj": "v"}
+_TARGETS |= {"query": "q", "key": "k", "value": "v", "proj": "proj", "o": "proj", "out_proj": "proj"}
 _TARGETS |= {"fc1": "fc1", "fc2": "fc2"}
 _ADAPTER = "default"
 
@@ -131,7 +123,7 @@ class LoRA(Adaptation):
 
     `targets` among q, k, v, proj, fc1, fc2 (q_proj and the like are understood); `layers` None is all of them, a
     negative number counts from the last. `bias`: none, or lora_only (the adapted linears' own biases train too).
-    The predictor and the patch embedding are never touched, and every target must match in every layer.
+    Nothing outside the layers is ever touched, and every target must match in every layer.
     """
 
     rank: Size = 16
@@ -149,16 +141,16 @@ class LoRA(Adaptation):
         for target in self.targets:
             if target not in _TARGETS:
                 raise ValueError(f"LoRA.targets: {target!r} is no linear.{nearest_name(target, among=_TARGETS)}")
-        if len(set(self.modules)) != len(self.targets):
+        if len(set(self.roles)) != len(self.targets):
             raise ValueError(f"LoRA.targets={self.targets} names one linear twice")
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        """The targets by the encoder's own names."""
+    def roles(self) -> tuple[str, ...]:
+        """The targets by the linears' roles."""
         return tuple(_TARGETS[t] for t in self.targets)
 
-    def apply(self, backbone: nn.Module) -> tuple[ParameterGroup, ...]:
-        before = getattr(backbone, "adapter", None)
+    def apply(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
+        before = backbone.adapter
         if before is None:
             self._insert(backbone)
         elif replace(before, lr=self.lr) != self:
@@ -169,25 +161,24 @@ class LoRA(Adaptation):
             parameter.requires_grad_(True)
         return (ParameterGroup("lora", tuple(p for _, p in trained), self.lr),)
 
-    def declared(self, backbone: Any) -> dict[str, int]:
-        config = backbone.model.config
-        width, hidden = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
-        depth = (
-            config.num_hidden_layers
-            if self.layers is None
-            else len({n % config.num_hidden_layers for n in self.layers})
-        )
-        shapes = {"fc1": (width, hidden), "fc2": (hidden, width)}
-        counts = {}
-        for module in self.modules:
-            inner, outer = shapes.get(module, (width, width))
-            more = outer * (self.dora + (self.bias == "lora_only"))
-            counts[module] = depth * (self.rank * (inner + outer) + more)
-        return counts
+    def declared(self, backbone: Backbone) -> dict[str, int]:
+        numbers = self.layers_of(len(backbone.layers))
+        return {role: sum(self._count(backbone, layer=n, role=role) for n in numbers) for role in self.roles}
 
-    def target_of(self, name: str) -> str:
-        found = re.search(r"encoder\.layer\.\d+\.(?:attention|mlp)\.(\w+)\.", name)
-        return found[1] if found else name
+    def _count(self, backbone: Backbone, *, layer: int, role: str) -> int:
+        inner, outer = backbone.linear_shape(layer, role)
+        own_bias = self.bias == "lora_only" and _bias_of(backbone.linear(layer, role)) is not None
+        return self.rank * (inner + outer) + outer * (self.dora + own_bias)
+
+    def target_of(self, place: Place) -> str:
+        return place.role or place.part
+
+    def layers_of(self, depth: int) -> tuple[int, ...]:
+        """The layers it adapts in an encoder of `depth` layers, from 0. Raises CalotError for one that is not there."""
+        wrong = [n for n in self.layers or () if not -depth <= n < depth]
+        if wrong:
+            raise CalotError(f"LoRA.layers={self.layers}: {wrong} are not layers of an encoder of {depth}")
+        return tuple(range(depth)) if self.layers is None else tuple(sorted({n % depth for n in self.layers}))
 
     def at_depth(self, *, layers: int, of: int) -> LoRA:
         if self.layers is None:
@@ -195,34 +186,24 @@ class LoRA(Adaptation):
         places = {min(layers - 1, (n % of) * layers // of) for n in self.layers}
         return replace(self, layers=tuple(sorted(places)))
 
-    def without_dropout(self) -> LoRA:
-        return replace(self, dropout=0.0)
-
-    def config(self, *, depth: int) -> Any:
-        """peft's configuration for an encoder of `depth` layers, as `adapter_config.json` holds it."""
+    def config(self, backbone: Backbone) -> Any:
+        """peft's configuration for this backbone, as `adapter_config.json` holds it."""
         from peft import LoraConfig
 
-        numbers = range(depth) if self.layers is None else sorted({n % depth for n in self.layers})
-        where = "|".join(map(str, numbers))
-        kinds = "|".join(rf"mlp\.{m}" if m.startswith("fc") else rf"attention\.{m}" for m in self.modules)
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=rf"(?:.*\.)?encoder\.layer\.(?:{where})\.(?:{kinds})",
+            target_modules=backbone.linear_pattern(layers=self.layers_of(len(backbone.layers)), roles=self.roles),
             bias=self.bias,
             use_dora=self.dora,
         )
 
-    def _insert(self, backbone: Any) -> None:
+    def _insert(self, backbone: Backbone) -> None:
         from peft import inject_adapter_in_model
 
-        depth = len(_encoder(backbone).layer)
-        wrong = [n for n in self.layers or () if not -depth <= n < depth]
-        if wrong:
-            raise CalotError(f"LoRA.layers={self.layers}: {wrong} are no layers of an encoder of {depth}")
-        inject_adapter_in_model(self.config(depth=depth), backbone.model, adapter_name=_ADAPTER)
-        count = depth if self.layers is None else len({n % depth for n in self.layers})
+        inject_adapter_in_model(self.config(backbone), backbone.model, adapter_name=_ADAPTER)
+        count = len(self.layers_of(len(backbone.layers)))
         matched = sum(n.endswith(f".lora_A.{_ADAPTER}") for n, _ in backbone.named_modules())
         if matched != count * len(self.targets):
             raise CalotError(
@@ -232,36 +213,32 @@ class LoRA(Adaptation):
         backbone.adapter = self
 
     def _own_bias(self, name: str) -> bool:
-        return self.bias == "lora_only" and bool(re.search(r"\.base_layer\.bias$", name))
+        return self.bias == "lora_only" and name.endswith(".base_layer.bias")
 
 
 def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _encoder(backbone: Any) -> Any:
-    return backbone.model.encoder
+def _bias_of(linear: Any) -> nn.Parameter | None:
+    """A linear's own bias, also under an adapter."""
+    bias: nn.Parameter | None = getattr(linear, "base_layer", linear).bias
+    return bias
 
 
-def _groups(backbone: nn.Module, *, lr: float, decay: float) -> tuple[ParameterGroup, ...]:
+def _groups(backbone: Backbone, *, lr: float, decay: float) -> tuple[ParameterGroup, ...]:
     """What trains, one group a depth where rates differ by layer, else one in all."""
     trained = [(n, p) for n, p in backbone.named_parameters() if p.requires_grad]
     if decay == 1.0:
         return (ParameterGroup("backbone", tuple(p for _, p in trained), lr),)
-    depth = len(_encoder(backbone).layer)
+    depth = len(backbone.layers)
     groups: dict[int, list[nn.Parameter]] = {}
     for name, parameter in trained:
-        groups.setdefault(_height(name, depth=depth), []).append(parameter)
+        groups.setdefault(backbone.height(name), []).append(parameter)
     return tuple(
         ParameterGroup(f"backbone.{height}", tuple(groups[height]), lr * decay ** max(0, depth - height))
         for height in sorted(groups)
     )
-
-
-def _height(name: str, *, depth: int) -> int:
-    """0 for the embedding, 1 to `depth` for the layers, one more for the final norm."""
-    found = re.search(r"encoder\.layer\.(\d+)\.", name)
-    return int(found[1]) + 1 if found else depth + 1 if "encoder.layernorm" in name else 0
 
 
 def canonical_name(name: str) -> str:
@@ -269,24 +246,24 @@ def canonical_name(name: str) -> str:
     return name.replace(".base_layer.", ".").replace(f".{_ADAPTER}.", ".")
 
 
-def save_adapter(backbone: Any, folder: Any) -> None:
+def save_adapter(backbone: Backbone, folder: Any) -> None:
     """Write the adapter as peft does: `adapter_config.json` and `adapter_model.safetensors`, for `PeftModel`."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    backbone.adapter.config(depth=len(_encoder(backbone).layer)).save_pretrained(folder)
+    backbone.adapter.config(backbone).save_pretrained(folder)
     save_file(
         {f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in _adapter_state(backbone).items()},
         folder / "adapter_model.safetensors",
     )
 
 
-def load_adapter(backbone: Any, folder: Any, *, lora: LoRA) -> None:
+def load_adapter(backbone: Backbone, folder: Any, *, lora: LoRA) -> None:
     """Insert `lora` and give it the weights of a peft adapter's folder. Raises CalotError where the two do not fit."""
     from peft import LoraConfig, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    theirs, ours = LoraConfig.from_pretrained(folder), lora.config(depth=len(_encoder(backbone).layer))
+    theirs, ours = LoraConfig.from_pretrained(folder), lora.config(backbone)
     for name in ("r", "lora_alpha", "use_dora", "bias"):
         if getattr(theirs, name) != getattr(ours, name):
             raise CalotError(
@@ -300,14 +277,14 @@ def load_adapter(backbone: Any, folder: Any, *, lora: LoRA) -> None:
     set_peft_model_state_dict(backbone.model, state, adapter_name=_ADAPTER)
 
 
-def _adapter_state(backbone: Any) -> dict[str, Any]:
+def _adapter_state(backbone: Backbone) -> dict[str, Any]:
     from peft import get_peft_model_state_dict
 
     state: dict[str, Any] = get_peft_model_state_dict(backbone.model, adapter_name=_ADAPTER)
     return state
 
 
-def merge_adapter(backbone: Any) -> None:
+def merge_adapter(backbone: Backbone) -> None:
     """Fold the adapter into the weights, in place: the same outputs (1e-5) from a plain encoder."""
     from peft.tuners.lora import LoraLayer
 

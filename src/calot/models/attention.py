@@ -1,4 +1,4 @@
-"""The one seam into V-JEPA 2's attention: read its real queries and keys, add a bias to its scores.
+"""The one seam into a backbone's attention: read its real queries and keys, add a bias to its scores.
 
 The implementation "calot" is transformers' "sdpa", bit for bit, on any layer without a seam. A seam is an attribute of
 one attention module, put there by `tapped` and `biased` and taken away by them. It sits where the kernel is called,
@@ -8,7 +8,6 @@ after LoRA and the rotary embedding: what it reads is what the model computes, i
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,36 +16,67 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AttentionInterface
-from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Layer
 
 from calot.errors import CalotError
+from calot.models.backbones.protocol import Backbone, BackboneSpec
 from calot.types import QueryKey
 
 #: The name to give as `attn_implementation`.
 IMPLEMENTATION = "calot"
-_ENCODER_LAYER = re.compile(r"(?:^|(?:^|\.)encoder\.)layer\.(\d+)$")  # never `predictor.layer.0`
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSeam:
-    """What one attention module does beside its own work: hand out its queries and keys, add a bias to its keys."""
+    """What one attention module does beside its own work: hand out its queries and keys, add a bias to its keys.
 
+    `spec` knows of how many parts a clip's tokens attend apart, and which tokens of a part stand for no place.
+    """
+
+    spec: BackboneSpec
     taps: tuple[Callable[[QueryKey], None], ...] = ()
     bias: Tensor | None = None
+
+    def of_parts(self, dtype: torch.dtype, *, clips: int) -> Tensor | None:
+        """The bias as the kernel takes it: a row for each part of each clip, extra tokens unbiased."""
+        if self.bias is None or (self.spec.attention_parts == 1 and not self.spec.extra_tokens):
+            return None if self.bias is None else self.bias.to(dtype)
+        rows = self.bias.expand(clips, 1, 1, -1).reshape(clips * self.spec.attention_parts, 1, 1, -1)
+        return F.pad(rows, (self.spec.extra_tokens, 0)).to(dtype)
+
+
+@dataclass
+class AttentionReading:
+    """The latest pass of one attention layer: what its kernel got, and what it handed to its output projection."""
+
+    query_key: QueryKey | None = None
+    values: Tensor | None = None
+    mixed: Tensor | None = None
+
+    def rebuilt(self) -> Tensor:
+        """softmax(q k) v from what was tapped, in the shape of `mixed`."""
+        qk, values = self.query_key, self.values
+        assert qk is not None
+        assert values is not None
+        scores = qk.scaling * qk.query @ qk.key.mT + (0.0 if qk.bias is None else qk.bias)
+        by_head = values.reshape(*values.shape[:2], qk.query.shape[1], -1).transpose(1, 2)
+        mixed: Tensor = (scores.softmax(-1) @ by_head).transpose(1, 2).flatten(2)
+        return mixed
 
 
 @contextlib.contextmanager
 def tapped(model: nn.Module, *, layers: Sequence[int] = (-1,)) -> Iterator[dict[int, QueryKey]]:
     """Collect the queries and keys of these layers (-1 is the last), with their gradient, under the numbers given.
 
-    `model` may be anything around one encoder: Classifier, Backbone, a peft model. The dict holds the latest forward
-    pass. A frozen backbone runs without a graph, so there the tensors have no gradient.
+    `model` may be anything around one `Backbone`, or itself one. The dict holds the latest forward pass. A frozen
+    backbone runs without a graph, so there the tensors have no gradient.
     """
     seen: dict[int, QueryKey] = {}
+    backbone = backbone_in(model)
     with contextlib.ExitStack() as stack:
-        for number, block in _chosen_layers(model, layers):
-            stack.enter_context(_with_seam(block, tap=partial(seen.__setitem__, number)))
+        for number in _chosen_layers(backbone, layers):
+            stack.enter_context(_with_seam(backbone, number, tap=partial(seen.__setitem__, number)))
         yield seen
 
 
@@ -58,11 +88,49 @@ def biased(model: nn.Module, *, bias: Float[Tensor, "b 1 1 n"], layers: Sequence
     """
     if not torch.isfinite(bias).all():
         raise ValueError("attention bias holds infinite or NaN values; use a finite one, such as -1e4 to hide a token")
-    numbers = range(len(_encoder_layers(model))) if layers is None else layers
+    backbone = backbone_in(model)
     with contextlib.ExitStack() as stack:
-        for _, block in _chosen_layers(model, numbers):
-            stack.enter_context(_with_seam(block, bias=bias))
+        for number in _chosen_layers(backbone, range(len(backbone.layers)) if layers is None else layers):
+            stack.enter_context(_with_seam(backbone, number, bias=bias))
         yield
+
+
+@contextlib.contextmanager
+def reading(model: nn.Module, *, layer: int) -> Iterator[AttentionReading]:
+    """Read all that one layer's attention does: its queries, keys, values and what it makes of them."""
+    backbone, found = backbone_in(model), AttentionReading()
+    handles = [
+        backbone.linear(layer, "v").register_forward_hook(lambda _m, _i, output: setattr(found, "values", output)),
+        backbone.linear(layer, "proj").register_forward_pre_hook(lambda _m, args: setattr(found, "mixed", args[0])),
+    ]
+    try:
+        with _with_seam(backbone, layer, tap=lambda qk: setattr(found, "query_key", qk)):
+            yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def backbone_in(model: nn.Module) -> Backbone:
+    """The one backbone inside a model; CalotError where there is none, or more, or one without a seam."""
+    found = [module for module in model.modules() if isinstance(module, Backbone)]
+    if len(found) != 1:
+        raise CalotError(f"{type(model).__name__} holds {len(found)} backbones; expected one")
+    config: Any = found[0].attention(0).config
+    if config._attn_implementation != IMPLEMENTATION:
+        raise CalotError(
+            f"attn_implementation is {config._attn_implementation!r}, which has no seam; call "
+            f'set_attn_implementation("{IMPLEMENTATION}") on the network'
+        )
+    return found[0]
+
+
+def _chosen_layers(backbone: Backbone, layers: Sequence[int]) -> Sequence[int]:
+    """The numbers as given, where the backbone has such layers; negative ones count from the end."""
+    count = len(backbone.layers)
+    if outside := [i for i in layers if not -count <= i < count]:
+        raise CalotError(f"layers={tuple(layers)}: the encoder has no layer {outside[0]}; give {-count} to {count - 1}")
+    return layers
 
 
 def _attention_forward(
@@ -71,9 +139,9 @@ def _attention_forward(
     """transformers' "sdpa" with this module's seam, if it has one."""
     seam = _seam_of(module)
     if seam is not None:
-        bias = None if seam.bias is None else seam.bias.to(query)
+        bias = seam.of_parts(query.dtype, clips=query.shape[0] // seam.spec.attention_parts)
         for tap in seam.taps:
-            tap(_query_key(query, key, scaling=options.get("scaling"), mask=attention_mask, bias=bias))
+            tap(_query_key(query, key, scaling=options.get("scaling"), mask=attention_mask, bias=bias, spec=seam.spec))
         if bias is not None:
             attention_mask = bias if attention_mask is None else attention_mask + bias
     result: tuple[Tensor, None] = AttentionInterface()["sdpa"](module, query, key, value, attention_mask, **options)
@@ -84,13 +152,18 @@ AttentionInterface.register(IMPLEMENTATION, _attention_forward)
 
 
 def _query_key(
-    query: Tensor, key: Tensor, *, scaling: float | None, mask: Tensor | None, bias: Tensor | None
+    query: Tensor, key: Tensor, *, scaling: float | None, mask: Tensor | None, bias: Tensor | None, spec: BackboneSpec
 ) -> QueryKey:
     if mask is not None:
         raise NotImplementedError("a tapped layer was given an attention mask, which its statistics would not see")
-    if bias is not None:
-        bias = bias.expand(query.shape[0], 1, 1, key.shape[2])
-    return QueryKey(query=query, key=key, scaling=query.shape[-1] ** -0.5 if scaling is None else scaling, bias=bias)
+    return QueryKey(
+        query=query,
+        key=key,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        bias=None if bias is None else bias.expand(query.shape[0], 1, 1, key.shape[2]),
+        parts=spec.attention_parts,
+        extra=spec.extra_tokens,
+    )
 
 
 def _seam_of(attention: nn.Module) -> AttentionSeam | None:
@@ -111,30 +184,31 @@ def _holding(attention: nn.Module, seam: AttentionSeam | None) -> Iterator[None]
 
 @contextlib.contextmanager
 def _with_seam(
-    block: VJEPA2Layer, *, tap: Callable[[QueryKey], None] | None = None, bias: Tensor | None = None
+    backbone: Backbone, layer: int, *, tap: Callable[[QueryKey], None] | None = None, bias: Tensor | None = None
 ) -> Iterator[None]:
     """Add to the seam of this layer's attention, also where the layer is computed again in the backward pass."""
-    seam = _seam_of(block.attention) or AttentionSeam()
+    attention = backbone.attention(layer)
+    seam = _seam_of(attention) or AttentionSeam(spec=backbone.spec)
     if tap is not None:
         seam = replace(seam, taps=(*seam.taps, tap))
     if bias is not None:
         seam = replace(seam, bias=bias if seam.bias is None else seam.bias + bias)
-    with _holding(block.attention, seam), _carried_through_checkpointing(block):
+    with _holding(attention, seam), _carried_through_checkpointing(backbone.layers[layer], attention):
         yield
 
 
 @contextlib.contextmanager
-def _carried_through_checkpointing(block: VJEPA2Layer) -> Iterator[None]:
+def _carried_through_checkpointing(block: nn.Module, attention: nn.Module) -> Iterator[None]:
     """Make a checkpointed layer's second computation see the seam of its first, wherever `backward` is called."""
     checkpoint = vars(block).get("_gradient_checkpointing_func")
     if checkpoint is None or isinstance(checkpoint, _CarryingCheckpoint):
         yield
         return
-    block._gradient_checkpointing_func = _CarryingCheckpoint(checkpoint, block.attention)
+    vars(block)["_gradient_checkpointing_func"] = _CarryingCheckpoint(checkpoint, attention)
     try:
         yield
     finally:
-        block._gradient_checkpointing_func = checkpoint
+        vars(block)["_gradient_checkpointing_func"] = checkpoint
 
 
 @dataclass(frozen=True)
@@ -162,30 +236,3 @@ class _CarryingCheckpoint:
 
         grad_wanted = torch.is_grad_enabled()
         return self.checkpoint(with_seam, *args)
-
-
-def _encoder_layers(model: nn.Module) -> dict[int, VJEPA2Layer]:
-    """The layers, by number, of the one V-JEPA 2 encoder inside `model`; CalotError where there is none or more."""
-    found = [
-        (int(match[1]), module)
-        for name, module in model.named_modules()
-        if isinstance(module, VJEPA2Layer) and (match := _ENCODER_LAYER.search(name))
-    ]
-    if not found or len(dict(found)) < len(found):
-        raise CalotError(f"{type(model).__name__} holds {len(found)} encoder layers; expected those of one V-JEPA 2")
-    used = found[0][1].attention.config._attn_implementation
-    if used != IMPLEMENTATION:
-        raise CalotError(
-            f'attn_implementation is {used!r}, which has no seam; call set_attn_implementation("{IMPLEMENTATION}") '
-            "on the VJEPA2Model"
-        )
-    return dict(found)
-
-
-def _chosen_layers(model: nn.Module, layers: Sequence[int]) -> list[tuple[int, VJEPA2Layer]]:
-    """Each number as given, with its layer; negative numbers count from the end."""
-    blocks = _encoder_layers(model)
-    count = len(blocks)
-    if outside := [i for i in layers if not -count <= i < count]:
-        raise CalotError(f"layers={tuple(layers)}: the encoder has no layer {outside[0]}; give {-count} to {count - 1}")
-    return [(i, blocks[i % count]) for i in layers]

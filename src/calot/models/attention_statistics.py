@@ -32,11 +32,11 @@ def attention_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
     with torch.autocast(plain.query.device.type, enabled=False):
         attended = _attend_keys(plain)
         dot = torch.einsum("bhnd,bhnd->bhn", plain.query.detach(), attended.output)  # without the product's copy
-        return attended.logsumexp - plain.scaling * dot
+        return _by_clip(attended.logsumexp - plain.scaling * dot, qk)
 
 
 def normalised_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
-    """Entropy over its maximum, log n: 1 is uniform attention, 0 a single token."""
+    """Entropy over its maximum, the log of how many keys a query sees: 1 is uniform attention, 0 a single token."""
     return attention_entropy(qk) / math.log(qk.key.shape[2])
 
 
@@ -50,47 +50,68 @@ def attention_mass(
     heads, width = plain.query.shape[1], plain.query.shape[3]
     parts = []
     with torch.autocast(plain.query.device.type, enabled=False):
-        for sets in torch.split(
-            mask.to(plain.query.dtype), width, dim=1
-        ):  # values as wide as keys keep the fused kernel
+        whole = _by_part(mask.to(plain.query.dtype), qk)
+        for sets in torch.split(whole, width, dim=1):  # values as wide as keys keep the fused kernel
             values = F.pad(sets.mT, (0, width - sets.shape[1]))[:, None].expand(-1, heads, -1, -1)
             parts.append(_attend(plain, values)[..., : sets.shape[1]])
-    return torch.cat(parts, dim=-1)
+    return _by_clip(torch.cat(parts, dim=-1), qk)
 
 
 def received_attention(qk: QueryKey, *, chunk: int | None = None) -> Float[Tensor, "b n"]:
-    """The attention each key receives, averaged over heads and queries: n numbers a clip that sum to 1.
+    """The attention each token receives, averaged over heads and queries: n numbers per clip that sum to 1, less what
+    extra tokens receive.
 
     The value is summed over `chunk` queries at a time. Its gradient needs no map either: for an upstream gradient g,
     sum_j g_j received_j is the mean over heads and queries of the attention mass on g, whose gradient is fused.
     """
     plain = _plain(qk)
     with torch.autocast(plain.query.device.type, enabled=False):
-        received: Tensor = _Received.apply(plain.query, plain.key, plain.scaling, chunk)  # type: ignore[no-untyped-call]
-    return received
+        received: Tensor = _Received.apply(  # type: ignore[no-untyped-call]
+            plain.query, plain.key, plain.scaling, qk.extra, chunk
+        )
+    if qk.parts == 1 and not qk.extra:
+        return received
+    return received[:, qk.extra :].reshape(-1, qk.parts * (received.shape[1] - qk.extra)) / qk.parts
+
+
+def _by_clip(found: Tensor, qk: QueryKey) -> Tensor:
+    """One number (or several) for each query of each part, `b heads n ...`, as one row of queries a clip; those of
+    extra tokens are left out."""
+    if qk.parts == 1 and not qk.extra:
+        return found
+    placed = found[:, :, qk.extra :]
+    return placed.reshape(-1, qk.parts, *placed.shape[1:]).transpose(1, 2).flatten(2, 3)
+
+
+def _by_part(sets: Float[Tensor, "b m n"], qk: QueryKey) -> Tensor:
+    """Token sets of clips as sets of each part's keys; an extra token is in none."""
+    if qk.parts == 1 and not qk.extra:
+        return sets
+    parted = sets.reshape(*sets.shape[:2], qk.parts, -1).transpose(1, 2).flatten(0, 1)
+    return F.pad(parted, (qk.extra, 0))
 
 
 class _Received(torch.autograd.Function):
-    """`received_attention` of float32 queries and keys without a bias."""
+    """What each key of float32 queries and keys without a bias receives, the first `extra` queries left out."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, scaling: float, chunk: int | None) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, scaling: float, extra: int, chunk: int | None) -> Tensor:
         ctx.save_for_backward(query, key)
-        ctx.scaling = scaling
+        ctx.scaling, ctx.extra = scaling, extra
         plain = QueryKey(query=query, key=key, scaling=scaling)
         total = query.new_zeros(query.shape[0], key.shape[2])
-        for rows in torch.split(query, chunk or _rows_at_a_time(plain), dim=2):
+        for rows in torch.split(query[:, :, extra:], chunk or _rows_at_a_time(plain), dim=2):
             total += torch.softmax(_scores(rows, plain), dim=-1).sum(dim=(1, 2))
-        return total / (query.shape[1] * query.shape[2])
+        return total / (query.shape[1] * (query.shape[2] - extra))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         query, key = (x.detach().requires_grad_() for x in ctx.saved_tensors)
         with torch.enable_grad():
-            mass = attention_mass(QueryKey(query=query, key=key, scaling=ctx.scaling), upstream)
+            mass = attention_mass(QueryKey(query=query, key=key, scaling=ctx.scaling), upstream)[:, :, ctx.extra :]
             into_query, into_key = torch.autograd.grad(mass.mean(dim=(1, 2)).sum(), (query, key))
-        return into_query, into_key, None, None
+        return into_query, into_key, None, None, None
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Shaped
 from torch import Tensor, nn
 
 from calot.models.attention import tapped
-from calot.models.backbones.vjepa2 import Backbone
+from calot.models.backbones.protocol import Backbone
 from calot.models.masking import Masking, anatomy_tokens, over_time, predicted_classes
 from calot.types import Masks, Outputs, Tokens, at_least_float32
 
@@ -45,12 +45,12 @@ class Classifier(nn.Module):
     def backbone_trains(self) -> bool:
         return any(p.requires_grad for p in self.backbone.parameters())
 
-    def forward(self, video: Float[Tensor, "b t c h w"], *, masks: Masks | None = None) -> Outputs:
+    def forward(self, video: Shaped[Tensor, "b t c h w"], *, masks: Masks | None = None) -> Outputs:
         with tapped(self.backbone, layers=self.observed_layers) as attention:
             tokens, keep = self._encode(video, masks=masks)
         scores = None
         if self.segmentation is not None and masks is not None:
-            scores = self.segmentation(tokens, bins=masks.place // self.backbone.spec.tubelet)
+            scores = self.segmentation(tokens, bins=self.backbone.spec.bin_of(masks.place))
         pooled = tokens if self.masking is None or keep is None else self.masking.pooled(tokens, keep)
         logits = at_least_float32(self.head(self.pooling(pooled)))
         return Outputs(logits=logits, tokens=tokens, segmentation=scores, kept=keep, attention=attention)
@@ -75,9 +75,9 @@ class Classifier(nn.Module):
     def _keep(self, tokens: Tokens, *, masks: Masks | None) -> Bool[Tensor, "b n"]:
         """The anatomy of the true masks where they may be used and a clip has one, else of the decoder's own."""
         assert self.segmentation is not None
-        bins = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
+        places_of_label = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
         with _evaluating(self.segmentation):  # a mask is no place for dropout, nor a batch's statistics for this pass
-            scores = self.segmentation(tokens, bins=bins // self.backbone.spec.tubelet)
+            scores = self.segmentation(tokens, bins=self.backbone.spec.bin_of(places_of_label))
         places = anatomy_tokens(predicted_classes(scores))
         if masks is not None and (self.training or self.true_masks):
             places = torch.where(masks.complete[:, None], anatomy_tokens(masks.values), places)

@@ -12,14 +12,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calot.config.component import Component
 from calot.config.fields import LayerNumbers, Range
 from calot.models.attention import biased
+from calot.models.dropout import Regularised
 from calot.types import MASK_PIXELS, Tokens, is_anatomy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Masking(Component):
+class Masking(Regularised):
     """What a kept token is spared. In training the true mask decides, and the decoder's own where a clip has none;
     outside training the decoder's alone. The segmentation decoder itself always sees every token.
 

@@ -1,4 +1,4 @@
-"""From tokens to one vector a clip. The attention map is a tap point: `pooling.attention_map`."""
+"""From tokens to one vector per clip. The attention map is a tap point: `pooling.attention_map`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calot.config.component import Component
 from calot.config.fields import FractionBelowOne, Size
+from calot.models.dropout import Regularised
 from calot.types import Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pooling(Component, ABC):
+class Pooling(Regularised, ABC):
     """A way to read tokens; `build` gives the module for a width."""
 
     @abstractmethod

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from calot.config.component import Component
 from calot.config.fields import FractionBelowOne, Size
 from calot.criteria import MASK_CLASSES
+from calot.models.dropout import Regularised
 from calot.types import Tokens, at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation(Component):
+class Segmentation(Regularised):
     """LayerNorm, Linear, GELU, dropout on tokens; two ConvTranspose (k4 s2 p1), each with a norm and GELU; 1 x 1.
 
     `hidden` halves at each ConvTranspose. `groups` of GroupNorm, whose statistics are a clip's own, so that neither
@@ -31,6 +31,10 @@ class Segmentation(Component):
             raise ValueError(
                 f"Segmentation.hidden={self.hidden}: a quarter of it must divide into groups={self.groups}"
             )
+
+    def narrowed(self, ratio: float) -> Segmentation:
+        """The same for a backbone whose width is this share of the one it was written for."""
+        return replace(self, hidden=max(32, round(self.hidden * ratio)))
 
     def build(self, *, width: int) -> SegmentationDecoder:
         return SegmentationDecoder(self, width=width)

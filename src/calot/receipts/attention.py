@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from calot.data.transforms import normalise
 from calot.experiment import Experiment
-from calot.models.attention import tapped
+from calot.models.attention import reading
 from calot.models.attention_statistics import attention_entropy, received_attention
 from calot.models.masking import AttentionBias
 from calot.provenance.evidence import InstrumentReading, InstrumentsEvidence, PlantedMap
@@ -62,27 +60,16 @@ def _stir(trainer: Trainer) -> None:
 def _rebuilt(trainer: Trainer, number: int) -> InstrumentReading:
     """softmax(q k) v of what supervision is handed, against what this very layer hands to its output projection."""
     model = trainer.model.train()  # true masks decide a bias; what dropout an adapter draws is in what is read
-    attention = model.backbone.model.encoder.layer[number].attention
-    seen: dict[str, Tensor] = {}
-    handles = [
-        attention.value.register_forward_hook(lambda module, inputs, output: seen.__setitem__("value", output)),
-        attention.proj.register_forward_pre_hook(lambda module, inputs: seen.__setitem__("mixed", inputs[0])),
-    ]
     batch = _with_most_anatomy(clean_batch(trainer), count=2)
-    try:
-        with tapped(model.backbone, layers=(number,)) as own:
-            outputs = model(normalise(batch.video), masks=batch.masks)
-    finally:
-        for handle in handles:
-            handle.remove()
-    given = outputs.attention or own
-    qk = given[number]
-    b, heads, n, width = qk.query.shape
-    value = seen["value"].reshape(b, n, heads, width).transpose(1, 2)
-    scores = qk.scaling * qk.query @ qk.key.mT + (0.0 if qk.bias is None else qk.bias)
-    rebuilt = (scores.softmax(-1) @ value).transpose(1, 2).reshape(b, n, heads * width)
-    apart = float((rebuilt - seen["mixed"].reshape(b, n, -1)).norm() / seen["mixed"].norm())
-    return InstrumentReading(layer=number, apart=apart, biased=qk.bias is not None and bool(qk.bias.any()))
+    with reading(model.backbone, layer=number) as layer:
+        outputs = model(batch.video, masks=batch.masks)
+    if outputs.attention:
+        layer.query_key = outputs.attention[number]
+    assert layer.mixed is not None
+    assert layer.query_key is not None
+    rebuilt, mixed = layer.rebuilt(), layer.mixed.flatten(2)
+    apart, bias = float((rebuilt - mixed).norm() / mixed.norm()), layer.query_key.bias
+    return InstrumentReading(layer=number, apart=apart, biased=bias is not None and bool(bias.any()))
 
 
 def _with_most_anatomy(batch: Batch, *, count: int) -> Batch:

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from calot.data.preparation import Preparation
 from calot.data.sampling import Uniform
-from calot.data.transforms import normalise
 from calot.experiment import Experiment
 from calot.provenance.evidence import DoseReading, DosesEvidence
 from calot.provenance.receipt import ReceiptCheck, Status
@@ -193,7 +192,7 @@ def _masking(trainer: Trainer) -> Iterator[DoseReading]:
     batch = clean_batch(trainer)
     assert batch.masks is not None
     trainer.model.train()
-    kept = trainer.model(normalise(batch.video), masks=batch.masks).kept
+    kept = trainer.model(batch.video, masks=batch.masks).kept
     chosen = batch.masks.complete.cpu()
     dropped = 1 - float(kept[chosen].float().mean())
     wanted = 1 - _anatomy_share(batch.masks.values[chosen])

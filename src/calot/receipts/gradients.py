@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from calot.data.transforms import normalise
 from calot.experiment import Experiment
 from calot.provenance.evidence import (
     GradientEvidence,
@@ -54,7 +53,7 @@ def _counts(trainer: Trainer, stage: Stage) -> StageCounts:
     observed: dict[str, int] = {}
     for name, parameter in model.backbone.named_parameters():
         if parameter.requires_grad:
-            key = stage.adaptation.target_of(name)
+            key = stage.adaptation.target_of(model.backbone.place(name))
             observed[key] = observed.get(key, 0) + parameter.numel()
     declared = dict(stage.adaptation.declared(model.backbone))
     for part in ("pooling", "head", "segmentation"):
@@ -205,7 +204,7 @@ def _norms(trainer: Trainer, batch: Batch, *, weight: float, term: Loss) -> dict
         for part in batch.split(trainer.request.experiment.compute.micro_batch or len(batch)):
             if (here := term.units(part)) == 0:
                 continue
-            value = weight * here / term.units(batch) * term(model(normalise(part.video), masks=part.masks), part)
+            value = weight * here / term.units(batch) * term(model(part.video, masks=part.masks), part)
             if value.requires_grad:
                 trainer.accelerator.backward(value)
     squares: dict[str, float] = {}

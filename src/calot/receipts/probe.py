@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, EpochIndices
-from calot.data.transforms import normalise
 from calot.experiment import Experiment
 from calot.progress import Ui
 from calot.provenance.evidence import Change
@@ -182,7 +181,7 @@ def _logits(trainer: Trainer, fit: Fit) -> NDArray[Any]:
     trainer.model.eval()
     batch = clean_batch(trainer)
     parts = batch.split(fit.micro_batch or len(batch))
-    return torch.cat([trainer.model(normalise(p.video), masks=p.masks).logits for p in parts]).cpu().numpy()
+    return torch.cat([trainer.model(p.video, masks=p.masks).logits for p in parts]).cpu().numpy()
 
 
 def _sketch(tensors: Sequence[torch.Tensor | None]) -> NDArray[np.float64]:

@@ -15,11 +15,8 @@ from sklearn.metrics import roc_auc_score
 
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, EpochIndices
-from calot.data.transforms import normalise
 from calot.errors import CalotError
 from calot.experiment import TINY, Experiment, scaled
-from calot.models.heads import MLPHead
-from calot.models.pooling import AttentivePooling
 from calot.progress import Ui
 from calot.provenance.evidence import ControlsEvidence, Evidence, Overfit, Shuffled
 from calot.provenance.receipt import ReceiptCheck, Status
@@ -67,17 +64,17 @@ def controls_check(experiment: Experiment, *, request: Request, results: Path, u
 
 def unregularised(experiment: Experiment) -> Experiment:
     """The same without dropout, weight decay, augmentation, mixing, smoothing, drop path and schedule, in one stage."""
-    head, pooling = experiment.head, experiment.pooling
-    stage = experiment.train
+    stage, segmentation, masking = experiment.train, experiment.segmentation, experiment.masking
     return replace(
         experiment,
         augment=(),
         mixing=None,
         label_smoothing=0.0,
-        backbone=replace(experiment.backbone, drop_path=0.0),
-        head=replace(head, dropout=0.0) if isinstance(head, MLPHead) else head,
-        pooling=replace(pooling, dropout=0.0) if isinstance(pooling, AttentivePooling) else pooling,
-        segmentation=None if experiment.segmentation is None else replace(experiment.segmentation, dropout=0.0),
+        backbone=experiment.backbone.without_dropout(),
+        head=experiment.head.without_dropout(),
+        pooling=experiment.pooling.without_dropout(),
+        segmentation=None if segmentation is None else segmentation.without_dropout(),
+        masking=None if masking is None else masking.without_dropout(),
         train=Stage(
             adaptation=stage.adaptation.without_dropout(), lr=2e-3, min_lr=2e-3, warmup=0, weight_decay=0, epochs=10**4
         ),
@@ -105,7 +102,7 @@ def _overfit(request: Request, *, data: ProbeData) -> Overfit:
 def _map(trainer: Trainer, batch: Batch) -> float:
     """Macro mAP of a batch in training mode, where true masks decide; nothing in it draws any more."""
     trainer.model.train()
-    logits = trainer.model(normalise(batch.video), masks=batch.masks).logits.cpu().numpy()
+    logits = trainer.model(batch.video, masks=batch.masks).logits.cpu().numpy()
     return mean_ap((batch.labels.cpu().numpy() >= 0.5).astype(np.int8), logits).over_defined or 0.0
 
 
@@ -156,7 +153,7 @@ def val_logits(
     trainer.model.eval()
     val = trainer.val_set[every_clip(trainer.val_set)].to(trainer.accelerator.device)
     with torch.no_grad():
-        logits = trainer.model(normalise(val.video)).logits.cpu().numpy()
+        logits = trainer.model(val.video).logits.cpu().numpy()
     return logits, trainer.val_set.table.majority
 
 

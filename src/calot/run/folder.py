@@ -21,7 +21,7 @@ from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.experiments import find
 from calot.locking import locked
-from calot.models.backbones.vjepa2 import RANDOM
+from calot.models.backbones.protocol import RANDOM
 from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.run.build import parameter_counts
@@ -229,10 +229,9 @@ def _in_words(component: Any) -> str:
 
 def _model(experiment: Experiment, counts: dict[str, Any]) -> dict[str, Any]:
     spec = experiment.backbone
-    size = f"{spec.layers} layers, width {spec.width}, {spec.heads} heads, patch {spec.patch}, tubelet {spec.tubelet}"
     return {
         "weights": spec.weights or RANDOM,
-        "backbone": f"V-JEPA 2 encoder, {size}; {spec.frames} frames of {spec.size} x {spec.size}",
+        "backbone": spec.describe(),
         "parameters": counts,
         "tokens": {"grid": list(spec.grid), "width": spec.width},
     }

@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from calot.data.transforms import normalise
 from calot.errors import CalotError, Stopped
 from calot.train.losses import Loss, effective_loss, term_units
 from calot.train.optim import Schedule
@@ -151,7 +150,7 @@ def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float
     for part in parts:
         part = part.to(fit.accelerator.device)
         with fit.accelerator.autocast():
-            outputs = fit.model(normalise(part.video), masks=part.masks)
+            outputs = fit.model(part.video, masks=part.masks)
         share = effective_loss(fit.loss, outputs, part, units=units, epoch=progress.epoch)
         _require_finite(share.total, "loss", progress=progress, part=part)
         fit.accelerator.backward(share.total)

@@ -7,7 +7,8 @@ import torch
 from transformers import VJEPA2ForVideoClassification
 
 from calot.errors import CalotError
-from calot.models.backbones.vjepa2 import VJEPA2, Backbone
+from calot.models.backbones.protocol import Backbone
+from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.checkpoints import find_weights
 
 TINY = VJEPA2(weights=None, size=32, frames=4, patch=8, width=64, layers=2, heads=1)

@@ -1,0 +1,147 @@
+"""What families of plain vision transformers share: their sizes, and building them through transformers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from calot.config.fields import Range, Size
+from calot.errors import CalotError
+from calot.models.backbones.protocol import Backbone, BackboneSpec
+from calot.models.checkpoints import find_weights
+
+_TINY: dict[str, Any] = {"weights": None, "size": 64, "frames": 8, "patch": 8, "width": 128, "layers": 4, "heads": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionTransformer(BackboneSpec):
+    """A stack of equal layers over square patches. Defaults: ViT-L, 16 frames of 256 x 256.
+
+    `weights`: a hub id, a local folder, or None for random weights (drawn from the run's seed, and said so in every
+    report). The network is built for `size`: positions of another size would be wrong without an error.
+    """
+
+    #: transformers' names of the family's configuration and of its model.
+    classes: ClassVar[tuple[str, str]]
+    #: Fields of the configuration that keep small what `trimmed` drops.
+    dropped: ClassVar[Mapping[str, Any]] = {}
+
+    size: Annotated[int, Range(ge=1, le=4096)] = 256
+    frames: Annotated[int, Range(ge=1, le=1024)] = 16
+    patch: Annotated[int, Range(ge=1, le=256)] = 16
+    width: Size = 1024
+    layers: Annotated[int, Range(ge=1, le=1000)] = 24
+    heads: Annotated[int, Range(ge=1, le=1024)] = 16
+    mlp_ratio: Annotated[float, Range(ge=0.01, le=64)] = 4.0
+
+    def __post_init__(self) -> None:
+        for whole, part in (("size", "patch"), ("width", "heads")):
+            if getattr(self, whole) % getattr(self, part):
+                raise ValueError(
+                    f"{type(self).__name__}.{whole}={getattr(self, whole)} is not a multiple of "
+                    f"{part}={getattr(self, part)}"
+                )
+        if int(self.width * self.mlp_ratio) < 1:
+            raise ValueError(f"{type(self).__name__}.mlp_ratio={self.mlp_ratio} leaves no hidden unit")
+
+    @abstractmethod
+    def shape(self) -> dict[str, Any]:
+        """Fields of transformers' configuration that the weights depend on; published ones must agree with them."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Fields of it that no weight depends on."""
+
+    def trimmed(self, model: Any) -> Any:
+        """A whole model of transformers without the parts that `encode` never uses."""
+        return model
+
+    @property
+    def side(self) -> int:
+        """Patches along a side."""
+        return self.size // self.patch
+
+    def build(self) -> Backbone:
+        if self.weights is None:
+            return self.build_without_weights()
+        return Backbone(self._published(find_weights(self.weights)), spec=self)
+
+    def build_without_weights(self) -> Backbone:
+        return Backbone(self._random(), spec=self)
+
+    def at_tiny_scale(self) -> VisionTransformer:
+        return replace(self, **_TINY)
+
+    def describe(self) -> str:
+        return f"{self.name}, {self.sizes()}; {self.frames} frames of {self.size} x {self.size}"
+
+    def sizes(self) -> str:
+        """The network's sizes in words."""
+        return f"{self.layers} layers, width {self.width}, {self.heads} heads, patch {self.patch}"
+
+    def _classes(self) -> tuple[Any, Any]:
+        import transformers
+
+        import calot.models.attention  # noqa: F401  # registers the attention that has a seam
+
+        return tuple(getattr(transformers, name) for name in self.classes)
+
+    def _random(self) -> Any:
+        from calot.models.attention import IMPLEMENTATION
+
+        config, model = self._classes()
+        fields = {**self.shape(), **self.settings(), **self.dropped}
+        return self.trimmed(model(config(**fields, attn_implementation=IMPLEMENTATION)))
+
+    def _published(self, place: Path) -> Any:
+        """The model with the weights of a folder that transformers wrote."""
+        from calot.models.attention import IMPLEMENTATION
+
+        config, model = self._classes()
+        found = config.from_pretrained(place)
+        wrong = {k: (v, getattr(found, k)) for k, v in self.shape().items() if getattr(found, k) != v}
+        if wrong:
+            listed = ", ".join(f"{k} {theirs} where the experiment says {ours}" for k, (ours, theirs) in wrong.items())
+            raise CalotError(
+                f"weights={self.weights!r} are of another size: {listed}. Set the backbone's fields to match."
+            )
+        loaded, info = model.from_pretrained(
+            place,
+            **self.settings(),
+            attn_implementation=IMPLEMENTATION,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        trimmed = self.trimmed(loaded)
+        missing = sorted(set(info["missing_keys"]) & set(trimmed.state_dict()))
+        if missing:
+            raise CalotError(f"weights={self.weights!r} lack {len(missing)} encoder tensors, first {missing[0]}")
+        return trimmed
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTransformer(VisionTransformer):
+    """One whose patches span `tubelet` frames."""
+
+    tubelet: Annotated[int, Range(ge=1, le=64)] = 2
+
+    def __post_init__(self) -> None:
+        if self.frames % self.tubelet:
+            raise ValueError(f"{type(self).__name__}.frames={self.frames} is not a multiple of tubelet={self.tubelet}")
+        super().__post_init__()
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        return self.frames // self.tubelet, self.side, self.side
+
+    def encode(self, network: Any, video: Tensor) -> Tensor:
+        return network(video).last_hidden_state  # type: ignore[no-any-return]
+
+    def sizes(self) -> str:
+        return f"{super().sizes()}, tubelet {self.tubelet}"
