@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
-from calot.config import values
+from calot.config import difference as differences
+from calot.config import fingerprint as fingerprints
 from calot.config.component import Component
 from calot.config.fields import FractionBelowOne, Name
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
@@ -101,26 +102,17 @@ class Experiment(Component):
         """What is done to each effective training batch in a run of this seed."""
         return Preparation(augment=self.augment, mixing=self.mixing, label_smoothing=self.label_smoothing, seed=seed)
 
-    def treatment(self) -> dict[str, Any]:
-        """The fields that can change a result, as JSON: all but the names and how the work is done."""
-        return {f.name: values.to_json(getattr(self, f.name)) for f in fields(self) if f.name not in NO_TREATMENT}
-
     def fingerprint(self) -> str:
         """SHA-256 of the treatment: equal for two names of the same thing, and for any `compute`."""
-        return values.fingerprint(_Treatment(tuple(getattr(self, f) for f in sorted(self.treatment()))))
+        return fingerprints.fingerprint(self, without=NO_TREATMENT)
 
-    def difference(self, baseline: Experiment) -> list[values.Difference]:
+    def difference(self, baseline: Experiment) -> list[differences.Difference]:
         """Every field in which the treatment differs from the baseline's."""
-        return [d for d in values.difference(baseline, self) if d.field.split(".")[0] not in NO_TREATMENT]
+        return [d for d in differences.difference(baseline, self) if d.field.split(".")[0] not in NO_TREATMENT]
 
 
 #: Fields that cannot change a result.
 NO_TREATMENT = ("name", "baseline", "compute")
-
-
-@dataclass(frozen=True)
-class _Treatment:
-    parts: tuple[Any, ...]
 
 
 FULL, TINY = "full", "tiny"

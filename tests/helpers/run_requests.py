@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from calot.config.values import apply_overrides
+from calot.config.overrides import apply_overrides
 from calot.experiment import scaled
 from calot.experiments import find
 from calot.pipeline import train_run

@@ -11,7 +11,7 @@ import torch
 from command_line import calot
 from torch import Tensor
 
-from calot.config.values import apply_overrides
+from calot.config.overrides import apply_overrides
 from calot.errors import CalotError
 from calot.experiment import Experiment, scaled
 from calot.experiments import find

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from calot.config.values import apply_overrides
+from calot.config.overrides import apply_overrides
 from calot.criteria import CRITERIA
 from calot.data import mixing, preparation
 from calot.data.mixing import Mixed, Mixing

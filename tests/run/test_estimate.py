@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from calot.cli.main import main
-from calot.config.values import apply_overrides
+from calot.config.overrides import apply_overrides
 from calot.experiment import scaled
 from calot.experiments import find
 from calot.progress import Ui

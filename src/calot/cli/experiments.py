@@ -53,12 +53,14 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one experiment in full: every field, its documented result, its parameters."""
-    from calot.config import values
+    from calot.config.difference import flatten
+    from calot.config.json_form import to_json
+    from calot.config.overrides import apply_overrides
     from calot.experiment import scaled
     from calot.experiments import find
 
     found = find(experiment)
-    value = values.apply_overrides(scaled(found.experiment, scale), overrides or [])
+    value = apply_overrides(scaled(found.experiment, scale), overrides or [])
     data: dict[str, Any] = {
         "name": value.name,
         "baseline": value.baseline,
@@ -70,10 +72,10 @@ def show(
 
         data["parameters"] = parameter_counts(value)
     if json:
-        print(json_module.dumps(data | {"experiment": values.to_json(value), "header": found.header}, indent=1))
+        print(json_module.dumps(data | {"experiment": to_json(value), "header": found.header}, indent=1))
         return
     print(found.header + "\n")
-    for key, leaf in values.flatten(value).items():
+    for key, leaf in flatten(value).items():
         print(f"{key} = {leaf}")
     if params:
         counts = data["parameters"]

@@ -75,7 +75,7 @@ def train(
 
 def requests(what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str) -> list[Request]:
     """The runs that a command line asks for: every experiment with every seed."""
-    from calot.config.values import apply_overrides
+    from calot.config.overrides import apply_overrides
     from calot.errors import CalotError
     from calot.experiment import scaled
     from calot.experiments import find

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import types
+import typing
 import unicodedata
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,8 @@ class Text:
 
 
 @dataclass(frozen=True)
-class LayerNumbersOf:
+class OfLayers:
     """Marks numbers of the backbone's layers: they must exist there, and follow it to another depth."""
-
-    field: str = "backbone"
 
     def admits(self, value: Any) -> bool:
         """Whether no layer is named twice, and at least one is."""
@@ -77,6 +77,30 @@ class LayerNumbersOf:
 
     def __str__(self) -> str:
         return "(each once, at least one)"
+
+
+@dataclass(frozen=True)
+class Since:
+    """Marks a field that files of earlier versions lack: `before` is what calot did without it.
+
+    Such a file is read with `before`, and fingerprints leave the field out while it holds that.
+    """
+
+    version: str
+    before: Any = None
+
+
+M = TypeVar("M")
+
+
+def marks(hint: Any, kind: type[M]) -> list[M]:
+    """The marks of one kind that a field's annotation carries."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return [mark for mark in inner[1:] if isinstance(mark, kind)] + marks(inner[0], kind)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [mark for option in inner for mark in marks(option, kind)]
+    return []
 
 
 Count = Annotated[int, Range(ge=1, le=1_000_000)]
@@ -88,7 +112,7 @@ FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
 NonNegative = Annotated[float, Range(ge=0, le=1e6)]
 Positive = Annotated[float, Range(gt=0, le=1e6)]
 LearningRate = Annotated[float, Range(gt=0, le=100)]
-LayerNumbers = Annotated[tuple[int, ...], Range(ge=-1000, le=999), LayerNumbersOf()]
+LayerNumbers = Annotated[tuple[int, ...], Range(ge=-1000, le=999), OfLayers()]
 Seed = Annotated[int, Range(ge=0, lt=2**31)]
 #: A file, a folder or a name elsewhere.
 Path = Annotated[str, Text()]

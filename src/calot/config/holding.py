@@ -102,6 +102,18 @@ def component_classes(hint: Any) -> Iterator[type]:
         yield from component_classes(member)
 
 
+def element(hint: Any, place: int) -> Any:
+    """What a list's element at a place is held to, or None where no list may stand."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return element(inner[0], place)
+    if origin in (typing.Union, types.UnionType):
+        return next((found for option in inner if (found := element(option, place)) is not None), None)
+    if origin is tuple:
+        return inner[0] if inner[1:] == (...,) else inner[place] if place < len(inner) else None
+    return float if hasattr(hint, "of") else None
+
+
 def takes_text(hint: Any) -> bool:
     """Whether a field is a plain text (or None)."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from calot.config.values import apply_overrides
+from calot.config.overrides import apply_overrides
 from calot.criteria import COLUMNS
 from calot.errors import CalotError
 from calot.experiment import Experiment, scaled

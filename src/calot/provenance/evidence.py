@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from calot.config import values
+from calot.config.json_form import from_json, to_json
 from calot.errors import CalotError
 
 
@@ -15,15 +15,14 @@ class Evidence:
 
     def to_json(self) -> Any:
         """Plain JSON, each part with its class."""
-        return values.to_json(self)
+        return to_json(self)
 
     @staticmethod
     def from_json(data: Any) -> Evidence:
         """Rebuild what `to_json` wrote. Raises CalotError for anything else."""
-        known = isinstance(data, dict) and str(data.get("_type")).startswith(f"{__name__}.")
-        evidence = values.from_json(data) if known else None
-        if not isinstance(evidence, Evidence):
+        if not (isinstance(data, dict) and str(data.get("_type")).startswith(f"{__name__}.")):
             raise CalotError(f"{str(data)[:60]!r} is not the evidence of a receipt check")
+        evidence: Evidence = from_json(data, Evidence)
         return evidence
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate import Accelerator
 
 from calot.analysis.dataset_stats import dataset_statistics
-from calot.config import values
+from calot.config.json_form import from_json, to_json
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.experiment import Experiment
@@ -183,7 +183,7 @@ def _experiment(request: Request) -> dict[str, Any]:
         from calot.experiment import scaled
 
         baseline = scaled(find(base).experiment, request.scale)
-        difference = [values.to_json_difference(d) for d in experiment.difference(baseline)]
+        difference = [d.to_json() for d in experiment.difference(baseline)]
     source = None
     if found.source is not None:
         with whole_file(request.folder / found.source.name) as part:
@@ -196,7 +196,7 @@ def _experiment(request: Request) -> dict[str, Any]:
         "seed": request.seed,
         "fingerprint": experiment.fingerprint(),
         "difference": difference,
-        "experiment": values.to_json(experiment),
+        "experiment": to_json(experiment),
         "source": source,
         "header": found.header,
     }
@@ -246,7 +246,7 @@ def read_experiment(folder: Path) -> tuple[Experiment, int]:
     data = _read(path)
     seed = data.get("seed")
     try:
-        experiment = values.from_json(data.get("experiment"))
+        experiment = from_json(data.get("experiment"), Experiment)
     except CalotError as error:
         raise CalotError(f"{path}: {error}. The file is damaged or of another version; {_AGAIN}.") from error
     if not isinstance(experiment, Experiment):
