@@ -10,6 +10,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from calot.errors import CalotError, nearest_name
@@ -35,6 +36,7 @@ def whole_number(text: str) -> int | None:
     return None
 
 
+@lru_cache(maxsize=1 << 16)
 def video_id(text: str) -> str:
     """One operation's id: a whole number without its zeros, anything else as it is written, spaces around it left out.
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from calot.analysis.dataset_stats import dataset_statistics, draw, tables
 from calot.criteria import CRITERIA
 from calot.data.clips import AllFrames, Keyframes
-from calot.data.manifest import RATERS, Manifest
+from calot.data.manifest import Manifest
+from calot.data.numbering import FrameNumbering
 from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 
 # Votes of three raters for (two structures, hepatocystic triangle, cystic plate), a keyframe each.
@@ -45,9 +46,9 @@ def manifest(*, dataset: str = "endoscapes") -> Manifest:
         for k, c in enumerate(CRITERIA):
             mean = float(np.mean([v[k] for v in votes])) if votes else 0.0
             row |= {f"soft_{c}": mean, f"label_{c}": int(mean >= 0.5)}
-            row |= {f"vote{r}_{c}": votes[r - 1][k] if votes else None for r in RATERS}
+            row |= {f"vote{r}_{c}": votes[r - 1][k] if votes else None for r in (1, 2, 3)}
         rows.append(row)
-    return Manifest(pl.DataFrame(rows, infer_schema_length=None))
+    return Manifest(pl.DataFrame(rows, infer_schema_length=None), FrameNumbering(25, 25))
 
 
 def test_shares_are_over_the_frames_the_protocol_scores() -> None:

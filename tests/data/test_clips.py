@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from endoscapes_folder import ALL, NO, TWO_OF_THREE_SEE_C2, Folder
 
+from calot.criteria import CRITERIA
 from calot.data.clips import (
     AllFrames,
     CentreLabel,
@@ -18,6 +20,7 @@ from calot.data.clips import (
     Keyframes,
     LabelRule,
     MajorityLabel,
+    PadWithLast,
     Protocol,
     SoftLabel,
     StrictLabel,
@@ -26,6 +29,7 @@ from calot.data.clips import (
 )
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.manifest import Manifest
+from calot.data.numbering import FrameNumbering
 from calot.errors import CalotError
 
 
@@ -116,7 +120,6 @@ def test_label_rules_on_a_clip_worked_out_by_hand(manifest: Manifest) -> None:
         CentreLabel(): [1, 1, 1],
         MajorityLabel(): [0, 1, 0],
         SoftLabel(): [0.25, (3 * 2 / 3 + 1) / 4, 0.25],
-        StrictLabel(): [0, 1, 0],
     }
     for rule, labels in expected.items():
         table = clips(manifest, protocol=Keyframes(), label=rule)
@@ -129,7 +132,24 @@ def test_padding_does_not_count_twice_in_a_label_rule(folder: Callable[[], Folde
     soft = clips(short, protocol=Keyframes(), rule=rule, label=SoftLabel())
     np.testing.assert_allclose(soft.labels[1], [0, 1 / 3, 0], rtol=1e-6)
     exactly_half = clips(short, protocol=Keyframes(), rule=rule, label=MajorityLabel())
-    assert exactly_half.labels[1].tolist() == [0, 0, 0]
+    assert exactly_half.labels[1].tolist() == [0, 1, 0]
+
+
+def test_strict_labels_leave_out_clips_whose_frames_disagree_and_count_them(manifest: Manifest) -> None:
+    every = clips(manifest, protocol=Keyframes(), rule=ClipRule(length=4))
+    strict = clips(manifest, protocol=Keyframes(), rule=ClipRule(length=4), label=StrictLabel())
+    seen = [manifest.labels[rows] for rows in every.frames]
+    agree = [bool((labels == labels[0]).all()) for labels in seen]
+    assert 0 < sum(agree) < len(agree)
+    assert strict.frame_numbers.tolist() == every.frame_numbers[np.array(agree)].tolist()
+    assert (strict.labels == strict.majority).all()
+    assert strict.left_out == len(agree) - sum(agree)
+
+
+def test_a_label_rule_that_leaves_nothing_to_train_on_says_so(folder: Callable[[], Folder]) -> None:
+    short = one_video(folder(), frames=[1125, 1150, 1175])  # 1175 alone is a keyframe, and the first two disagree
+    with pytest.raises(CalotError, match="StrictLabel leaves no clip"):
+        clips(short, protocol=Keyframes(), rule=ClipRule(length=3), label=StrictLabel())
 
 
 @pytest.mark.parametrize("label", [CentreLabel(), MajorityLabel(), SoftLabel(), StrictLabel()])
@@ -168,6 +188,68 @@ def test_impossible_rules_are_refused_and_a_shortened_one_keeps_its_proportions(
         ClipRule(length=0)
     assert ClipRule().shortened(0.5) == ClipRule(length=8)
     assert ClipRule(length=5, pad_to=16).shortened(0.5) == ClipRule(length=3, pad_to=8)
+    last = ClipRule(length=5, pad_to=16, padding=PadWithLast())
+    assert last.shortened(0.5) == ClipRule(length=3, pad_to=8, padding=PadWithLast())
+
+
+def test_a_clip_may_be_padded_with_its_last_frame_and_keeps_its_order(manifest: Manifest) -> None:
+    rule = ClipRule(length=3, pad_to=8, padding=PadWithLast())
+    clip = clips(manifest, protocol=Keyframes(), rule=rule).clip(2)
+    assert clip.frames == (clip.frame - 50, clip.frame - 25, *[clip.frame] * 6)
+    assert rule.labelled_place(Keyframes()) == 2
+    assert ClipRule(length=3, pad_to=8).labelled_place(Keyframes()) == 7
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_stride_is_in_seconds_whatever_the_rate_of_the_frames(manifest: Manifest, stride: int) -> None:
+    """Frames twice as many a second: a clip skips every other one and spans the same time."""
+    twice = replace(manifest, numbering=FrameNumbering(per_second=50, step=25))
+    rule = ClipRule(length=3, stride=stride)
+    one, two = (clips(m, protocol=AllFrames(), rule=rule, training=False) for m in (manifest, twice))
+    slow, fast = one.clip_frame_numbers[6], two.clip_frame_numbers[6]
+    assert np.diff(slow).tolist() == [25 * stride] * 2
+    assert np.diff(fast).tolist() == [50 * stride] * 2
+
+
+def test_a_stride_between_two_sampled_frames_is_refused(manifest: Manifest) -> None:
+    slow = replace(manifest, numbering=FrameNumbering(per_second=5, step=25))
+    with pytest.raises(CalotError, match=r"clip\.stride=1 s is no whole number of sampled frames, which are 5 s apart"):
+        clips(slow, protocol=AllFrames())
+    assert clips(slow, protocol=AllFrames(), rule=ClipRule(length=3, stride=5)).frames.shape[1] == 3
+
+
+@pytest.mark.parametrize("step", [1, 5, 50, 100])
+def test_clips_that_show_one_frame_repeated_are_refused_above_half_of_a_split(manifest: Manifest, step: int) -> None:
+    wrong = replace(manifest, numbering=FrameNumbering(per_second=step, step=step))
+    with pytest.raises(CalotError, match=r"clips of split .* show one frame alone, repeated"):
+        clips(wrong, protocol=Keyframes(), rule=ClipRule(length=4))
+    assert len(clips(wrong, protocol=Keyframes(), rule=ClipRule(length=1)))
+
+
+def test_short_videos_are_videos(folder: Callable[[], Folder]) -> None:
+    """Half of the clips at the start of their video, padded with its first frame: honest, and taken."""
+    made = folder()
+    for number in (3, 4, 5):
+        made.video(number, split="train", frames=[100, 125, 150], votes={100: NO, 150: NO})
+    made.videos = {"train": [3, 4, 5], "val": [], "test": []}
+    made.rows = [row for row in made.rows if row[:2] in ("3,", "4,", "5,")]
+    table = clips(read_endoscapes(made.write()), protocol=Keyframes(), rule=ClipRule(length=16))
+    assert table.distinct().tolist() == [1, 3] * 3
+
+
+def test_unlabelled_frames_are_seen_and_scored_and_never_trained_on(manifest: Manifest) -> None:
+    names = [f"{kind}_{c}" for kind in ("soft", "label") for c in CRITERIA]
+    bare = pl.when(pl.col("keyframe")).then(pl.col(names))
+    partly = manifest.with_table(manifest.table.with_columns(bare))
+    table = clips(partly, protocol=Keyframes(), label=SoftLabel())
+    assert table.labels.tolist() == clips(manifest, protocol=Keyframes()).soft.tolist()
+    every = clips(partly, protocol=AllFrames(), training=False)
+    assert (every.majority[~partly.labelled] == -1).all()
+    assert np.isnan(every.soft[~partly.labelled]).all()
+    with pytest.raises(CalotError, match="have no label, first video"):
+        every.require_labels()
+    with pytest.raises(CalotError, match="have no label, first video"):
+        clips(partly, protocol=AllFrames())
 
 
 def test_selected_clips_keep_their_rows(manifest: Manifest) -> None:
@@ -178,7 +260,7 @@ def test_selected_clips_keep_their_rows(manifest: Manifest) -> None:
 
 def test_as_many_clips_as_endoscapes_has_are_cut_in_well_under_a_second(manifest: Manifest) -> None:
     videos = pl.DataFrame({"video": [str(number) for number in range(3058)]})
-    large = Manifest(manifest.table.drop("video").join(videos, how="cross"))
+    large = manifest.with_table(manifest.table.drop("video").join(videos, how="cross"))
     start = time.perf_counter()
     table = clips(large, protocol=AllFrames(), rule=ClipRule(), label=SoftLabel())
     assert len(table) == 36_696

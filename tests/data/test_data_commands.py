@@ -13,6 +13,7 @@ import pytest
 from endoscapes_folder import Folder
 from typer.testing import CliRunner, Result
 
+import calot.data.pictures
 import calot.data.store
 import calot.phantom
 from calot.cli.data import app
@@ -65,20 +66,20 @@ def test_store_builds_the_splits_asked_for_once(root: Path, tmp_path: Path) -> N
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
 def test_a_signal_ends_a_store_with_what_is_decoded_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calot.data.store, "CHUNK", 5)
-    real = calot.data.store.decode_jpeg
+    real = calot.data.pictures.decode_jpeg
 
     def signalled(path: Path) -> Any:
         if path.name == "10_10050.jpg":
             os.kill(os.getpid(), signal.SIGTERM)
         return real(path)
 
-    monkeypatch.setattr(calot.data.store, "decode_jpeg", signalled)
+    monkeypatch.setattr(calot.data.pictures, "decode_jpeg", signalled)
     done = call("store", root, "--size", 16, "--split", "train", "--workers", 1)
     assert isinstance(done.exception, Stopped)
-    assert str(done.exception) == f"{root}: stopped; what is decoded stays. Run it again to go on."
+    assert str(done.exception) == f"{root}: stopped; what is decoded stays. Run it again to continue."
     (part,) = (root / ".calot" / "store").glob("*.part")
     assert (part / "journal.jsonl").read_text().count("number") == 3
-    monkeypatch.setattr(calot.data.store, "decode_jpeg", real)
+    monkeypatch.setattr(calot.data.pictures, "decode_jpeg", real)
     assert call("store", root, "--size", 16, "--split", "train", "--verify").exit_code == 0
 
 

@@ -9,9 +9,9 @@ from endoscapes_folder import Folder
 from PIL import Image
 
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
-from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash
 from calot.data.masks import ClipMasks, open_masks
+from calot.data.readers import open_folder
 from calot.types import IGNORED
 
 LENGTH, SIZE = 4, 8
@@ -24,7 +24,7 @@ def _mask(path: Path, fill: int, *, shape: tuple[int, ...] = (24, 40)) -> None:
 
 
 def _opened(root: Path, *, synthetic: str | None = None) -> ClipMasks:
-    manifest = read_endoscapes(root, synthetic_masks=None if synthetic is None else Path(synthetic))
+    manifest = open_folder(root, synthetic_masks=None if synthetic is None else Path(synthetic)).manifest
     rules = {"protocol": Keyframes(), "rule": ClipRule(length=LENGTH, pad_to=LENGTH), "label_rule": CentreLabel()}
     table = build_clips(manifest, split="train", training=True, **rules)
     part = manifest.split("train")

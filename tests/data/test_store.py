@@ -18,6 +18,7 @@ import pytest
 from endoscapes_folder import Folder
 from PIL import Image
 
+from calot.data import pictures
 from calot.data import store as store_module
 from calot.data.decode import decode_jpeg
 from calot.data.endoscapes.reader import read_endoscapes
@@ -81,7 +82,7 @@ def test_a_truncated_frame_is_never_silently_used_and_all_of_them_are_named(root
     for frame in (2000, 2100):
         path = root / "train" / f"2_{frame}.jpg"
         path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(CalotError, match=r"2 of 24 frames are no whole JPEG: train/2_2000\.jpg, train/2_2100\.jpg"):
+    with pytest.raises(CalotError, match=r"2 of 24 frames cannot be decoded: train/2_2000\.jpg, train/2_2100\.jpg"):
         opened(root)
     assert list((root / ".calot" / "store").iterdir()) == []
     with pytest.raises(CalotError, match=r"2_2000\.jpg: not a whole JPEG"):
@@ -96,7 +97,7 @@ def test_at_most_twenty_frames_are_named(root: Path) -> None:
 
 def test_a_twenty_byte_file_in_place_of_a_link_is_no_frame(root: Path) -> None:
     (root / "val" / "121_121000.jpg").write_bytes(b"../all/121_121000.jp")
-    with pytest.raises(CalotError, match=r"no whole JPEG: val/121_121000\.jpg"):
+    with pytest.raises(CalotError, match=r"cannot be decoded: val/121_121000\.jpg"):
         opened(root, split="val")
 
 
@@ -115,7 +116,7 @@ def test_a_black_frame_is_kept_and_reported(root: Path) -> None:
 
 def test_a_second_opening_reads_the_same_store_and_no_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(root)
-    monkeypatch.setattr(store_module, "decode_jpeg", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(pictures, "decode_jpeg", lambda path: pytest.fail("decoded again"))
     assert opened(root) == first
 
 
@@ -163,7 +164,7 @@ def test_a_killed_build_resumes_where_it_was(root: Path, monkeypatch: pytest.Mon
         decoded.append(path)
         return decode_jpeg(path)
 
-    monkeypatch.setattr(store_module, "decode_jpeg", watched)
+    monkeypatch.setattr(pictures, "decode_jpeg", watched)
     store = opened(root)
     assert len(decoded) == 14
     assert (store.read(np.arange(24)) == pixels_of(root, split="train", size=16)).all()

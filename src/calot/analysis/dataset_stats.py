@@ -13,7 +13,7 @@ from rich.table import Table
 
 from calot.criteria import CRITERIA, label
 from calot.data.clips import Protocol
-from calot.data.manifest import RATERS, Manifest
+from calot.data.manifest import Manifest
 from calot.errors import CalotError, nearest_name
 from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 from calot.writing import whole_file
@@ -26,46 +26,51 @@ _COMBINATIONS = sorted(product((0, 1), repeat=len(CRITERIA)), key=lambda bits: (
 
 @dataclass(frozen=True)
 class RaterAgreement:
-    """How far three raters agree, on keyframes; each figure is None where it is undefined (nobody ever disagreed).
+    """How far raters agree, on keyframes that all of them saw; a figure is None where it is undefined (one rater, or
+    nobody ever disagreed).
 
-    `cohen_kappa` is by pair of raters; `unanimous` the share of keyframes on which all three vote alike. Leave one
-    rater out: the votes of two, averaged, as the score for the third one's vote; `average_precision` is that score's,
-    `agreement` the share of keyframes on which the third votes with the other two where these agree.
+    `cohen_kappa` is by pair of raters; `unanimous` the share of keyframes on which all vote alike. Leave one rater
+    out: the others' votes, averaged, as the score for that one's vote; `average_precision` is that score's, `agreement`
+    the share of keyframes on which the one votes with the others' majority.
     """
 
     cohen_kappa: dict[str, dict[str, float | None]]
     fleiss_kappa: dict[str, float | None]
-    unanimous: dict[str, float]
+    unanimous: dict[str, float | None]
     leave_one_rater_out: dict[str, dict[str, dict[str, float | None]]]
     leave_one_rater_out_map: float | None
 
 
 @dataclass(frozen=True)
 class VideoLengths:
-    """Seconds (1-fps frames) a video; `largest_share` is the longest one's share of the scored frames."""
+    """Seconds per video; `largest_share` is the longest one's share of the scored frames."""
 
-    shortest: int
+    shortest: float
     median: float
     mean: float
-    longest: int
+    longest: float
     largest_share: float
-    seconds: dict[str, int]
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
 class SplitStats:
-    """One split; shares are over the frames that the protocol scores, `chance` is the mean prevalence."""
+    """One split; shares are over the labelled frames that the protocol scores, `chance` is the mean prevalence.
+
+    Where no scored frame has a label, every figure of labels is None.
+    """
 
     frames: int
     keyframes: int
     videos: int
     scored: int
-    positives: dict[str, float]
+    unlabelled: int
+    positives: dict[str, float | None]
     negative_per_positive: dict[str, float | None]
-    chance: float
-    all_negative: float
-    all_positive: float
-    combinations: dict[str, float]
+    chance: float | None
+    all_negative: float | None
+    all_positive: float | None
+    combinations: dict[str, float | None]
     rater_agreement: RaterAgreement | None
     video_lengths: VideoLengths
     never_positive_videos: dict[str, list[str]]
@@ -102,45 +107,46 @@ def combination_name(positive: tuple[int, ...]) -> str:
 
 
 def _split_stats(manifest: Manifest, *, protocol: Protocol) -> SplitStats:
-    scored = protocol.scored(manifest)
+    asked = protocol.scored(manifest)
+    scored = asked & manifest.labelled
     labels = manifest.labels[scored]
-    n = len(labels)
     positive = labels.sum(axis=0, dtype=np.int64)
-    share = positive / n if n else np.zeros(len(CRITERIA))
-    videos = np.asarray(manifest.videos)
+    n, videos = len(labels), np.asarray(manifest.videos)
     return SplitStats(
         frames=len(manifest),
         keyframes=int(manifest.keyframes.sum()),
         videos=len(np.unique(videos)),
-        scored=n,
-        positives={c: float(x) for c, x in zip(CRITERIA, share, strict=True)},
+        scored=int(asked.sum()),
+        unlabelled=int(asked.sum()) - n,
+        positives={c: _share(labels[:, k] > 0) for k, c in enumerate(CRITERIA)},
         negative_per_positive={c: float((n - p) / p) if p else None for c, p in zip(CRITERIA, positive, strict=True)},
-        chance=float(share.mean()),
+        chance=float((positive / n).mean()) if n else None,
         all_negative=_share(~labels.any(axis=1)),
         all_positive=_share(labels.all(axis=1)),
         combinations={combination_name(bits): _share((labels == np.array(bits)).all(axis=1)) for bits in _COMBINATIONS},
-        rater_agreement=_rater_agreement(manifest.votes[manifest.keyframes]),
-        video_lengths=_video_lengths(videos, scored=scored),
+        rater_agreement=_rater_agreement(manifest),
+        video_lengths=_video_lengths(videos, scored=asked, apart=manifest.numbering.seconds_apart),
         never_positive_videos=_never_positive(videos[scored], labels=labels),
     )
 
 
-def _share(which: Any) -> float:
+def _share(which: Any) -> float | None:
     which = np.asarray(which)
-    return float(which.mean()) if len(which) else 0.0
+    return float(which.mean()) if len(which) else None
 
 
-def _video_lengths(videos: NDArray[np.str_], *, scored: NDArray[np.bool_]) -> VideoLengths:
-    names, first, counts = np.unique(videos, return_index=True, return_counts=True)
+def _video_lengths(videos: NDArray[np.str_], *, scored: NDArray[np.bool_], apart: float) -> VideoLengths:
+    names, first, frames = np.unique(videos, return_index=True, return_counts=True)
     order = np.argsort(first)
+    counts = frames if apart == 1 else frames * apart
     of_scored = np.unique(videos[scored], return_counts=True)[1]
     return VideoLengths(
-        shortest=int(counts.min()),
+        shortest=counts.min().item(),
         median=float(np.median(counts)),
         mean=float(counts.mean()),
-        longest=int(counts.max()),
+        longest=counts.max().item(),
         largest_share=float(of_scored.max() / of_scored.sum()) if len(of_scored) else 0.0,
-        seconds={str(names[i]): int(counts[i]) for i in order},
+        seconds={str(names[i]): counts[i].item() for i in order},
     )
 
 
@@ -152,26 +158,28 @@ def _never_positive(videos: NDArray[np.str_], *, labels: NDArray[np.int8]) -> di
     return {c: [v for v in names if v not in seen[c]] for c in columns}
 
 
-def _rater_agreement(votes: NDArray[np.int8]) -> RaterAgreement | None:
-    """From votes `(keyframe, rater, criterion)`."""
-    if not len(votes):
+def _rater_agreement(manifest: Manifest) -> RaterAgreement | None:
+    raters, votes = manifest.raters, manifest.votes[manifest.keyframes]
+    votes = votes[(votes >= 0).all(axis=(1, 2))]
+    if not len(votes) or not raters:
         return None
     of = {c: votes[:, :, k].astype(np.float64) for k, c in enumerate(CRITERIA)}
-    left_out = {c: {str(r): _left_out(v, rater=i) for i, r in enumerate(RATERS)} for c, v in of.items()}
+    several = len(raters) > 1
+    left_out = {c: {str(r): _left_out(v, rater=i) for i, r in enumerate(raters) if several} for c, v in of.items()}
     precisions = [rater["average_precision"] for raters in left_out.values() for rater in raters.values()]
     known = [p for p in precisions if p is not None]
     return RaterAgreement(
         cohen_kappa={
             c: {
-                f"{RATERS[i]}-{RATERS[j]}": cohen_kappa(v[:, i], v[:, j])
-                for i, j in combinations(range(len(RATERS)), 2)
+                f"{raters[i]}-{raters[j]}": cohen_kappa(v[:, i], v[:, j])
+                for i, j in combinations(range(len(raters)), 2)
             }
             for c, v in of.items()
         },
-        fleiss_kappa={c: fleiss_kappa(v) for c, v in of.items()},
+        fleiss_kappa={c: fleiss_kappa(v) if several else None for c, v in of.items()},
         unanimous={c: _share(v.min(axis=1) == v.max(axis=1)) for c, v in of.items()},
         leave_one_rater_out=left_out,
-        leave_one_rater_out_map=float(np.mean(known)) if len(known) == len(precisions) else None,
+        leave_one_rater_out_map=float(np.mean(known)) if known and len(known) == len(precisions) else None,
     )
 
 
@@ -183,7 +191,7 @@ def _left_out(votes: NDArray[np.float64], *, rater: int) -> dict[str, float | No
     precision = float(average_precision_score(vote, others)) if vote.any() else None
     return {
         "average_precision": precision,
-        "agreement": _share(vote[decided] == others[decided]) if decided.any() else None,
+        "agreement": _share(vote[decided] == (others[decided] > 0.5)),
     }
 
 
@@ -192,19 +200,20 @@ def tables(stats: DatasetStats) -> list[Table]:
     note = f" ({PHANTOM_NOTE})" if stats.dataset == "phantom" else ""
     main = Table(title=f"{stats.dataset}{note}, protocol {stats.protocol}, manifest {stats.manifest_hash[:12]}")
     main.add_column("", no_wrap=True)
-    raters = Table(title="raters: Fleiss kappa / all three alike / AP of two raters for the third")
+    raters = Table(title="raters: Fleiss kappa / all alike / AP of the others for one")
     raters.add_column("", no_wrap=True)
     for name, split in stats.splits.items():
-        main.add_column(f"{name}\n{split.scored:,} scored", justify="right")
+        bare = f"\n{split.unlabelled:,} unlabelled" if split.unlabelled else ""
+        main.add_column(f"{name}\n{split.scored:,} scored{bare}", justify="right")
         raters.add_column(f"{name}\n{split.keyframes:,} keyframes", justify="right")
     splits = list(stats.splits.values())
     main.add_row("videos / frames", *[f"{s.videos} / {s.frames:,}" for s in splits])
     for c in CRITERIA:
         main.add_row(label(c), *[_prevalence(s, c) for s in splits])
         raters.add_row(label(c), *[_agreement(s, c) for s in splits])
-    main.add_row("chance (mean of the 3)", *[f"{s.chance:.1%}" for s in splits])
-    main.add_row("no criterion", *[f"{s.all_negative:.1%}" for s in splits])
-    main.add_row("all three", *[f"{s.all_positive:.1%}" for s in splits])
+    main.add_row("chance (mean of the 3)", *[_percent(s.chance) for s in splits])
+    main.add_row("no criterion", *[_percent(s.all_negative) for s in splits])
+    main.add_row("all three", *[_percent(s.all_positive) for s in splits])
     main.add_row("seconds, median", *[_lengths(s.video_lengths) for s in splits])
     main.add_row("never positive videos", *[f"{len(s.never_positive_videos['any'])} of {s.videos}" for s in splits])
     main.add_row("largest video's share", *[f"{s.video_lengths.largest_share:.1%}" for s in splits])
@@ -213,16 +222,25 @@ def tables(stats: DatasetStats) -> list[Table]:
 
 def _prevalence(stats: SplitStats, criterion: str) -> str:
     ratio = stats.negative_per_positive[criterion]
-    return f"{stats.positives[criterion]:.1%} ({ratio:.2f}x)" if ratio is not None else "no positive"
+    share = stats.positives[criterion]
+    if share is None:
+        return "no label"
+    return f"{share:.1%} ({ratio:.2f}x)" if ratio is not None else "no positive"
 
 
 def _agreement(stats: SplitStats, criterion: str) -> str:
     raters = stats.rater_agreement
     if raters is None:
-        return "no keyframe"
+        return "no raters"
     left_out = [r["average_precision"] for r in raters.leave_one_rater_out[criterion].values()]
-    mean = None if None in left_out else float(np.mean([p for p in left_out if p is not None]))
-    return f"{_number(raters.fleiss_kappa[criterion])} / {raters.unanimous[criterion]:.0%} / {_number(mean)}"
+    known = [precision for precision in left_out if precision is not None]
+    mean = float(np.mean(known)) if known and len(known) == len(left_out) else None
+    alike = _percent(raters.unanimous[criterion], digits=0)
+    return f"{_number(raters.fleiss_kappa[criterion])} / {alike} / {_number(mean)}"
+
+
+def _percent(value: float | None, *, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}%}"
 
 
 def _number(value: float | None) -> str:
@@ -230,7 +248,7 @@ def _number(value: float | None) -> str:
 
 
 def _lengths(lengths: VideoLengths) -> str:
-    return f"{lengths.shortest}..{lengths.longest}, {lengths.median:.0f}"
+    return f"{lengths.shortest:g}..{lengths.longest:g}, {lengths.median:.0f}"
 
 
 def draw(stats: DatasetStats, *, path: Path) -> None:
@@ -242,19 +260,21 @@ def draw(stats: DatasetStats, *, path: Path) -> None:
     figure.suptitle(f"{stats.dataset}{note}: protocol {stats.protocol}, manifest {stats.manifest_hash[:12]}")
     axes = figure.subplots(2, 2)
     names = [label(c).replace(" ", "\n", 1) for c in CRITERIA]
-    shares = {f"{s} (chance {v.chance:.1%})": v for s, v in stats.splits.items()}
-    _bars(axes[0, 0], {s: [100 * v.positives[c] for c in CRITERIA] for s, v in shares.items()}, names=names)
+    shares = {f"{s} (chance {_percent(v.chance)})": v for s, v in stats.splits.items()}
+    _bars(axes[0, 0], {s: [100 * _or_nan(v.positives[c]) for c in CRITERIA] for s, v in shares.items()}, names=names)
     axes[0, 0].set(title="Positive frames", ylabel="% of scored frames")
     kinds = [combination_name(bits) for bits in _COMBINATIONS[1:]]
     short = ["+".join(label(c).split()[0] for c in kind.split("+")) for kind in kinds]
-    _bars(axes[0, 1], {s: [100 * v.combinations[k] for k in kinds] for s, v in stats.splits.items()}, names=short)
-    none = ", ".join(f"{s} {v.all_negative:.1%}" for s, v in stats.splits.items())
+    _bars(
+        axes[0, 1], {s: [100 * _or_nan(v.combinations[k]) for k in kinds] for s, v in stats.splits.items()}, names=short
+    )
+    none = ", ".join(f"{s} {_percent(v.all_negative)}" for s, v in stats.splits.items())
     axes[0, 1].set(title=f"Combinations (no criterion: {none})", ylabel="% of scored frames")
     raters = {s: v.rater_agreement for s, v in stats.splits.items()}
     kappas = {s: [_or_nan(r.fleiss_kappa[c]) for c in CRITERIA] for s, r in raters.items() if r is not None}
     lowest = float(np.nanmin([0.0, *(k for split in kappas.values() for k in split)]))
     _bars(axes[1, 0], kappas, names=names)
-    axes[1, 0].set(title="Agreement of the three raters", ylabel="Fleiss' kappa", ylim=(lowest, 1))
+    axes[1, 0].set(title="Agreement of the raters", ylabel="Fleiss' kappa", ylim=(lowest, 1))
     lengths = {s: [n / 60 for n in v.video_lengths.seconds.values()] for s, v in stats.splits.items()}
     axes[1, 1].hist(list(lengths.values()), bins=15, label=[f"{s} ({len(n)} videos)" for s, n in lengths.items()])
     axes[1, 1].set(title="Length of the videos", xlabel="minutes", ylabel="videos")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calot.data.clips import AllFrames, CentreLabel, ClipRule, ClipTable, build_clips
-from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.manifest import Manifest
+from calot.data.readers import open_folder
 from calot.phantom import PhantomSpec, generate
 from calot.phantom.spec import FEWEST_FRAMES
 from calot.progress import Ui
@@ -66,8 +66,8 @@ def footage(data: Path | None, *, frames: int) -> Iterator[Footage]:
     with tempfile.TemporaryDirectory(prefix="calot_bench_", ignore_cleanup_errors=True) as folder:
         scratch = Path(folder)
         root = data or _phantom(scratch / "phantom", frames=frames)
-        table = read_endoscapes(root).table.head(frames).with_columns(split=pl.lit("train"))
-        manifest = Manifest(table, source=str(root))
+        whole = open_folder(root).manifest
+        manifest = whole.with_table(whole.table.head(frames).with_columns(split=pl.lit("train")))
         clips = build_clips(
             manifest, split="train", protocol=AllFrames(), rule=ClipRule(), label_rule=CentreLabel(), training=False
         )

@@ -11,7 +11,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True)
 
-Root = Annotated[Path, typer.Argument(help="Folder in the Endoscapes layout: all_metadata.csv, *_vids.txt, images.")]
+Root = Annotated[Path, typer.Argument(help="A data set's folder, of any kind that calot reads (docs/data.md).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
@@ -58,16 +58,19 @@ def stats(
     """Class distribution, combinations, rater agreement and lengths of a data set under a protocol."""
     from calot.analysis.dataset_stats import dataset_statistics, draw, tables
     from calot.data.clips import protocol_named
-    from calot.data.endoscapes.reader import read_endoscapes
+    from calot.data.readers import open_folder
+    from calot.data.understood import Understood
     from calot.terminal import print_table
 
     chosen = protocol_named(protocol)
-    found = dataset_statistics(read_endoscapes(root), protocol=chosen)
+    folder = open_folder(root)
+    found = dataset_statistics(folder.manifest, protocol=chosen)
     if figure is not None:
         draw(found, path=figure)
     if json:
-        _print_json(found.to_dict())
+        _print_json(found.to_dict() | {"understood": Understood.of(folder).to_dict()})
         return
+    print(Understood.of(folder))
     for table in tables(found):
         print_table(table)
     if figure is not None:
@@ -87,11 +90,12 @@ def store(
     verify: Annotated[bool, typer.Option("--verify", help="Hash every stored byte again.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Decode and resize every frame once, so that training reads pixels instead of JPEGs; resumes when killed."""
-    from calot.data.endoscapes.reader import read_endoscapes
+    """Decode and resize every frame once, so that training reads pixels, not JPEGs or videos; resumes when killed."""
     from calot.data.frames import unreadable_frames, without_frames
     from calot.data.geometry import CentreCrop, Geometry, ShortSideCrop, Squash
+    from calot.data.readers import open_folder
     from calot.data.store import open_store
+    from calot.data.understood import Understood
     from calot.progress import Ui
     from calot.run.signals import stop_on_signal
 
@@ -100,11 +104,14 @@ def store(
         GeometryName.centre_crop: CentreCrop(),
         GeometryName.short_side_crop: ShortSideCrop(),
     }
-    manifest = read_endoscapes(root)
+    folder = open_folder(root)
+    manifest, frames = folder.manifest, folder.frames
     answer: dict[str, Any] = {}
+    if not json:
+        print(Understood.of(folder))
     if drop_unreadable:
         with Ui().task("reading every frame") as advance:
-            bad = unreadable_frames(root, manifest, workers=workers, advance=advance, cache=cache)
+            bad = unreadable_frames(root, manifest, frames=frames, workers=workers, advance=advance, cache=cache)
         manifest = without_frames(manifest, bad)
         answer["dropped"] = {"unreadable": len(bad), "images": bad}
         if not json:
@@ -112,10 +119,11 @@ def store(
     for name in split or manifest.splits:
         rows = manifest.split(name)
         with Ui().task(f"frame store {name}") as advance, stop_on_signal() as stopper:
-            heard = stopper.between(advance, saying=f"{root}: stopped; what is decoded stays. Run it again to go on.")
-            made = open_store(
-                root, rows, geometry=shapes[geometry], size=size, cache=cache, workers=workers, progress=heard
+            heard = stopper.between(
+                advance, saying=f"{root}: stopped; what is decoded stays. Run it again to continue."
             )
+            how: dict[str, Any] = {"geometry": shapes[geometry], "size": size, "frames": frames}
+            made = open_store(root, rows, **how, cache=cache, workers=workers, progress=heard)
         if verify:
             made.verify()
         answer[name] = {"path": str(made.path), "frames": len(made), "black": len(made.black)}

@@ -86,9 +86,9 @@ def _first_look(path: Path, *, spec: PhantomSpec) -> None:
 def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:
     from calot.analysis.dataset_stats import dataset_statistics, draw
     from calot.data.clips import Keyframes
-    from calot.data.endoscapes.reader import read_endoscapes
+    from calot.data.readers import open_folder
 
-    draw(dataset_statistics(read_endoscapes(data), protocol=Keyframes()), path=figure)
+    draw(dataset_statistics(open_folder(data).manifest, protocol=Keyframes()), path=figure)
     ui.say(f"the data set drawn: {figure}")
 
 

@@ -12,17 +12,47 @@ from numpy.typing import NDArray
 
 from calot.config.component import Component
 from calot.config.fields import Count
-from calot.data.manifest import FRAME_STEP, Manifest
+from calot.data.manifest import Manifest
 from calot.errors import CalotError, nearest_name
+
+#: Clips that show one frame alone, be it repeated: more than this share of a split's is no video, and refused. A clip
+#: at the start of its video is padded, and a short video has many such; a set of stills or misread numbers has nothing
+#: else.
+STILL_SHARE = 0.5
+
+
+class Padding(Component, ABC):
+    """Which of a clip's frames are repeated where it must be longer than it is."""
+
+    @abstractmethod
+    def places(self, length: int, *, total: int) -> NDArray[np.int64]:
+        """For each of `total` places which of the `length` frames, oldest first, stands there."""
+
+
+@dataclass(frozen=True)
+class PadWithOldest(Padding):
+    """The oldest frame stands in front as often as needed; the clip still ends on its newest frame."""
+
+    def places(self, length: int, *, total: int) -> NDArray[np.int64]:
+        return np.concatenate([np.zeros(total - length, dtype=np.int64), np.arange(length)])
+
+
+@dataclass(frozen=True)
+class PadWithLast(Padding):
+    """The newest frame is repeated at the end, as the study's five-frame clips do."""
+
+    def places(self, length: int, *, total: int) -> NDArray[np.int64]:
+        return np.concatenate([np.arange(length), np.full(total - length, length - 1)])
 
 
 @dataclass(frozen=True)
 class ClipRule(Component):
-    """`length` frames, `stride` seconds apart; `pad_to` repeats the oldest frame until the clip is that long."""
+    """`length` frames, `stride` seconds apart; where `pad_to` is given, `padding` makes the clip that long."""
 
     length: Count = 16
     stride: Count = 1
     pad_to: Count | None = None
+    padding: Padding = PadWithOldest()
 
     def __post_init__(self) -> None:
         if self.pad_to is not None and self.pad_to < self.length:
@@ -35,9 +65,13 @@ class ClipRule(Component):
         """How many frames a clip has in the end."""
         return self.pad_to or self.length
 
+    def offsets(self, *, before: int) -> NDArray[np.int64]:
+        """Each place's frame, in strides from the labelled one, which has `before` frames before it."""
+        return self.padding.places(self.length, total=self.frames) - before
+
     def labelled_place(self, protocol: Protocol) -> int:
-        """Where the labelled frame sits in the clip, counted from 0."""
-        return self.frames - self.length + protocol.before(self.length)
+        """Where the labelled frame first sits in the clip, counted from 0."""
+        return int(np.flatnonzero(self.offsets(before=protocol.before(self.length)) == 0)[0])
 
     def shortened(self, factor: float) -> ClipRule:
         """The same rule for clips `factor` times as long: 16 frames become 8, 5 padded to 16 become 3 padded to 8."""
@@ -68,7 +102,7 @@ class Keyframes(Protocol):
 
     name: ClassVar[str] = "keyframes"
     causal: ClassVar[bool] = True
-    window: ClassVar[str] = "past frames at 1 fps ending on the labelled frame, padded at the start"
+    window: ClassVar[str] = "past frames ending on the labelled frame, padded at the start"
 
     def scored(self, manifest: Manifest) -> NDArray[np.bool_]:
         return manifest.keyframes
@@ -79,11 +113,11 @@ class Keyframes(Protocol):
 
 @dataclass(frozen=True)
 class AllFrames(Protocol):
-    """Every 1-fps frame with the table's filled labels, centred: t-8 ... t+7 for 16 frames (it sees the future)."""
+    """Every sampled frame with the table's filled labels, centred: t-8 ... t+7 for 16 frames (it sees the future)."""
 
     name: ClassVar[str] = "all-frames"
     causal: ClassVar[bool] = False
-    window: ClassVar[str] = "frames at 1 fps around the labelled frame, half of them before it, padded at both ends"
+    window: ClassVar[str] = "frames around the labelled frame, half of them before it, padded at both ends"
 
     def scored(self, manifest: Manifest) -> NDArray[np.bool_]:
         return np.ones(len(manifest), dtype=np.bool_)
@@ -105,21 +139,21 @@ def protocol_named(name: str) -> Protocol:
 
 @dataclass(frozen=True)
 class ClipLabels:
-    """What a label rule may look at: each clip's frames' labels, and which of its places show a frame anew."""
+    """What a label rule may look at: each clip's frames' labels, and which of its places show a labelled frame anew."""
 
     majority: NDArray[np.float32]  # n t k
     soft: NDArray[np.float32]  # n t k
-    distinct: NDArray[np.bool_]  # n t: False where padding repeats a frame
+    distinct: NDArray[np.bool_]  # n t: False where padding repeats a frame, and where a frame has no label
     centre: NDArray[np.float32]  # n k: the labelled frame's majority
 
     def mean(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mean over each clip's distinct frames, `(n, k)`."""
-        total = np.einsum("ntk,nt->nk", values, self.distinct, dtype=np.float64)
-        return np.asarray(total / self.distinct.sum(axis=1, keepdims=True))
+        known = np.where(self.distinct[..., None], values, np.float32(0))
+        return np.asarray(known.sum(axis=1, dtype=np.float64) / self.distinct.sum(axis=1, keepdims=True))
 
 
 class LabelRule(Component, ABC):
-    """What a clip is trained on."""
+    """What a clip is trained on; a clip whose target is NaN is left out of training, counted in `data.json`."""
 
     @abstractmethod
     def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:
@@ -136,10 +170,10 @@ class CentreLabel(LabelRule):
 
 @dataclass(frozen=True)
 class MajorityLabel(LabelRule):
-    """Positive where more than half of the clip's distinct frames are."""
+    """Positive where at least half of the clip's distinct frames are."""
 
     def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:
-        return (clips.mean(clips.majority) > 0.5).astype(np.float32)
+        return (clips.mean(clips.majority) >= 0.5).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -152,10 +186,12 @@ class SoftLabel(LabelRule):
 
 @dataclass(frozen=True)
 class StrictLabel(LabelRule):
-    """Positive where every distinct frame of the clip is."""
+    """What all distinct frames of the clip agree on; a clip whose frames disagree on a criterion is left out."""
 
     def __call__(self, clips: ClipLabels) -> NDArray[np.float32]:
-        return np.asarray(clips.majority.min(axis=1))
+        mean = clips.mean(clips.majority)
+        agree = ((mean == 0) | (mean == 1)).all(axis=1, keepdims=True)
+        return np.where(agree, mean, np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -180,11 +216,13 @@ class ClipTable:
     frames: NDArray[np.int32] = field(repr=False)  # n t
     row: NDArray[np.int32] = field(repr=False)  # n
     labels: NDArray[np.float32] = field(repr=False)  # n k: training target, or the majority outside training
-    majority: NDArray[np.int8] = field(repr=False)  # n k
-    soft: NDArray[np.float32] = field(repr=False)  # n k
+    majority: NDArray[np.int8] = field(repr=False)  # n k; -1 where there is no label
+    soft: NDArray[np.float32] = field(repr=False)  # n k; NaN where there is no label
     videos: NDArray[np.str_] = field(repr=False)  # n
     frame_numbers: NDArray[np.int64] = field(repr=False)  # n
     clip_frame_numbers: NDArray[np.int64] = field(repr=False)  # n t
+    frames_per_second: float
+    left_out: int = 0  # clips that the label rule left out of training
 
     def __len__(self) -> int:
         return len(self.row)
@@ -206,11 +244,33 @@ class ClipTable:
         }
         return replace(self, **picked)
 
+    def clean(self) -> ClipTable:
+        """The same clips with the labels they are scored by: the majority of raters, whatever the label rule."""
+        return replace(self, labels=self.majority.astype(np.float32))
+
+    def distinct(self) -> NDArray[np.int64]:
+        """How many different frames each clip shows, `(n,)`."""
+        return np.asarray(1 + (np.diff(self.frames, axis=1) > 0).sum(axis=1), dtype=np.int64)
+
+    def require_labels(self) -> None:
+        """Raises CalotError naming the first clip without a label: such clips can be scored, not learnt from."""
+        bare = np.flatnonzero((self.majority < 0).any(axis=1))
+        if len(bare):
+            raise CalotError(
+                f'{self.dataset}: {len(bare)} of {len(self)} clips of split "{self.split}" have no label, first video '
+                f"{self.videos[bare[0]]}, frame {self.frame_numbers[bare[0]]}. Label them, take them out, or choose a "
+                f'protocol that does not ask for them ("{self.protocol}" does); `calot predict` needs no labels.'
+            )
+
 
 def build_clips(
     manifest: Manifest, *, split: str, protocol: Protocol, rule: ClipRule, label_rule: LabelRule, training: bool
 ) -> ClipTable:
-    """Cut a split into clips. Outside training the labels are the majority of raters, whatever the label rule."""
+    """Cut a split into clips. Outside training the labels are the majority of raters, whatever the label rule.
+
+    Raises CalotError where more than `STILL_SHARE` of the clips show one frame alone, and where a training clip has no
+    label.
+    """
     part = manifest.split(split)
     row = np.flatnonzero(protocol.scored(part))
     if not len(row):
@@ -218,37 +278,65 @@ def build_clips(
             f'{part.source}: protocol "{protocol.name}" scores no frame of split "{split}": no keyframes in it.'
         )
     frames = _windows(part, row=row, rule=rule, before=protocol.before(rule.length))
-    majority, soft = part.labels[row], part.soft[row]
-    labels = majority.astype(np.float32)
-    if training:
-        distinct = np.diff(frames, axis=1, prepend=-1) > 0
-        seen = part.labels.astype(np.float32)[frames]
-        labels = label_rule(ClipLabels(majority=seen, soft=part.soft[frames], distinct=distinct, centre=labels))
-    return ClipTable(
+    majority = part.labels[row]
+    table = ClipTable(
         dataset=part.dataset,
         split=split,
         protocol=protocol.name,
         frames=frames.astype(np.int32),
         row=row.astype(np.int32),
-        labels=labels,
+        labels=majority.astype(np.float32),
         majority=majority,
-        soft=soft,
+        soft=part.soft[row],
         videos=np.asarray(part.videos)[row],
         frame_numbers=part.frames[row],
         clip_frame_numbers=part.frames[frames],
+        frames_per_second=part.numbering.per_second,
     )
+    if rule.length > 1:
+        _refuse_stills(table, manifest=part)
+    return _with_targets(table, manifest=part, label_rule=label_rule) if training else table
+
+
+def _with_targets(table: ClipTable, *, manifest: Manifest, label_rule: LabelRule) -> ClipTable:
+    """The training targets of a table's clips; those that the rule has no target for are left out."""
+    table.require_labels()
+    distinct = np.diff(table.frames, axis=1, prepend=-1) > 0
+    seen = manifest.labels.astype(np.float32)[table.frames]
+    labelled = manifest.labelled[table.frames]
+    clips = ClipLabels(
+        majority=seen, soft=manifest.soft[table.frames], distinct=distinct & labelled, centre=table.labels
+    )
+    labels = label_rule(clips)
+    kept = np.flatnonzero(~np.isnan(labels).any(axis=1))
+    if not len(kept):
+        raise CalotError(
+            f'{manifest.source}: {type(label_rule).__name__} leaves no clip of split "{table.split}" to train on. '
+            "Use another label rule."
+        )
+    table = replace(table, labels=labels, left_out=len(labels) - len(kept))
+    return table if len(kept) == len(labels) else table.select(kept)
+
+
+def _refuse_stills(table: ClipTable, *, manifest: Manifest) -> None:
+    still = int((table.distinct() == 1).sum())
+    if still > STILL_SHARE * len(table):
+        raise CalotError(
+            f'{manifest.source}: {still} of {len(table)} clips of split "{table.split}" show one frame alone, '
+            f"repeated: that is no video. Frames are read as {manifest.numbering}; where "
+            "they are numbered another way, say so in dataset.json (docs/data.md); for stills use clip.length=1."
+        )
 
 
 def _windows(manifest: Manifest, *, row: NDArray[np.int64], rule: ClipRule, before: int) -> NDArray[np.int64]:
-    """Rows of each clip, oldest first. Never leaves the run of consecutive 1-fps frames that holds the labelled one."""
+    """Rows of each clip, oldest first. Never leaves the run of sampled frames, none missing, that holds the labelled
+    one."""
     videos, frames = np.asarray(manifest.videos), manifest.frames
-    breaks = (videos[1:] != videos[:-1]) | (np.diff(frames) != FRAME_STEP)
+    stride = manifest.numbering.frames_in(rule.stride)
+    breaks = (videos[1:] != videos[:-1]) | (np.diff(frames) != manifest.numbering.step)
     starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     ends = np.concatenate([starts[1:], [len(frames)]]) - 1
     run = np.searchsorted(starts, row, side="right") - 1
-    oldest, newest = (row - starts[run]) // rule.stride, (ends[run] - row) // rule.stride
-    offsets = np.arange(rule.length) - before
-    if rule.pad_to is not None:
-        offsets = np.concatenate([np.full(rule.pad_to - rule.length, offsets[0]), offsets])
-    steps = np.clip(offsets[None, :], -oldest[:, None], newest[:, None])
-    return np.asarray(row[:, None] + steps * rule.stride)
+    oldest, newest = (row - starts[run]) // stride, (ends[run] - row) // stride
+    steps = np.clip(rule.offsets(before=before)[None, :], -oldest[:, None], newest[:, None])
+    return np.asarray(row[:, None] + steps * stride)

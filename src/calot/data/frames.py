@@ -14,8 +14,8 @@ import polars as pl
 
 from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
-from calot.data.decode import DECODER, decode_jpeg
 from calot.data.manifest import Manifest
+from calot.data.sources import FrameSource
 from calot.errors import CalotError
 from calot.progress import Advance
 from calot.reading import read_json
@@ -40,17 +40,18 @@ def unreadable_frames(
     root: Path,
     manifest: Manifest,
     *,
+    frames: FrameSource,
     workers: int = 2,
     advance: Advance,
     check: Callable[[], None] | None = None,
     cache: Path | None = None,
 ) -> list[str]:
-    """Every image of the manifest that is missing or does not decode in full, in the manifest's order.
+    """Every frame of the manifest that is missing or does not decode in full, in the manifest's order.
 
     The answer is kept in `ROOT/.calot/readable/` (or below `cache`) under a name that covers each file's size and time.
     """
     images = manifest.table["image"].to_list()
-    path = cache_folder(root, cache) / "readable" / f"{_fingerprint(root, images)}.json"
+    path = cache_folder(root, cache) / "readable" / f"{_fingerprint(frames, images)}.json"
     if path.is_file():
         try:
             return [str(name) for name in read_json(path)]
@@ -60,8 +61,8 @@ def unreadable_frames(
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for start in range(0, len(images), _BATCH):
             part = images[start : start + _BATCH]
-            whole = pool.map(lambda image: _is_whole(root / image), part)
-            bad += [image for image, fine in zip(part, whole, strict=True) if not fine]
+            read = frames.read(part, pool=pool, each=lambda name, image: None)
+            bad += [image for image, found in zip(part, read, strict=True) if isinstance(found, CalotError)]
             advance(start + len(part), len(images))
             if check is not None:
                 check()
@@ -75,25 +76,17 @@ def without_frames(manifest: Manifest, images: list[str]) -> Manifest:
     table = manifest.table.filter(~pl.col("image").is_in(images))
     if table.is_empty():
         raise CalotError(
-            f"{manifest.source}: none of its {len(manifest)} frames can be read. Unpack the archive again."
+            f"{manifest.source}: none of its {len(manifest)} frames can be read. Put the images or videos there again."
         )
-    return Manifest(table, source=manifest.source)
+    return manifest.with_table(table)
 
 
-def _is_whole(path: Path) -> bool:
-    try:
-        decode_jpeg(path)
-    except CalotError:
-        return False
-    return True
-
-
-def _fingerprint(root: Path, images: list[str]) -> str:
+def _fingerprint(frames: FrameSource, images: list[str]) -> str:
     stated: list[tuple[str, int, int]] = []
     for image in images:
         try:
-            stat = os.stat(root / image)
+            stat = os.stat(frames.file(image))
             stated.append((image, stat.st_size, stat.st_mtime_ns))
         except OSError:
             stated.append((image, -1, -1))
-    return hashlib.sha256(json.dumps([DECODER, stated]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([frames.decoder, stated]).encode()).hexdigest()[:24]

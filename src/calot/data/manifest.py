@@ -1,4 +1,4 @@
-"""The manifest: one row a 1-fps frame, with its labels, its raters and where its pixels and mask are.
+"""The manifest: one row per sampled frame, with its labels, its raters and where its pixels and mask are.
 
 Everything that trains or scores starts from a manifest, and every result shows its hash.
 """
@@ -6,7 +6,9 @@ Everything that trains or scores starts from a manifest, and every result shows 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+import io
+import re
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,19 +17,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
+from calot.data.numbering import FrameNumbering
 from calot.errors import CalotError, nearest_name
+from calot.identity import SPLITS
 from calot.writing import whole_file
-
-SPLITS = ("train", "val", "test")
-RATERS = (1, 2, 3)
-
-#: Frame numbers count at 25 fps and the tables hold one frame a second.
-FRAME_STEP = 25
 
 SOFT = tuple(f"soft_{c}" for c in CRITERIA)
 LABELS = tuple(f"label_{c}" for c in CRITERIA)
-VOTES = tuple(f"vote{r}_{c}" for r in RATERS for c in CRITERIA)
+_VOTE = re.compile(r"vote(\d+)_\w+", re.ASCII)
 
+#: Columns of every manifest, beside those of its raters (`vote<number>_<criterion>`), of whom there may be none.
 SCHEMA: dict[str, pl.DataType] = {
     "dataset": pl.String(),
     "split": pl.String(),
@@ -39,13 +38,19 @@ SCHEMA: dict[str, pl.DataType] = {
     "mask_source": pl.String(),
     **dict.fromkeys(SOFT, pl.Float32()),
     **dict.fromkeys(LABELS, pl.Int8()),
-    **dict.fromkeys(VOTES, pl.Int8()),
 }
 
-#: What the hash covers: frames and labels. Paths and masks stay out, so that runs with and without masks compare.
-HASHED = ("dataset", "split", "video", "frame", "keyframe", *SOFT, *LABELS, *VOTES)
+#: What the hash covers, and the raters' votes. Paths and masks stay out, so that runs with and without masks compare.
+HASHED = ("dataset", "split", "video", "frame", "keyframe", *SOFT, *LABELS)
 
-_NULLABLE = ("mask", "mask_source", *VOTES)
+#: A frame without a label is unlabelled, which is no negative; the same holds for a criterion of it.
+_NULLABLE = ("mask", "mask_source", *SOFT, *LABELS)
+
+#: Data sets that are known by their content, whose names are part of the hash. A folder's own name is not: moving it
+#: or giving it another makes no other data.
+PUBLISHED = ("endoscapes", "phantom")
+
+_PER_SECOND, _STEP = "calot.frames_per_second", "calot.step"
 
 #: How far the mean of the raters may be from the stored value (a table may have rounded 2/3 to 0.67).
 MEAN_TOLERANCE = 0.01
@@ -55,10 +60,12 @@ MEAN_TOLERANCE = 0.01
 class Manifest:
     """Frames of one data set, checked when made and sorted by split, video (as a number) and frame.
 
-    `source` names the file that the table came from, for messages.
+    `source` names the file that the table came from, for messages; `keyframe` is what a person looked at and labelled
+    (or asks to have scored), the other frames are there to be seen in clips.
     """
 
     table: pl.DataFrame = field(repr=False)
+    numbering: FrameNumbering
     source: str = "manifest"
 
     def __post_init__(self) -> None:
@@ -77,28 +84,41 @@ class Manifest:
         return str(self.table["dataset"][0])
 
     @cached_property
+    def raters(self) -> tuple[int, ...]:
+        """Numbers of the raters whose votes are there."""
+        return raters_of(self.table.columns)
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of frames, labels and raters: the same for the same content wherever it lies, masks or none."""
         digest = hashlib.sha256()
-        for name in HASHED:
-            column = self.table[name]
+        named = pl.col("dataset") if self.dataset in PUBLISHED else pl.lit("").alias("dataset")
+        table = self.table.with_columns(named)
+        for name in (*HASHED, *votes_of(self.raters)):
+            column = table[name]
             digest.update(f"{name}:{len(column)}:".encode())
             if column.dtype == pl.String:
                 digest.update("\0".join(column.to_list()).encode())
             elif column.dtype == pl.Float32:
-                digest.update(column.to_numpy().astype("<f4").tobytes())
+                digest.update(column.fill_null(float("nan")).to_numpy().astype("<f4").tobytes())
             else:
                 digest.update(column.cast(pl.Int64).fill_null(-1).to_numpy().astype("<i8").tobytes())
+        if self.numbering.seconds_apart != 1:
+            digest.update(f"seconds apart: {self.numbering.seconds_apart!r}".encode())
         return digest.hexdigest()
+
+    def with_table(self, table: pl.DataFrame) -> Manifest:
+        """Other rows or columns of the same data set."""
+        return replace(self, table=table)
 
     def split(self, name: str) -> Manifest:
         """Keep one split. A split that is not there is an error, never another split."""
         if name not in self.splits:
-            known = "" if name in SPLITS else f' "{name}" is no split.'
+            known = "" if name in SPLITS else f' "{name}" is not a split.'
             raise CalotError(
                 f'{self.source}: split "{name}" has no frames.{known}{nearest_name(name, among=self.splits)}'
             )
-        return Manifest(self.table.filter(pl.col("split") == name), source=self.source)
+        return self.with_table(self.table.filter(pl.col("split") == name))
 
     @property
     def videos(self) -> list[str]:
@@ -114,34 +134,56 @@ class Manifest:
 
     @cached_property
     def labels(self) -> NDArray[np.int8]:
-        """Majority of raters, `(n, k)`."""
-        return np.ascontiguousarray(self.table.select(LABELS).to_numpy().astype(np.int8))
+        """Majority of raters, `(n, k)`; -1 where there is no label."""
+        return np.ascontiguousarray(self.table.select(pl.col(LABELS).fill_null(-1)).to_numpy().astype(np.int8))
+
+    @cached_property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Rows with a label of every criterion, `(n,)`."""
+        return np.asarray((self.labels >= 0).all(axis=1))
 
     @cached_property
     def soft(self) -> NDArray[np.float32]:
-        """Rater mean, `(n, k)`."""
-        return np.ascontiguousarray(self.table.select(SOFT).to_numpy().astype(np.float32))
+        """Rater mean, `(n, k)`; NaN where there is no label."""
+        soft = self.table.select(pl.col(SOFT).fill_null(float("nan")))
+        return np.ascontiguousarray(soft.to_numpy().astype(np.float32))
 
     @cached_property
     def votes(self) -> NDArray[np.int8]:
         """Each rater's vote, `(n, rater, k)`; -1 where nobody voted (off keyframes)."""
-        votes = self.table.select(pl.col(VOTES).fill_null(-1)).to_numpy().astype(np.int8)
-        return votes.reshape(len(self), len(RATERS), len(CRITERIA))
+        names = votes_of(self.raters)
+        votes = self.table.select(pl.col(names).fill_null(-1)).to_numpy().astype(np.int8)
+        return votes.reshape(len(self), len(self.raters), len(CRITERIA))
 
     def write(self, path: Path) -> None:
         """Write as parquet: whole or not at all."""
+        numbering = {_PER_SECOND: repr(float(self.numbering.per_second)), _STEP: str(self.numbering.step)}
         with whole_file(path) as part, part.open("wb") as stream:
-            self.table.write_parquet(stream)
+            self.table.write_parquet(stream, metadata=numbering)
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
         if not path.is_file():
             raise CalotError(f"{path}: no such manifest. Read the data set again to make it.")
         try:
-            table = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
+            raw = path.read_bytes()
+            table, facts = pl.read_parquet(io.BytesIO(raw)), pl.read_parquet_metadata(io.BytesIO(raw))
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
             raise CalotError(f"{path}: not a readable parquet file ({error}). Read the data set again.") from error
-        return cls(table, source=str(path))
+        if _PER_SECOND not in facts or _STEP not in facts:
+            raise CalotError(f"{path}: does not say how its frames are numbered. Read the data set again.")
+        numbering = FrameNumbering(per_second=float(facts[_PER_SECOND]), step=int(facts[_STEP]))
+        return cls(table, numbering, source=str(path))
+
+
+def votes_of(raters: tuple[int, ...]) -> tuple[str, ...]:
+    """The columns that hold these raters' votes, rater by rater."""
+    return tuple(f"vote{r}_{c}" for r in raters for c in CRITERIA)
+
+
+def raters_of(columns: list[str]) -> tuple[int, ...]:
+    """Numbers of the raters that columns are named after."""
+    return tuple(sorted({int(match[1]) for name in columns if (match := _VOTE.fullmatch(name))}))
 
 
 def _checked(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
@@ -166,17 +208,19 @@ def _checked(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
 
 
 def _shaped(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
-    for name in SCHEMA:
+    votes = votes_of(raters_of(table.columns))
+    schema = SCHEMA | dict.fromkeys(votes, pl.Int8())
+    for name in schema:
         if name not in table.columns:
             raise CalotError(f'{source}: column "{name}" is missing.{nearest_name(name, among=table.columns)}')
     if table.is_empty():
         raise CalotError(f"{source}: no frames. Check that the table has rows and that they belong to a listed video.")
     try:
-        table = table.select(pl.col(name).cast(dtype, strict=True) for name, dtype in SCHEMA.items())
+        table = table.select(pl.col(name).cast(dtype, strict=True) for name, dtype in schema.items())
     except pl.exceptions.PolarsError as error:
         raise CalotError(f"{source}: a column holds values of another type: {error}") from error
-    for name in SCHEMA:
-        if name not in _NULLABLE:
+    for name in schema:
+        if name not in (*_NULLABLE, *votes):
             _refuse(table, pl.col(name).is_null(), name, source=source, why="is empty")
     return table
 
@@ -187,7 +231,7 @@ def _refuse(table: pl.DataFrame, wrong: pl.Expr, name: str, *, source: str, why:
         row = bad.row(0, named=True)
         raise CalotError(
             f'{source}: video {row["video"]}, frame {row["frame"]}: {name} "{row[name]}" {why}'
-            f"{f' ({bad.height} rows are)' if bad.height > 1 else ''}. Mend the table it was read from."
+            f"{f' ({bad.height} rows are)' if bad.height > 1 else ''}. Correct the table it was read from."
         )
 
 
@@ -195,21 +239,31 @@ def _check_labels(table: pl.DataFrame, *, source: str) -> None:
     for soft, label in zip(SOFT, LABELS, strict=True):
         in_range = pl.col(soft).is_between(0, 1) & pl.col(soft).is_not_nan()
         _refuse(table, ~in_range, soft, source=source, why="is not a label between 0 and 1")
+        alone = pl.col(soft).is_null() != pl.col(label).is_null()
+        _refuse(table, alone, label, source=source, why=f"is a label without {soft}, or the other way round")
         majority = (pl.col(soft) >= 0.5).cast(pl.Int8)
         _refuse(table, pl.col(label) != majority, label, source=source, why=f"is not the majority of {soft}")
 
 
 def _check_votes(table: pl.DataFrame, *, source: str) -> None:
-    for criterion, soft in zip(CRITERIA, SOFT, strict=True):
-        names = [f"vote{r}_{criterion}" for r in RATERS]
+    """Whoever votes on a keyframe votes on all criteria; the label is the mean of those who voted, one at least."""
+    raters = raters_of(table.columns)
+    for rater in raters:
+        names = [f"vote{rater}_{c}" for c in CRITERIA]
+        at_work = pl.any_horizontal(pl.col(names).is_not_null())
         for name in names:
-            voted = pl.col(name).is_not_null()
-            _refuse(table, pl.col("keyframe") & ~voted, name, source=source, why="is missing on a keyframe")
-            _refuse(table, ~pl.col("keyframe") & voted, name, source=source, why="is a vote off a keyframe")
+            off = ~pl.col("keyframe") & pl.col(name).is_not_null()
+            _refuse(table, off, name, source=source, why="is a vote off a keyframe")
             _refuse(table, ~pl.col(name).is_in([0, 1]), name, source=source, why="is not 0 or 1")
-        mean = pl.mean_horizontal(names)
-        apart = (mean - pl.col(soft)).abs() > MEAN_TOLERANCE
-        _refuse(table, pl.col("keyframe") & apart, soft, source=source, why="is not the mean of its three raters")
+        for name in names:
+            _refuse(table, at_work & pl.col(name).is_null(), name, source=source, why="is missing on a keyframe")
+    for criterion, soft in zip(CRITERIA, SOFT, strict=True):
+        if names := [f"vote{r}_{criterion}" for r in raters]:
+            nobody = pl.all_horizontal(pl.col(names).is_null()) & pl.col(soft).is_not_null()
+            _refuse(table, pl.col("keyframe") & nobody, names[0], source=source, why="is missing on a keyframe")
+            apart = (pl.mean_horizontal(names) - pl.col(soft)).abs() > MEAN_TOLERANCE
+            why = f"is not the mean of its {len(raters)} raters"
+            _refuse(table, pl.col("keyframe") & apart, soft, source=source, why=why)
 
 
 def _check_unique(table: pl.DataFrame, *, source: str) -> None:

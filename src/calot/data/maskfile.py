@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +10,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calot.data.decode import read_picture, require_sane_size
+from calot.data.pictures import MOST_PIXELS_PER_PNG_BYTE, png_size
 from calot.errors import CalotError
 
 #: Grey of 8 or 16 bits, and colour whose channels are equal. Not a palette, whose numbers say nothing of classes.
 _MODES = ("L", "I;16", "I", "RGB", "RGBA")
 #: Read only to be named: Pillow's other readers are never tried on a file from outside.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF")
-_PNG = b"\x89PNG\r\n\x1a\n"
-#: Deflate makes at most 1,032 bytes of one; a one-bit picture has 8 pixels a byte.
-_MOST_PIXELS_PER_BYTE = 8 * 1032
 
 
 def read_class_ids(path: Path) -> NDArray[np.integer]:
     """Class ids `h w`. Raises CalotError where the file is no PNG of them: a palette, one bit, fractions, a JPEG."""
     data = read_picture(path)
-    if data.startswith(_PNG) and len(data) >= 24:  # before Pillow, which warns of large pictures in its own words
-        width, height = struct.unpack(">II", data[16:24])
-        require_sane_size((height, width), stored=len(data) * _MOST_PIXELS_PER_BYTE, path=path)
+    png_size(data, path=path)
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             kind, mode = image.format, image.mode
-            require_sane_size((image.height, image.width), stored=len(data) * _MOST_PIXELS_PER_BYTE, path=path)
+            require_sane_size((image.height, image.width), stored=len(data) * MOST_PIXELS_PER_PNG_BYTE, path=path)
             ids = np.asarray(image)
     except (CalotError, MemoryError):
         raise

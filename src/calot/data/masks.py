@@ -19,11 +19,12 @@ from calot.config import fields
 from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
 from calot.data.clips import ClipTable
-from calot.data.decode import jpeg_size, read_picture
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
 from calot.data.maskfile import read_class_ids
+from calot.data.pictures import picture_size
 from calot.errors import CalotError, first_line
+from calot.identity import user_path
 from calot.types import IGNORED, Masks
 
 #: Class ids of `semseg/` on disk -> training classes. Gallbladder (5) and tool (6) are background; the archive's one
@@ -39,6 +40,10 @@ class MaskSource(Component):
     """
 
     synthetic: fields.Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        return None if self.synthetic is None else user_path(Path(self.synthetic))
 
 
 def read_mask(
@@ -166,7 +171,7 @@ def open_masks(
 
 def _read_beside(name: str, image: str, *, root: Path, geometry: Geometry, size: int) -> NDArray[np.uint8]:
     try:
-        frame_size = jpeg_size(read_picture(root / image), path=root / image)
+        frame_size = picture_size(root / image)
     except CalotError as error:
         raise CalotError(f"{error} (its mask {name} needs its size)") from error
     return read_mask(root / name, geometry=geometry, size=size, frame_size=frame_size)

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.data.cache import ELSEWHERE, cache_folder
-from calot.data.decode import DECODER, decode_jpeg
 from calot.data.geometry import Geometry
-from calot.data.manifest import FRAME_STEP, Manifest
+from calot.data.manifest import Manifest
+from calot.data.sources import FrameSource, ImageFiles
 from calot.errors import CalotError
 from calot.progress import Advance
 
@@ -83,6 +83,7 @@ def open_store(
     *,
     geometry: Geometry,
     size: int,
+    frames: FrameSource | None = None,
     cache: Path | None = None,
     workers: int = 1,
     progress: Advance | None = None,
@@ -91,28 +92,44 @@ def open_store(
 
     `workers` are threads: decoding and resizing leave Python's lock. The folder's name covers the frames and their
     order, each file's size and time, the geometry, the size and the decoder, so a change to any builds another store.
+    `frames` is where pixels are: image files below `root`, unless a reader says otherwise.
     `cache` is a folder in place of `ROOT/.calot`, which cannot be written where a data set is shared read-only.
     """
     if len(manifest_rows.splits) != 1:
         raise CalotError(f"A store holds one split, the manifest has {manifest_rows.splits}. Use manifest.split(name).")
     images = manifest_rows.table["image"].to_list()
-    fingerprint = _fingerprint(root, images=images, geometry=geometry, size=size)
+    frames = frames or ImageFiles(root)
+    fingerprint = _fingerprint(root, manifest_rows, frames=frames, geometry=geometry, size=size)
     home = _home(root, fingerprint=fingerprint, cache=cache)
     if not home.exists():
         split = manifest_rows.splits[0]
         plan = _Plan(
-            root=root, split=split, images=images, geometry=geometry, size=size, home=home, fingerprint=fingerprint
+            root=root,
+            split=split,
+            images=images,
+            frames=frames,
+            geometry=geometry,
+            size=size,
+            home=home,
+            fingerprint=fingerprint,
         )
         plan.build(workers=workers, progress=progress or _silent)
     return _open(home)
 
 
 def find_store(
-    root: Path, manifest_rows: Manifest, *, geometry: Geometry, size: int, cache: Path | None = None
+    root: Path,
+    manifest_rows: Manifest,
+    *,
+    geometry: Geometry,
+    size: int,
+    frames: FrameSource | None = None,
+    cache: Path | None = None,
 ) -> FrameStore | None:
     """Open the store of one split where it was built before; never builds."""
-    images = manifest_rows.table["image"].to_list()
-    home = _home(root, fingerprint=_fingerprint(root, images=images, geometry=geometry, size=size), cache=cache)
+    frames = frames or ImageFiles(root)
+    fingerprint = _fingerprint(root, manifest_rows, frames=frames, geometry=geometry, size=size)
+    home = _home(root, fingerprint=fingerprint, cache=cache)
     return _open(home) if home.exists() else None
 
 
@@ -124,21 +141,23 @@ def _silent(done: int, total: int) -> None:
     """Report nothing."""
 
 
-def _fingerprint(root: Path, *, images: list[str], geometry: Geometry, size: int) -> str:
+def _fingerprint(root: Path, rows: Manifest, *, frames: FrameSource, geometry: Geometry, size: int) -> str:
+    images = rows.table["image"].to_list()
     stated, missing = [], []
     for image in images:
         try:
-            stat = os.stat(root / image)
+            stat = os.stat(frames.file(image))
         except OSError:
             missing.append(image)
         else:
             stated.append((image, stat.st_size, stat.st_mtime_ns))
     if missing:
+        shifted = _shifted(root, missing, step=rows.numbering.step)
         raise CalotError(
-            f"{root}: {len(missing)} of {len(images)} frames are missing: {_listed(missing)}.{_shifted(root, missing)} "
-            f"Unpack the archive again."
+            f"{root}: {len(missing)} of {len(images)} frames are missing: {_listed(missing)}.{shifted} Put them there: "
+            f"unpack the archive again, or copy them anew."
         )
-    what = {"format": FORMAT, "geometry": repr(geometry), "size": size, "decoder": DECODER, "images": stated}
+    what = {"format": FORMAT, "geometry": repr(geometry), "size": size, "decoder": frames.decoder, "images": stated}
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
@@ -146,11 +165,14 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _shifted(root: Path, missing: list[str]) -> str:
+def _shifted(root: Path, missing: list[str], *, step: int) -> str:
     """Tell a folder whose numbers are one off (0-based against 1-based) from one with holes."""
-    video, frame = Path(missing[0]).stem.rsplit("_", 1)
-    for other in (int(frame) - 1, int(frame) + 1, int(frame) // FRAME_STEP, int(frame) // FRAME_STEP + 1):
-        beside = (root / missing[0]).with_name(f"{video}_{other}.jpg")
+    path = root / missing[0]
+    before, mark, frame = path.stem.rpartition("_")
+    if not frame.isdigit():
+        return ""
+    for other in (int(frame) - 1, int(frame) + 1, int(frame) // step, int(frame) // step + 1):
+        beside = path.with_name(f"{before}{mark}{other}{path.suffix}")
         if beside.is_file():
             return f" There is {beside.name}: are frames numbered another way (0-based or 1-based, or by second)?"
     return ""
@@ -192,6 +214,7 @@ class _Plan:
     root: Path
     split: str
     images: list[str]
+    frames: FrameSource
     geometry: Geometry
     size: int
     home: Path
@@ -220,8 +243,8 @@ class _Plan:
             if bad:
                 shutil.rmtree(self.work)
                 raise CalotError(
-                    f"{self.root}: {len(bad)} of {len(self.images)} frames are no whole JPEG: {_listed(bad)}. "
-                    f"Unpack the archive again."
+                    f"{self.root}: {len(bad)} of {len(self.images)} frames cannot be decoded: {_listed(bad)}. "
+                    f"Unpack the archive again, or copy them anew."
                 )
             self._finish(done)
         except OSError as error:
@@ -277,27 +300,21 @@ class _Plan:
             for number in range(self.count):
                 if number in done:
                     continue
-                frames = list(pool.map(self._frame, self.span(number)))
-                broken = [
-                    self.images[row] for row, frame in zip(self.span(number), frames, strict=True) if frame is None
-                ]
-                bad.extend(broken)
+                names = [self.images[row] for row in self.span(number)]
+                frames = list(self.frames.read(names, pool=pool, each=self._square))
+                bad.extend(name for name, frame in zip(names, frames, strict=True) if isinstance(frame, CalotError))
                 if not bad:
-                    done[number] = self._write(number, pixels=np.stack([f for f in frames if f is not None]))
+                    pixels = np.stack([frame for frame in frames if not isinstance(frame, CalotError)])
+                    done[number] = self._write(number, pixels=pixels)
                 seen += len(frames)
                 progress(seen, len(self.images))
         return bad
 
-    def _frame(self, row: int) -> NDArray[np.uint8] | None:
-        path = self.root / self.images[row]
-        try:
-            image = decode_jpeg(path)
-        except CalotError:
-            return None
+    def _square(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         try:
             return self.geometry(image, size=self.size).transpose(2, 0, 1)
         except CalotError as error:
-            raise CalotError(f"{path}: {error}") from error
+            raise CalotError(f"{self.root / name}: {error}") from error
 
     def _write(self, number: int, *, pixels: NDArray[np.uint8]) -> _Chunk:
         span = self.span(number)
@@ -321,7 +338,7 @@ class _Plan:
             "fingerprint": self.fingerprint,
             "shape": [len(self.images), 3, self.size, self.size],
             "geometry": repr(self.geometry),
-            "decoder": DECODER,
+            "decoder": self.frames.decoder,
             "black": [row for chunk in chunks for row in chunk.black],
             "chunks": [chunk.sha256 for chunk in chunks],
         }

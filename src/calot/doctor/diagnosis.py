@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import calot
 from calot.errors import CalotError, first_line
 from calot.run.machine import NOTE, OK, PROBLEM, Check, gb, machine_checks
+
+if TYPE_CHECKING:
+    from calot.data.readers import DataFolder
 
 #: Installed by other work, needed by nothing here; a broken one can still break transformers.
 _UNNEEDED = ("torchvision", "timm", "torchcodec")
@@ -192,13 +195,15 @@ def _hub() -> Check:
 
 def data_checks(root: Path) -> list[Check]:
     """The folder's tables read, and its pictures counted against them."""
-    from calot.data.endoscapes.reader import MASKS, read_endoscapes
+    from calot.data.readers import open_folder
+    from calot.data.understood import Understood
 
     try:
-        manifest = read_endoscapes(root)
+        folder = open_folder(root)
     except CalotError as error:
-        remedy = "give --data the folder that holds all_metadata.csv"
+        remedy = "give --data the folder of a data set"
         return [Check(group="data", name="tables", found=str(error), state=PROBLEM, remedy=remedy)]
+    manifest, understood = folder.manifest, Understood.of(folder)
     table = manifest.table
     splits = {s: manifest.split(s) for s in manifest.splits}
     counts = {
@@ -215,24 +220,29 @@ def data_checks(root: Path) -> list[Check]:
         "splits": counts,
         "manifest_hash": manifest.hash,
     }
-    checks = [Check(group="data", name="tables", found=f"{kind}: {said}", facts=facts)]
-    missing = _missing(root, images=table["image"].to_list())
+    checks = [
+        Check(group="data", name="tables", found=f"{kind}: {said}", facts=facts),
+        Check(group="data", name="read as", found=str(understood), facts=understood.to_dict()),
+    ]
+    missing = _missing(folder)
     facts = {"frames": len(table), "missing": len(missing)}
     if missing:
         found = f"{len(missing):,} of {len(table):,} are missing, first {missing[0]}"
-        remedy = "unpack the archive again"
+        remedy = "put them there: unpack the archive again, or copy them anew"
         checks.append(Check(group="data", name="pictures", found=found, state=PROBLEM, remedy=remedy, facts=facts))
     else:
         checks.append(Check(group="data", name="pictures", found=f"all {len(table):,} are there", facts=facts))
     masks = int(table["mask"].is_not_null().sum())
-    masked = f"{masks:,} frames have one" if masks else f"none in {MASKS}/"
+    masked = f"{masks:,} frames have one" if masks else "none"
     return [*checks, Check(group="data", name="masks", found=masked, facts={"masks": masks})]
 
 
-def _missing(root: Path, *, images: list[str]) -> list[str]:
-    folders = {Path(image).parent.as_posix() for image in images}
-    there = {f"{f}/{e.name}" for f in folders if (root / f).is_dir() for e in os.scandir(root / f)}
-    return [image for image in images if image not in there]
+def _missing(folder: DataFolder) -> list[str]:
+    """Frames whose file is not there, by the names in their folders alone."""
+    files = {image: folder.frames.file(image) for image in folder.manifest.table["image"].to_list()}
+    places = {file.parent for file in files.values()}
+    there = {place / entry.name for place in places if place.is_dir() for entry in os.scandir(place)}
+    return [image for image, file in files.items() if file not in there]
 
 
 def _scales(checks: list[Check], *, parameters: int | None) -> Iterator[Check]:

@@ -122,7 +122,7 @@ def _metadata(root: Path) -> tuple[pl.DataFrame, dict[int, str]]:
         for name in SPLITS
         for line in (root / f"{name}_vids.txt").read_text(encoding="utf-8").splitlines()
     }
-    return pl.read_csv(root / "all_metadata.csv"), split
+    return pl.read_csv((root / "all_metadata.csv").read_bytes()), split
 
 
 def _keyframes(root: Path, table: pl.DataFrame, split: dict[int, str]) -> dict[str, list[Keyframe]]:

@@ -151,7 +151,7 @@ def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:
             )
         return pl.DataFrame()
     try:
-        table = pl.read_csv(path, null_values=["", "nan", "NaN"], infer_schema_length=None)
+        table = pl.read_csv(path.read_bytes(), null_values=["", "nan", "NaN"], infer_schema_length=None)
     except pl.exceptions.NoDataError:
         return pl.DataFrame()
     except (OSError, pl.exceptions.PolarsError) as error:

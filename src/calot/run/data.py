@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.data.clips import ClipTable, build_clips
-from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.frames import unreadable_frames, without_frames
 from calot.data.manifest import Manifest
 from calot.data.masks import ClipMasks, open_masks
+from calot.data.readers import DataFolder, open_folder
 from calot.data.store import FrameStore, open_store
 from calot.experiment import Experiment
 from calot.progress import Ui
@@ -25,11 +25,11 @@ from calot.types import MASK_PIXELS
 class OpenData:
     """Splits are opened when they are asked for: a run that trains and validates never reads a test frame."""
 
-    root: Path
-    manifest: Manifest
+    folder: DataFolder
+    manifest: Manifest  # the folder's, without frames that were dropped
     experiment: Experiment
     ui: Ui
-    check: Callable[[], None] | None = None  # called as a store is built; may raise, a build goes on where it was
+    check: Callable[[], None] | None = None  # called as a store is built; may raise; a build continues where it was
     unreadable: tuple[str, ...] = ()
     _stores: dict[str, FrameStore] = field(default_factory=dict, repr=False)
     _masks: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
@@ -37,18 +37,24 @@ class OpenData:
     @classmethod
     def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
         """Read the folder's tables. Raises CalotError when it is no data set."""
-        synthetic, cache = experiment.masks.synthetic, experiment.compute.cache_folder
-        manifest = read_endoscapes(root, synthetic_masks=None if synthetic is None else Path(synthetic))
-        root, unreadable = root.resolve(), []
+        cache = experiment.compute.cache_folder
+        folder = open_folder(root.resolve(), synthetic_masks=experiment.masks.folder)
+        manifest, unreadable = folder.manifest, []
         if experiment.frames.drop_unreadable:
             with ui.task("reading every frame") as advance:
-                unreadable = unreadable_frames(root, manifest, advance=advance, check=check, cache=cache)
+                unreadable = unreadable_frames(
+                    folder.root, manifest, frames=folder.frames, advance=advance, check=check, cache=cache
+                )
             if unreadable:
                 ui.say(f"dropped, as declared: {len(unreadable)} unreadable frames, first {unreadable[0]}")
                 manifest = without_frames(manifest, unreadable)
         return cls(
-            root=root, manifest=manifest, experiment=experiment, ui=ui, check=check, unreadable=tuple(unreadable)
+            folder=folder, manifest=manifest, experiment=experiment, ui=ui, check=check, unreadable=tuple(unreadable)
         )
+
+    @property
+    def root(self) -> Path:
+        return self.folder.root
 
     def clips(self, split: str, *, training: bool) -> ClipTable:
         """The clips of a split under the experiment's rules; black labelled frames leave where that is declared."""
@@ -127,6 +133,7 @@ class OpenData:
                     self.manifest.split(split),
                     geometry=self.experiment.geometry,
                     size=self.experiment.backbone.size,
+                    frames=self.folder.frames,
                     cache=self.experiment.compute.cache_folder,
                     progress=heard,
                 )

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.data.clips import ClipTable
-from calot.data.manifest import Manifest
 from calot.data.store import FrameStore, find_store, open_store
 from calot.experiment import Experiment
 from calot.progress import Ui
@@ -64,7 +63,11 @@ class SampledData(OpenData):
         return self._stores[split]
 
     def _how(self) -> dict[str, Any]:
-        return {"geometry": self.experiment.geometry, "size": self.experiment.backbone.size}
+        return {
+            "geometry": self.experiment.geometry,
+            "size": self.experiment.backbone.size,
+            "frames": self.folder.frames,
+        }
 
     def _found(self, split: str) -> FrameStore | None:
         cache = self.experiment.compute.cache_folder
@@ -73,7 +76,7 @@ class SampledData(OpenData):
     def _decode(self, split: str) -> FrameStore:
         rows = self.manifest.split(split)
         kept = np.unique(self.clips(split, training=False).frames).astype(np.int64)
-        part = Manifest(rows.table[kept], source=rows.source)
+        part = rows.with_table(rows.table[kept])
         start = time.perf_counter()
         with self.ui.task(f"decoding {len(kept)} frames of {split}") as advance:
             inner = open_store(self.root, part, **self._how(), cache=self.scratch, progress=advance)
@@ -97,7 +100,7 @@ def sampled_data(root: Path, *, experiment: Experiment, ui: Ui, kind: type[Sampl
 
 def _spread(table: ClipTable, *, count: int) -> NDArray[np.int64]:
     """Clips from all over a split, positive and negative ones by turns, so that any sampler and score is defined."""
-    positive = table.majority.any(axis=1)
+    positive = (table.majority > 0).any(axis=1)
     rng = np.random.default_rng(0)
     two = [rng.permutation(np.flatnonzero(wanted)) for wanted in (positive, ~positive)]
     turns = np.concatenate([np.arange(len(part)) * 2 + i for i, part in enumerate(two)])

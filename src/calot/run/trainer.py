@@ -58,8 +58,9 @@ class Trainer:
         accelerator = make_accelerator(experiment.compute)
         torch.manual_seed(seed)
         model = build_classifier(experiment)
-        train_table, clean_table = (data.clips("train", training=t) for t in (True, False))
+        train_table = data.clips("train", training=True)
         val_table = data.clips("val", training=False)
+        val_table.require_labels()
         _require_positives(val_table)
         train_masks = data.masks(train_table)
         return cls(
@@ -69,7 +70,7 @@ class Trainer:
             accelerator=accelerator,
             model=accelerator.prepare_model(model),
             train_set=ClipDataset(train_table, data.store("train"), masks=train_masks),
-            clean_set=ClipDataset(clean_table, data.store("train"), masks=train_masks),
+            clean_set=ClipDataset(train_table.clean(), data.store("train"), masks=train_masks),
             val_set=ClipDataset(val_table, data.store("val"), masks=data.masks(val_table)),
             progress=Progress(),
             checkpoints=checkpoint.Checkpoints(

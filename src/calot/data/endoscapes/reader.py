@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from calot.criteria import COLUMNS, CRITERIA
-from calot.data.manifest import RATERS, SPLITS, Manifest
+from calot.data.declared import DECLARED, Declared
+from calot.data.endoscapes.published import NUMBERING, is_endoscapes
+from calot.data.manifest import Manifest
+from calot.data.maskfolder import frame_of, masks_below, with_masks
+from calot.data.numbering import FrameNumbering, found_step, misnumbered
+from calot.data.readers import Reader
 from calot.errors import CalotError, first_line, nearest_name
-from calot.reading import read_text
+from calot.identity import SPLITS, hidden_file, video_ids, whole_number
+from calot.reading import LARGEST_TABLE, read_plain, read_text
 
 METADATA = "all_metadata.csv"
 MASKS = "semseg"
@@ -19,18 +28,34 @@ MASKS = "semseg"
 #: A folder that holds this file was rendered, not filmed.
 PHANTOM_MARK = "phantom.json"
 
+#: Endings of images that are read; the archive's own is the first.
+IMAGES = (".jpg", ".jpeg", ".png")
+
+RATERS = (1, 2, 3)
 _LETTERS = {criterion: letter for letter, criterion in COLUMNS["endoscapes"].items()}
 _ANNOTATORS = tuple(f"cvs_annotator_{r}" for r in RATERS)
 _NEEDED = ("vid", "frame", *COLUMNS["endoscapes"], "is_ds_keyframe", *_ANNOTATORS)
 _LARGEST = 2**31 - 1
 
 
-def read_endoscapes(root: Path, *, synthetic_masks: Path | None = None) -> Manifest:
-    """Read the manifest of an Endoscapes folder; images need not be there yet.
+class EndoscapesReader(Reader):
+    """Endoscapes2023 itself, phantoms, and any group's own folder in the same layout."""
 
-    `synthetic_masks` is a folder of `<video>_<frame>.png` beside the human ones, which win where both exist.
+    looks_for = f"{METADATA} with *_vids.txt (the Endoscapes layout)"
+
+    def recognises(self, root: Path) -> bool:
+        return any((root / name).is_file() for name in (METADATA, *(f"{split}_vids.txt" for split in SPLITS)))
+
+    def manifest(self, root: Path) -> Manifest:
+        return read_endoscapes(root)
+
+
+def read_endoscapes(root: Path) -> Manifest:
+    """Read the manifest of a folder in the Endoscapes layout; images need not be there yet.
+
     Off keyframes the table holds fills: the nearest keyframe's value, which looks into the future, and 0 before the
-    first and after the last keyframe.
+    first and after the last keyframe. The data set is called Endoscapes where its videos and frames are, phantom where
+    it was rendered, and else by the name that `dataset.json` declares or the folder has.
     """
     if not root.is_dir():
         raise CalotError(f"{root}: no such folder. Give the folder that holds {METADATA}.")
@@ -38,15 +63,22 @@ def read_endoscapes(root: Path, *, synthetic_masks: Path | None = None) -> Manif
     rows = _read_table(path)
     _require_columns(rows, path=path)
     splits = _read_splits(root)
-    dataset = "phantom" if (root / PHANTOM_MARK).is_file() else "endoscapes"
     table = _parse(rows, path=path)
     table = _place(table, splits=splits, path=path, root=root)
-    table = table.with_columns(
-        dataset=pl.lit(dataset),
-        image=pl.format("{}/{}_{}.jpg", "split", "video", "frame"),
-    )
-    table = _attach_masks(table, root=root, dataset=dataset, synthetic=synthetic_masks)
-    return Manifest(table, source=str(path))
+    declared = Declared.of(root)
+    numbering = numbering_of(table["video"].to_list(), table["frame"].to_numpy(), declared=declared, path=path)
+    drawn = (root / PHANTOM_MARK).is_file()
+    frames = {str(video): list(numbers) for video, numbers in table.group_by("video").agg("frame").iter_rows()}
+    dataset = "phantom" if drawn else "endoscapes" if is_endoscapes(frames) else declared.dataset(root)
+    table = table.with_columns(dataset=pl.lit(dataset), image=_images(root, table=table))
+    masks = masks_below(root / MASKS) if (root / MASKS).is_dir() else {}
+    table = with_masks(table, masks, root=root, source="phantom" if drawn else "human")
+    return Manifest(table, numbering, source=str(path))
+
+
+def remedy(root: Path) -> str:
+    """What to do about a folder that cannot be read: it is either Endoscapes, damaged, or somebody's own."""
+    return f"Unpack the archive again; a folder of your own: calot data adopt {root} --out DIR"
 
 
 def _read_table(path: Path) -> pl.DataFrame:
@@ -55,20 +87,29 @@ def _read_table(path: Path) -> pl.DataFrame:
             f"{path}: not found. Give the folder that holds {METADATA} (the unpacked archive's top folder)."
         )
     try:
-        return pl.read_csv(path, infer_schema=False)
+        raw = read_plain(path, largest=LARGEST_TABLE)  # not the path: polars would take brackets in it for a pattern
+        rows = pl.read_csv(io.BytesIO(raw), infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise CalotError(f"{path}: not a readable CSV table ({reason}). {remedy(path.parent)}") from error
+    if len(rows.columns) == 1 and (mark := next((m for m in ";\t|" if m in rows.columns[0]), None)):
+        shown = "tabs" if mark == "\t" else f"'{mark}'"
         raise CalotError(
-            f"{path}: not a readable CSV table ({first_line(error)}). Unpack the archive again."
-        ) from error
+            f"{path}: columns are separated by {shown}; save the file with commas, or: "
+            f"calot data adopt {path.parent} --out DIR"
+        )
+    return rows
 
 
 def _require_columns(rows: pl.DataFrame, *, path: Path) -> None:
     for name in _NEEDED:
         if f"{name}_duplicated_0" in rows.columns:  # polars' own name for the second of two
-            raise CalotError(f'{path}: column "{name}" stands twice. Take one out, or unpack the archive again.')
+            raise CalotError(f'{path}: column "{name}" stands twice. Take one out. {remedy(path.parent)}')
     for name in _NEEDED:
         if name not in rows.columns:
-            raise CalotError(f'{path}: column "{name}" is missing.{nearest_name(name, among=rows.columns)}')
+            raise CalotError(
+                f'{path}: column "{name}" is missing.{nearest_name(name, among=rows.columns)} {remedy(path.parent)}'
+            )
 
 
 def _read_splits(root: Path) -> dict[str, str]:
@@ -80,9 +121,7 @@ def _read_splits(root: Path) -> dict[str, str]:
             continue
         videos = _read_videos(path)
         if not videos:
-            raise CalotError(
-                f"{path}: lists no video. Unpack the archive again, or remove it where {split} is not here."
-            )
+            raise CalotError(f"{path}: lists no video. Remove it where {split} is not here. {remedy(root)}")
         for video in videos:
             if video in split_of:
                 where = (
@@ -98,26 +137,14 @@ def _read_splits(root: Path) -> dict[str, str]:
 
 
 def _read_videos(path: Path) -> list[str]:
-    """One id a line, written as a float: `1.000000000e+00`."""
+    """One id a line; the archive writes its numbers as floats: `1.000000000e+00`."""
     try:
         lines = read_text(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise CalotError(f"{path}: not a readable text file ({reason}). Unpack the archive again.") from error
-    videos = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = float(line)
-        except ValueError:
-            value = float("nan")
-        if not (0 <= value <= _LARGEST and value == int(value)):
-            raise CalotError(
-                f'{path}, line {number}: "{line.strip()}" is not a video number. Write one whole number a line.'
-            )
-        videos.append(str(int(value)))
-    return videos
+        raise CalotError(f"{path}: not a readable text file ({reason}). {remedy(path.parent)}") from error
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    return video_ids([line for _, line in numbered], where=lambda row: f"{path}, line {numbered[row][0]}")
 
 
 def _parse(rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
@@ -126,10 +153,9 @@ def _parse(rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
     )
     _refuse(rows, ~pl.col("keyframe").is_in(["true", "false"]), "is_ds_keyframe", path=path, need="True or False")
     keyframe = pl.col("keyframe") == "true"
-    for name in ("vid", "frame"):
-        number = pl.col(name).cast(pl.Float64, strict=False)
-        whole = number.is_between(0, _LARGEST) & (number == number.floor())
-        _refuse(rows, ~whole, name, path=path, need=f"a whole number from 0 to {_LARGEST}")
+    rows = rows.with_columns(number=pl.Series([_frame(cell) for cell in rows["frame"]], dtype=pl.Int64))
+    _refuse(rows, pl.col("number").is_null(), "frame", path=path, need=f"a whole number from 0 to {_LARGEST}")
+    ids = video_ids(rows["vid"], where=lambda row: f"{path}, line {row + 2}")
     for name in COLUMNS["endoscapes"]:
         value = pl.col(name).cast(pl.Float64, strict=False)
         wanted = value.is_between(0, 1) & value.is_not_nan()
@@ -146,13 +172,18 @@ def _parse(rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
             votes[f"vote{rater}_{criterion}"] = groups.struct.field(str(place)).cast(pl.Int8)
     soft = {c: pl.col(_LETTERS[c]).cast(pl.Float64) for c in CRITERIA}
     return rows.select(
-        video=pl.col("vid").cast(pl.Float64).cast(pl.Int64).cast(pl.String),
-        frame=pl.col("frame").cast(pl.Float64).cast(pl.Int64),
+        video=pl.Series(ids, dtype=pl.String),
+        frame=pl.col("number"),
         keyframe=keyframe,
         **{f"soft_{c}": value.cast(pl.Float32) for c, value in soft.items()},
         **{f"label_{c}": (value >= 0.5).cast(pl.Int8) for c, value in soft.items()},
         **votes,
     )
+
+
+def _frame(cell: str | None) -> int | None:
+    number = whole_number(cell or "")
+    return number if number is not None and number <= _LARGEST else None
 
 
 def _refuse(rows: pl.DataFrame, wrong: pl.Expr, name: str, *, path: Path, need: str) -> None:
@@ -164,7 +195,7 @@ def _refuse(rows: pl.DataFrame, wrong: pl.Expr, name: str, *, path: Path, need: 
         shown = "empty" if value in (None, "") else f'"{value}"'
         more = f" ({len(bad)} rows like it)" if len(bad) > 1 else ""
         raise CalotError(
-            f"{path}, line {line}: {name} is {shown}; need {need}{more}. Mend the table or unpack it again."
+            f"{path}, line {line}: {name} is {shown}; need {need}{more}. Correct the table. {remedy(path.parent)}"
         )
 
 
@@ -177,7 +208,7 @@ def _place(table: pl.DataFrame, *, splits: dict[str, str], path: Path, root: Pat
     if absent.height:
         raise CalotError(
             f"{path}: no frame of video {absent['video'][0]}, which {absent['split'][0]}_vids.txt lists. "
-            f"Unpack the archive again, or take the video out of the list."
+            f"Take the video out of the list. {remedy(root)}"
         )
     placed = table.join(listed, on="video", how="left")
     stray = placed.filter(pl.col("split").is_null())
@@ -188,31 +219,52 @@ def _place(table: pl.DataFrame, *, splits: dict[str, str], path: Path, root: Pat
     return placed.filter(pl.col("split").is_not_null())
 
 
-def _attach_masks(table: pl.DataFrame, *, root: Path, dataset: str, synthetic: Path | None) -> pl.DataFrame:
-    human = "phantom" if dataset == "phantom" else "human"
-    found = dict.fromkeys(_names(root / MASKS), (MASKS, human))
-    if synthetic is not None:
-        folder = synthetic if synthetic.is_absolute() else root / synthetic
-        if not folder.is_dir():
-            raise CalotError(
-                f"{folder}: no such folder of synthetic masks. Leave it out, or give the folder of <video>_<frame>.png."
-            )
-        inside = folder.is_relative_to(root)
-        place = folder.relative_to(root).as_posix() if inside else folder.resolve().as_posix()
-        found = dict.fromkeys(_names(folder), (place, "synthetic")) | found
-    stems = list(found)
-    masks = pl.DataFrame(
-        {
-            "stem": [s.removesuffix(".png") for s in stems],
-            "mask": [f"{found[s][0]}/{s}" for s in stems],
-            "mask_source": [found[s][1] for s in stems],
-        },
-        schema={"stem": pl.String, "mask": pl.String, "mask_source": pl.String},
-    )
-    return table.with_columns(stem=pl.format("{}_{}", "video", "frame")).join(masks, on="stem", how="left")
+def numbering_of(videos: Sequence[str], frames: NDArray[np.int64], *, declared: Declared, path: Path) -> FrameNumbering:
+    """The layout's own numbering, or the declared one. Raises CalotError where the numbers are of neither: every clip
+    hangs on it, so it is never guessed."""
+    per_second = declared.frames_per_second or NUMBERING.per_second
+    step = found_step(videos, frames) or max(1, round(per_second))
+    numbering = FrameNumbering(per_second=per_second, step=step)
+    wanted = declared.seconds_apart or NUMBERING.seconds_apart
+    stated = declared.frames_per_second is not None and declared.seconds_apart is None
+    if not stated and abs(numbering.seconds_apart - wanted) > 0.02 * wanted:
+        raise CalotError(
+            f"{path}: frame numbers rise by {step}; the layout counts {per_second:g} a second, so frames {wanted:g} s "
+            f"apart are {per_second * wanted:g} apart. Say how they count in {DECLARED}, such as "
+            f'{{"frames_per_second": {step}}} for one frame a second, or: calot data adopt {path.parent} --out DIR'
+        )
+    if wrong := misnumbered(videos, frames, step=step):
+        video, own = next(iter(wrong.items()))
+        raise CalotError(
+            f"{path}: frame numbers rise by {step}, but by {own} in video {video}"
+            f"{f' and {len(wrong) - 1} more' if len(wrong) > 1 else ''}. Number all videos alike, or keep these apart."
+        )
+    return numbering
 
 
-def _names(folder: Path) -> Iterable[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".png"))
+def _images(root: Path, *, table: pl.DataFrame) -> pl.Series:
+    """Each frame's file as its folder has it (`001_25.JPG`), or as the layout would where it is not there yet."""
+    there: dict[tuple[str, str, int], str] = {}
+    for split in table["split"].unique().to_list():
+        for name in _pictures(root / split):
+            if (frame := frame_of(name)) is None:
+                continue
+            other = there.setdefault((split, *frame), name)
+            if other != name:
+                raise CalotError(
+                    f"{root / split}: {other} and {name} are both frame {frame[1]} of video {frame[0]}. Keep one."
+                )
+    names = [
+        f"{split}/{there.get((split, video, frame), f'{video}_{frame}{IMAGES[0]}')}"
+        for split, video, frame in table.select("split", "video", "frame").iter_rows()
+    ]
+    return pl.Series("image", names, dtype=pl.String)
+
+
+def _pictures(folder: Path) -> Iterator[str]:
+    if folder.is_dir():
+        yield from sorted(
+            entry.name
+            for entry in os.scandir(folder)
+            if not hidden_file(entry.name) and os.path.splitext(entry.name)[1].lower() in IMAGES
+        )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from calot.data.endoscapes.published import HEIGHT, WIDTH
-from calot.data.endoscapes.reader import METADATA, PHANTOM_MARK, read_endoscapes
-from calot.data.manifest import SPLITS
+import numpy as np
+
+from calot.data.declared import Declared
+from calot.data.endoscapes.published import HEIGHT, NUMBERING, WIDTH
+from calot.data.endoscapes.reader import METADATA, PHANTOM_MARK, numbering_of, read_endoscapes
+from calot.data.numbering import FrameNumbering
 from calot.data.verify.coco import check_coco
 from calot.data.verify.counts import check_counts, is_published
 from calot.data.verify.finding import CheckedFolder, Finding, Found
@@ -17,8 +20,9 @@ from calot.data.verify.labels import check_labels
 from calot.data.verify.links import check_links
 from calot.data.verify.masks import check_masks
 from calot.data.verify.splits import read_lists
-from calot.data.verify.table import read_table
+from calot.data.verify.table import LenientTable, read_table
 from calot.errors import CalotError
+from calot.identity import SPLITS
 from calot.progress import Ui
 
 
@@ -34,11 +38,13 @@ def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFold
     published = is_published(root, lists=lists)
     drawn = (root / PHANTOM_MARK).is_file()
     size = (HEIGHT, WIDTH) if published or drawn else None
+    numbering, misread = _numbering(root, table=table)
     tables = [
         table.found,
         lists.found,
         check_counts(table, lists=lists) if published else Found(),
-        check_frames(table, keyframes_regular=published or drawn),
+        misread,
+        check_frames(table, numbering=numbering, keyframes_regular=published or drawn),
         check_labels(table),
     ]
     tables.append(_reader(root, before=tables))
@@ -51,6 +57,7 @@ def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFold
             lists=lists,
             skip=skip,
             size=size,
+            step=numbering.step,
             published=published,
             workers=workers,
             advance=advance,
@@ -78,6 +85,20 @@ def _require_data_set(root: Path) -> None:
         inside = [path.parent for path in root.glob(f"*/{METADATA}")]
         hint = f" Did you mean {inside[0]}?" if inside else ""
         raise CalotError(f"{root}: no data set: neither {METADATA} nor lists of videos nor images.{hint}")
+
+
+def _numbering(root: Path, *, table: LenientTable) -> tuple[FrameNumbering, Found]:
+    """How the folder numbers its frames; where that cannot be, a finding, and the layout's own for the other checks."""
+    rows = [(str(row.video), row.frame) for row in table.rows if row.video is not None and row.frame is not None]
+    frames = np.array([frame for _, frame in rows], dtype=np.int64)
+    try:
+        declared = Declared.of(root)
+        found = numbering_of([video for video, _ in rows], frames, declared=declared, path=root / METADATA)
+    except CalotError as error:
+        remedy = "Say in dataset.json how frames are numbered, or number them as the layout does."
+        finding = Finding(check="steps", file=METADATA, message=str(error), remedy=remedy)
+        return NUMBERING, Found(findings=(finding,))
+    return found, Found()
 
 
 def _reader(root: Path, *, before: list[Found]) -> Found:

@@ -1,4 +1,4 @@
-"""Frame numbers: one a second at 25 fps, without gaps, in order."""
+"""Frame numbers: as the folder numbers them, without gaps, in order."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from itertools import pairwise
 
 from calot.data.endoscapes.published import KEYFRAME_STEP
 from calot.data.endoscapes.reader import METADATA
-from calot.data.manifest import FRAME_STEP
+from calot.data.numbering import FrameNumbering
 from calot.data.verify.finding import Finding, Found
 from calot.data.verify.table import LenientTable, TableRow
 
 _GAP = "Unpack the archive again. Windows never cross a gap: they repeat the last frame they may see."
-_STEP = f"Number frames at 25 fps, every {FRAME_STEP}th: neither by second nor from another start within one video."
+_STEP = "Number all frames of a video alike, from one start: frames that do not fit are never seen in one clip."
 
 
-def check_frames(table: LenientTable, *, keyframes_regular: bool) -> Found:
-    """Steps and gaps within each video; with `keyframes_regular`, keyframes must be 125 apart, as in Endoscapes."""
+def check_frames(table: LenientTable, *, numbering: FrameNumbering, keyframes_regular: bool) -> Found:
+    """Steps and gaps within each video; with `keyframes_regular`, keyframes must be as far apart as in Endoscapes."""
     videos: dict[int, list[TableRow]] = defaultdict(list)
     for row in table.rows:
         if row.video is not None and row.frame is not None:
@@ -24,7 +24,7 @@ def check_frames(table: LenientTable, *, keyframes_regular: bool) -> Found:
     findings: list[Finding] = []
     for video, rows in videos.items():
         ordered = sorted(rows, key=lambda row: row.frame or 0)
-        findings += _steps(video, ordered)
+        findings += _steps(video, ordered, need=numbering.step)
         keys = [row for row in ordered if row.keyframe]
         if keyframes_regular:
             findings += _keyframe_steps(video, keys)
@@ -38,15 +38,15 @@ def _at(row: TableRow, check: str, message: str, *, remedy: str) -> Finding:
     return Finding(check=check, file=METADATA, row=row.line, message=message, remedy=remedy)
 
 
-def _steps(video: int, rows: list[TableRow]) -> list[Finding]:
+def _steps(video: int, rows: list[TableRow], *, need: int) -> list[Finding]:
     findings = []
     for before, row in pairwise(rows):
         step = (row.frame or 0) - (before.frame or 0)
-        if step % FRAME_STEP:
-            message = f"video {video}: frame {row.frame} follows {before.frame}, a step of {step}; need {FRAME_STEP}"
+        if step % need:
+            message = f"video {video}: frame {row.frame} follows {before.frame}, a step of {step}; need {need}"
             findings.append(_at(row, "steps", message, remedy=_STEP))
-        elif step > FRAME_STEP:
-            missing = step // FRAME_STEP - 1
+        elif step > need:
+            missing = step // need - 1
             message = (
                 f"video {video}: {missing} frame{'s' if missing > 1 else ''} missing, {before.frame} to {row.frame}"
             )

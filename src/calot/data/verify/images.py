@@ -11,7 +11,6 @@ from pathlib import Path
 from calot.data.decode import decode_jpeg
 from calot.data.endoscapes.published import BLACK_KEYFRAMES
 from calot.data.endoscapes.reader import METADATA
-from calot.data.manifest import FRAME_STEP
 from calot.data.store import BLACK_MEAN
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.links import names_in
@@ -50,6 +49,7 @@ def check_images(
     lists: SplitLists,
     skip: frozenset[str],
     size: Size | None,
+    step: int,
     published: bool,
     workers: int,
     advance: Advance,
@@ -58,7 +58,7 @@ def check_images(
     wanted = {row.stem: row for row in table.rows if row.video in lists.split_of}
     there = {split: jpegs(root / split) for split in lists.present}
     names = {stem: f"{lists.split_of[row.video or 0]}/{stem}.jpg" for stem, row in wanted.items()}
-    findings = list(_missing(root, names=names, there=there, skip=skip))
+    findings = list(_missing(root, names=names, there=there, skip=skip, step=step))
     findings += _extra(names=names, there=there)
     whole = [stem for stem, name in names.items() if name not in skip and f"{stem}.jpg" in there[name.split("/")[0]]]
     pictures = _decode(root, [names[stem] for stem in whole], workers=workers, advance=advance)
@@ -86,7 +86,7 @@ def jpegs(folder: Path) -> set[str]:
 
 
 def _missing(
-    root: Path, *, names: dict[str, str], there: dict[str, set[str]], skip: frozenset[str]
+    root: Path, *, names: dict[str, str], there: dict[str, set[str]], skip: frozenset[str], step: int
 ) -> Iterator[Finding]:
     """One finding an image; one for all of a folder's, and one for the whole data set, where none is there."""
     absent: dict[str, list[str]] = {split: [] for split in there}
@@ -105,14 +105,14 @@ def _missing(
             yield Finding(check="missing-images", file=f"{split}/", message=message, remedy=_AGAIN)
             continue
         for file in files:
-            message = f"not there{_shifted(file, among=there[split])}"
+            message = f"not there{_shifted(file, among=there[split], step=step)}"
             yield Finding(check="missing-images", file=f"{split}/{file}", message=message, remedy=_AGAIN)
 
 
-def _shifted(file: str, *, among: set[str]) -> str:
+def _shifted(file: str, *, among: set[str], step: int) -> str:
     """Tell a folder whose numbers are one off (0-based against 1-based) from one with holes."""
     video, frame = file.removesuffix(".jpg").split("_")
-    for other in (int(frame) - 1, int(frame) + 1, int(frame) // FRAME_STEP, int(frame) // FRAME_STEP + 1):
+    for other in (int(frame) - 1, int(frame) + 1, int(frame) // step, int(frame) // step + 1):
         if f"{video}_{other}.jpg" in among:
             return f", but {video}_{other}.jpg is: are frames numbered another way (0-based, 1-based, by second)?"
     return ""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from calot.data.endoscapes.linktext import LONGEST_TEXT, link_target
 from calot.data.endoscapes.reader import MASKS
-from calot.data.manifest import SPLITS
 from calot.data.verify.finding import Finding, Found
+from calot.identity import SPLITS
 from calot.reading import read_plain
 
 _REMEDY = "calot data unpack writes real files in their place."

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calot.data.endoscapes.reader import METADATA
-from calot.data.manifest import SPLITS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.table import LenientTable, plain_number
+from calot.identity import SPLITS
 from calot.reading import read_text
 
 _LARGEST = 2**31 - 1

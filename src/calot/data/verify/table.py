@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calot.criteria import COLUMNS
-from calot.data.endoscapes.reader import METADATA
-from calot.data.manifest import RATERS
+from calot.data.endoscapes.reader import METADATA, RATERS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.errors import nearest_name
 from calot.reading import LARGEST_TABLE, read_plain
