@@ -10,7 +10,7 @@ import pytest
 
 from calot.criteria import PerCriterion
 from calot.data.augmentations import ColourJitter, GaussianBlur, RandomErasing, Rotation
-from calot.data.clips import CentreLabel, ClipRule, Keyframes, MajorityLabel
+from calot.data.clips import CentreLabel, ClipRule, Keyframes, MajorityLabel, PadWithLast
 from calot.data.geometry import CentreCrop, Squash
 from calot.data.mixing import Mixing
 from calot.data.sampling import Balanced, Uniform
@@ -125,8 +125,8 @@ def _e11(loss: CombinedLoss) -> dict[str, Any]:
     return {**D, "loss": loss, "train": _stage(_lora(32, "q k v"), (32, 4), **_FIRST)}
 
 
-def _e12(adaptation: LoRA) -> dict[str, Any]:
-    train = _stage(adaptation, (64, 2), epochs=15, warmup=0.5, patience=5, min_lr=1e-7, wd=0.1)
+def _e12(adaptation: LoRA, *, sizes: tuple[int, int] = (64, 2)) -> dict[str, Any]:
+    train = _stage(adaptation, sizes, epochs=15, warmup=0.5, patience=5, min_lr=1e-7, wd=0.1)
     mixing = Mixing(mixup_alpha=0.8, mixup_probability=0.5, cutmix_alpha=1.0, cutmix_probability=0.5)
     return {**D, "mixing": mixing, "label_smoothing": 0.1, "masking": TokenMasking(), "train": train}
 
@@ -161,8 +161,8 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "e12_attention_bias": {**_e12(_lora(32, "q k v")), "masking": AttentionBias(strength=4.0)},
     "e12_lora_r64": _e12(_lora(64, "q k v")),
     "clip5_majority": {
-        **_e12(_lora(32, "q k v", layers=LAST_QUARTER)),
-        "clip": ClipRule(length=5, pad_to=16),
+        **_e12(_lora(32, "q k v", layers=LAST_QUARTER), sizes=(64, 1)),
+        "clip": ClipRule(length=5, pad_to=16, padding=PadWithLast()),
         "label": MajorityLabel(),
         "geometry": CentreCrop(crop=480),
     },
