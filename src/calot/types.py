@@ -6,7 +6,9 @@ Letters: `b` clip, `t` frame, `c h w` image, `n` token, `d` width, `k` criterion
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -15,6 +17,9 @@ from torch import Tensor
 
 #: Side of a mask, in mask pixels a token: the segmentation decoder's output.
 MASK_PIXELS = 4
+
+#: The head whose scores are the criteria's logits.
+CRITERIA_HEAD = "head"
 
 #: Mask pixels that no term may use.
 IGNORED = 255
@@ -49,58 +54,6 @@ class Masks:
         return (self.weight > 0).all(dim=1)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Clips with their labels.
-
-    `video` is uint8 as stored (a backbone takes floats for clips that are normalised already). `labels` is the training
-    target under the label rule (the majority of raters outside training); `soft` the rater mean of the labelled frame;
-    `index` each clip's place in its `ClipTable`, so that an error or a receipt can name it. `masks` are there where
-    they were asked for.
-    """
-
-    video: Shaped[Tensor, "b t c h w"]
-    labels: Float[Tensor, "b k"]
-    soft: Float[Tensor, "b k"]
-    index: Int[Tensor, " b"]
-    masks: Masks | None = None
-
-    def __len__(self) -> int:
-        return self.video.shape[0]
-
-    def split(self, size: int) -> list[Batch]:
-        """Cut into consecutive parts of at most `size` clips."""
-        return [self._map(lambda x, i=i: x[i : i + size]) for i in range(0, len(self), size)]
-
-    def of(self, clips: Int[Tensor, " m"]) -> Batch:
-        """Some of its clips."""
-        return self._map(lambda x: x[clips])
-
-    def to(self, device: torch.device) -> Batch:
-        return self._map(lambda x: x.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        return self._map(lambda x: x.pin_memory())
-
-    def _map(self, fn: Any) -> Batch:
-        changed: dict[str, Any] = {k: fn(v) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        if self.masks is not None:
-            changed["masks"] = Masks(**{k: fn(v) for k, v in vars(self.masks).items()})
-        return replace(self, **changed)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The backbone's output and where each token sits: `n = grid[0] * grid[1] * grid[2]` (time, height, width).
-
-    Where `keep` is given, pooling reads its tokens alone; each clip keeps at least one.
-    """
-
-    values: Float[Tensor, "b n d"]
-    grid: tuple[int, int, int]
-    keep: Bool[Tensor, "b n"] | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class QueryKey:
     """All that fixes an attention map: softmax over keys of `scaling * query . key + bias`.
@@ -118,21 +71,117 @@ class QueryKey:
 
     def of(self, clips: Int[Tensor, " m"]) -> QueryKey:
         """The maps of some clips."""
-        rows = (clips[:, None] * self.parts + torch.arange(self.parts, device=clips.device)).flatten()
-        bias = None if self.bias is None else self.bias[rows]
-        return replace(self, query=self.query[rows], key=self.key[rows], bias=bias)
+        return self.by_clip(itemgetter(clips))
+
+    def by_clip(self, change: Callable[[Tensor], Tensor]) -> QueryKey:
+        """The same with every tensor changed, whose first axis is clips and the second a clip's parts."""
+
+        def rows(x: Tensor) -> Tensor:
+            return change(x.reshape(-1, self.parts, *x.shape[1:])).flatten(0, 1)
+
+        bias = None if self.bias is None else rows(self.bias)
+        return replace(self, query=rows(self.query), key=rows(self.key), bias=bias)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What encoding gives: the backbone's output, and where each token sits: `n = grid[0] * grid[1] * grid[2]` (time,
+    height, width).
+
+    Where `keep` is given, pooling reads its tokens alone; each clip keeps at least one. `spared` are the tokens that a
+    mask inside the encoder left as they were. `attention` holds the queries and keys of the layers asked for, by
+    number; a cache need not have them.
+    """
+
+    values: Float[Tensor, "b n d"]
+    grid: tuple[int, int, int]
+    keep: Bool[Tensor, "b n"] | None = None
+    spared: Bool[Tensor, "b n"] | None = None
+    attention: dict[int, QueryKey] | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips with their labels.
+
+    `video` is uint8 as stored (a backbone takes floats for clips that are normalised already); it has no frames where
+    `tokens` stand in its place (see `with_tokens`). `views` are further videos of the same clips, by name, for a model
+    that reads several. `labels` is the training target under the label rule (the majority of raters outside training),
+    `soft` the rater mean of the labelled frame; both have no columns where clips have no labels. `index` is each clip's
+    place in its `ClipTable`, so that an error or a receipt can name it. `masks` are there where they were asked for.
+    """
+
+    video: Shaped[Tensor, "b t c h w"]
+    labels: Float[Tensor, "b k"]
+    soft: Float[Tensor, "b k"]
+    index: Int[Tensor, " b"]
+    masks: Masks | None = None
+    tokens: Tokens | None = None
+    views: dict[str, Shaped[Tensor, "b ..."]] = field(default_factory=dict)
+
+    @classmethod
+    def unlabelled(cls, video: Shaped[Tensor, "b t c h w"], *, masks: Masks | None = None) -> Batch:
+        """Clips that nobody has judged."""
+        none = torch.zeros(len(video), 0, device=video.device)
+        return cls(video=video, labels=none, soft=none, index=torch.arange(len(video)), masks=masks)
+
+    def with_tokens(self, tokens: Tokens) -> Batch:
+        """The same clips as tokens, without their frames."""
+        return replace(self, video=self.video[:, :0], tokens=tokens)
+
+    def __len__(self) -> int:
+        return self.index.shape[0]
+
+    def split(self, size: int) -> list[Batch]:
+        """Cut into consecutive parts of at most `size` clips."""
+        parts = [slice(i, i + size) for i in range(0, len(self), size)]
+        return [_mapped(self, itemgetter(part)) for part in parts]
+
+    def of(self, clips: Int[Tensor, " m"]) -> Batch:
+        """Some of its clips."""
+        chosen: Batch = _mapped(self, lambda x: x[clips])
+        return chosen
+
+    def to(self, device: torch.device) -> Batch:
+        moved: Batch = _mapped(self, lambda x: x.to(device, non_blocking=True))
+        return moved
+
+    def pin_memory(self) -> Batch:
+        pinned: Batch = _mapped(self, lambda x: x.pin_memory())
+        return pinned
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same with every tensor in it changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, QueryKey):
+        return value.by_clip(change)
+    if isinstance(value, dict):
+        return {k: _mapped(v, change) for k, v in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _mapped(getattr(value, f.name), change) for f in fields(value)})
+    return value
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a classifier gives for a batch: raw logits, never squashed.
+    """What a classifier gives for a batch: each head's raw scores by the head's name, never squashed.
 
-    `segmentation` holds raw class scores for every mask layer asked for, `kept` the tokens that hard masking spared,
-    `attention` the queries and keys of the layers asked for, by number.
+    A head that had nothing to read in this batch (the segmentation decoder where no mask was asked for) has none.
+    `kept` are the tokens that hard masking spared.
     """
 
-    logits: Float[Tensor, "b k"]
+    scores: dict[str, Float[Tensor, "b ..."]]
     tokens: Tokens
-    segmentation: Float[Tensor, "b m s hm wm"] | None = None
     kept: Bool[Tensor, "b n"] | None = None
-    attention: dict[int, QueryKey] | None = None
+
+    @property
+    def logits(self) -> Float[Tensor, "b k"]:
+        """The criteria's raw logits."""
+        return self.scores[CRITERIA_HEAD]
+
+    @property
+    def attention(self) -> dict[int, QueryKey] | None:
+        """The queries and keys of the layers asked for, by number."""
+        return self.tokens.attention

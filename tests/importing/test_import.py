@@ -21,6 +21,7 @@ from calot.pipeline import load_run
 from calot.progress import Ui
 from calot.run.build import build_classifier
 from calot.statistics.predictions import load_predictions
+from calot.types import Batch
 
 BATCH_NORM = "segmentation.groups=None"
 
@@ -73,9 +74,9 @@ def _saved(folder: Path, data: object) -> Path:
 def _difference(model: Classifier, folder: Path) -> float:
     """The largest difference of logits between a source and its import, on a batch."""
     _, imported, _ = load_run(folder)
-    video = torch.rand(3, 8, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    clips = Batch.unlabelled(torch.rand(3, 8, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
     with torch.no_grad():
-        ours, theirs = imported.eval()(video).logits, model(video).logits
+        ours, theirs = imported.eval()(clips).logits, model(clips).logits
     assert theirs.std() > 1e-3, "the source must tell clips or criteria apart, or equality says nothing"
     return float((ours - theirs).abs().max())
 

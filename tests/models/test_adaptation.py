@@ -31,6 +31,7 @@ from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead
 from calot.models.pooling import MeanPooling
+from calot.types import Batch
 
 SPEC = VJEPA2(weights=None, size=32, frames=4, patch=8, width=64, layers=4, heads=1)
 CLIP = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -346,15 +347,13 @@ def test_there_is_no_graph_below_the_first_trainable_layer(adaptation: Adaptatio
 def _classifier(adaptation: Adaptation, *, drop_path: float) -> Classifier:
     backbone = _backbone(drop_path=drop_path)
     adaptation.apply(backbone)
-    return Classifier(
-        backbone=backbone, pooling=MeanPooling().build(width=64), head=LinearHead().build(width=64)
-    ).train()
+    return Classifier(backbone=backbone, pooling=MeanPooling(), heads=[LinearHead()]).train()
 
 
 def _spread(model: Classifier) -> float:
     """How far two passes over the same clips lie apart."""
     with torch.no_grad():
-        one, other = (model(CLIP.repeat(4, 1, 1, 1, 1)).logits for _ in range(2))
+        one, other = (model(Batch.unlabelled(CLIP.repeat(4, 1, 1, 1, 1))).logits for _ in range(2))
     return float((one - other).abs().max())
 
 

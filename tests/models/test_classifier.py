@@ -5,15 +5,14 @@ from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead, MLPHead
 from calot.models.pooling import AttentivePooling
+from calot.types import Batch
 
 SPEC = VJEPA2(weights=None, size=32, frames=4, patch=8, width=64, layers=2, heads=1)
 
 
 def _classifier() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(
-        backbone=SPEC.build(), pooling=AttentivePooling().build(width=64), head=MLPHead(hidden=16).build(width=64)
-    )
+    return Classifier(backbone=SPEC.build(), pooling=AttentivePooling(), heads=[MLPHead(hidden=16)])
 
 
 def test_a_frozen_backbone_gets_no_gradient_and_stays_in_evaluation_mode() -> None:
@@ -22,7 +21,7 @@ def test_a_frozen_backbone_gets_no_gradient_and_stays_in_evaluation_mode() -> No
     model.train()
     assert not model.backbone.training
     assert model.head.training
-    out = model(torch.randn(2, 4, 3, 32, 32))
+    out = model(Batch.unlabelled(torch.randn(2, 4, 3, 32, 32)))
     assert not out.tokens.values.requires_grad
     out.logits.sum().backward()
     assert all(p.grad is None for p in model.backbone.parameters())
@@ -34,7 +33,7 @@ def test_full_fine_tuning_trains_every_encoder_tensor_at_its_own_rate() -> None:
     (group,) = FullFineTune(lr=3e-5).apply(model.backbone)
     assert (group.name, group.lr) == ("backbone", 3e-5)
     model.train()
-    model(torch.randn(2, 4, 3, 32, 32)).logits.square().sum().backward()
+    model(Batch.unlabelled(torch.randn(2, 4, 3, 32, 32))).logits.square().sum().backward()
     missing = [n for n, p in model.backbone.named_parameters() if p.grad is None]
     assert missing == []
     assert len(group.parameters) == len(list(model.backbone.parameters()))

@@ -22,7 +22,7 @@ from calot.models.masking import (
 )
 from calot.models.pooling import AttentivePooling, MeanPooling, Pooling
 from calot.models.segmentation import Segmentation
-from calot.types import IGNORED, Masks, Tokens
+from calot.types import IGNORED, Batch, Masks, Tokens
 
 SPEC = VJEPA2(weights=None, size=32, frames=4, patch=8, width=64, layers=2, heads=1)  # 2 x 4 x 4 tokens
 CLIPS, PLACES = 3, 16
@@ -35,9 +35,8 @@ def _classifier(masking: Masking | None, *, dropout: float = 0.0, groups: int | 
     torch.manual_seed(0)
     model = Classifier(
         backbone=SPEC.build(),
-        pooling=AttentivePooling(heads=4, dropout=0.0).build(width=64),
-        head=LinearHead().build(width=64),
-        segmentation=Segmentation(hidden=32, groups=groups, dropout=dropout).build(width=64),
+        pooling=AttentivePooling(heads=4, dropout=0.0),
+        heads=[LinearHead(), Segmentation(hidden=32, groups=groups, dropout=dropout)],
         masking=masking,
     )
     FullFineTune().apply(model.backbone)
@@ -57,6 +56,7 @@ def _masks(*, seed: int = 0) -> Masks:
     return Masks(values=values, weight=weight, place=torch.full((CLIPS, 1), LAST))
 
 
+BARE, MASKED = Batch.unlabelled(VIDEO), Batch.unlabelled(VIDEO, masks=_masks())
 TRUE = torch.zeros(2, PLACES, dtype=torch.bool)
 TRUE[0, :2], TRUE[1, 10] = True, True  # what `_masks` keeps of the first two clips
 
@@ -111,7 +111,7 @@ KINDS = [TokenMasking(), TokenZeroing(), AttentionBias()]
 def test_true_masks_decide_in_training_and_the_decoders_own_where_a_clip_has_none(masking: Masking) -> None:
     model = _classifier(masking)
     predicted = _predicted(model)
-    kept = model.train()(VIDEO, masks=_masks()).kept
+    kept = model.train()(MASKED).kept
     assert torch.equal(kept, over_time(torch.cat([TRUE, predicted[2:]]), bins=2))
 
 
@@ -119,12 +119,12 @@ def test_true_masks_decide_in_training_and_the_decoders_own_where_a_clip_has_non
 def test_outside_training_the_decoders_masks_decide_unless_true_ones_are_asked_for_by_name(masking: Masking) -> None:
     model = _classifier(masking)
     predicted = over_time(_predicted(model), bins=2)
-    without, given = model(VIDEO), model(VIDEO, masks=_masks())
+    without, given = model(BARE), model(MASKED)
     assert torch.equal(without.kept, predicted)
     assert torch.equal(given.kept, predicted)
     assert torch.equal(without.logits, given.logits)
     model.true_masks = True
-    named = model(VIDEO, masks=_masks())
+    named = model(MASKED)
     assert torch.equal(named.kept[:2], over_time(TRUE, bins=2))
     assert torch.equal(named.kept[2], predicted[2])
     assert not torch.allclose(named.logits[:2], given.logits[:2], atol=1e-5)
@@ -135,20 +135,20 @@ def test_a_mixed_clip_keeps_the_anatomy_of_both_and_needs_both_masks() -> None:
     both = Masks(*(torch.cat([x, x.flip(0)], dim=1) for x in (one.values, one.weight, one.place)))
     model = _classifier(TokenMasking())
     predicted = _predicted(model)
-    kept = model.train()(VIDEO, masks=both).kept
+    kept = model.train()(Batch.unlabelled(VIDEO, masks=both)).kept
     assert torch.equal(kept, over_time(torch.stack([predicted[0], TRUE[1], predicted[2]]), bins=2))
 
 
 @pytest.mark.parametrize("masking", [TokenMasking(), TokenZeroing()], ids=lambda m: type(m).__name__)
 def test_the_decoder_sees_every_token(masking: Masking) -> None:
-    scores = [_classifier(m).train()(VIDEO, masks=_masks()).segmentation for m in (masking, None)]
+    scores = [_classifier(m).train()(MASKED).scores["segmentation"] for m in (masking, None)]
     assert torch.equal(*scores)
 
 
 @pytest.mark.parametrize("masking", KINDS, ids=lambda m: type(m).__name__)
 def test_the_criteria_send_no_gradient_into_the_decoder_whose_mask_was_used(masking: Masking) -> None:
     model = _classifier(masking).train()
-    model(VIDEO, masks=_masks()).logits.square().sum().backward()
+    model(MASKED).logits.square().sum().backward()
     assert all(p.grad is None for p in model.segmentation.parameters())
     assert all(p.grad is not None for p in model.pooling.parameters())
 
@@ -161,7 +161,7 @@ def test_finding_a_mask_draws_no_dropout_and_moves_no_statistics(masking: Maskin
     statistics = {k: v.clone() for k, v in model.named_buffers() if "running" in k}
     assert len(statistics) == 4
     model.train()
-    kept = model(VIDEO[2:]).kept  # no mask at all, one clip: BatchNorm could not even train on it
+    kept = model(Batch.unlabelled(VIDEO[2:])).kept  # no mask at all, one clip: BatchNorm could not even train on it
     assert torch.equal(kept, over_time(predicted[2:], bins=2))
     assert all(torch.equal(v, statistics[k]) for k, v in model.named_buffers() if "running" in k)
     assert model.segmentation.training
@@ -174,7 +174,7 @@ def test_an_attention_bias_lowers_the_odds_of_every_other_token_by_e_to_its_stre
     model = _classifier(AttentionBias(strength=strength, layers=(0,)))
     model.true_masks = True
     with tapped(model, layers=(0, 1)) as seen:
-        kept = model(VIDEO, masks=_masks()).kept
+        kept = model(MASKED).kept
     with tapped(model.backbone, layers=(0,)) as plain:
         model.backbone(VIDEO)
     assert torch.equal(seen[0].bias[:, 0, 0], torch.where(kept, 0.0, -strength))
@@ -189,6 +189,6 @@ def test_an_attention_bias_lowers_the_odds_of_every_other_token_by_e_to_its_stre
 
 def test_a_bias_reaches_the_tokens_and_pooling_still_reads_all_of_them() -> None:
     model = _classifier(AttentionBias(strength=4.0)).train()
-    biased, plain = model(VIDEO, masks=_masks()), _classifier(None).train()(VIDEO, masks=_masks())
+    biased, plain = model(MASKED), _classifier(None).train()(MASKED)
     assert (biased.tokens.values - plain.tokens.values).abs().max() > 1e-3
     assert biased.tokens.keep is None

@@ -26,7 +26,7 @@ def _scored(scores: torch.Tensor, values: torch.Tensor, weight: torch.Tensor | N
     clips = len(scores)
     weight = torch.ones(values.shape[:2]) if weight is None else weight
     masks = Masks(values=values, weight=weight, place=torch.zeros(values.shape[:2], dtype=torch.int64))
-    outputs = Outputs(logits=torch.zeros(clips, 3), tokens=_tokens(clips), segmentation=scores)
+    outputs = Outputs(scores={"segmentation": scores}, tokens=_tokens(clips))
     labels = torch.zeros(clips, 3)
     video = torch.zeros(clips, 1, 3, 4, 4)
     return outputs, Batch(video=video, labels=labels, soft=labels, index=torch.arange(clips), masks=masks)

@@ -69,9 +69,13 @@ def test_a_class_in_no_mask_is_an_empty_cell(
 
     def background_alone(self, outputs, batch):  # type: ignore[no-untyped-def]
         values = torch.where(batch.masks.values == 255, 255, 0).to(torch.uint8)
-        scores = torch.zeros_like(outputs.segmentation)
+        scores = torch.zeros_like(outputs.scores["segmentation"])
         scores[:, :, 0] = 1.0
-        real(self, replace(outputs, segmentation=scores), replace(batch, masks=replace(batch.masks, values=values)))
+        real(
+            self,
+            replace(outputs, scores=outputs.scores | {"segmentation": scores}),
+            replace(batch, masks=replace(batch.masks, values=values)),
+        )
 
     monkeypatch.setattr(masks.MaskConfusion, "__call__", background_alone)
     (row,) = csv.DictReader((trained(replace(request_, folder=tmp_path / "run")) / "metrics.csv").open())

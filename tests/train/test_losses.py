@@ -14,7 +14,7 @@ def _batch(count: int, *, seed: int = 0) -> tuple[Outputs, Batch]:
     labels = (torch.rand(count, 3) > 0.6).float()
     batch = Batch(video=torch.zeros(count, 1, 3, 1, 1), labels=labels, soft=labels, index=torch.arange(count))
     logits = torch.randn(count, 3, requires_grad=True)
-    return Outputs(logits=logits, tokens=Tokens(values=torch.zeros(count, 1, 1), grid=(1, 1, 1))), batch
+    return Outputs(scores={"head": logits}, tokens=Tokens(values=torch.zeros(count, 1, 1), grid=(1, 1, 1))), batch
 
 
 def test_focal_with_gamma_zero_is_bce() -> None:
@@ -63,7 +63,9 @@ def test_how_a_batch_is_cut_does_not_change_its_loss(loss: Loss, size: int) -> N
     parts = batch.split(size)
     units = term_units(loss, parts, epoch=0)
     pieces = [
-        effective_loss(loss, Outputs(logits=out.logits[p.index], tokens=out.tokens), p, units=units, epoch=0).total
+        effective_loss(
+            loss, Outputs(scores={"head": out.logits[p.index]}, tokens=out.tokens), p, units=units, epoch=0
+        ).total
         for p in parts
     ]
     assert torch.allclose(torch.stack(pieces).sum(), whole, atol=1e-6)

@@ -116,6 +116,8 @@ LayerNumbers = Annotated[tuple[int, ...], Range(ge=-1000, le=999), OfLayers()]
 Seed = Annotated[int, Range(ge=0, lt=2**31)]
 #: A file, a folder or a name elsewhere.
 Path = Annotated[str, Text()]
+#: A name that becomes part of others: of a key, a column, a tensor.
+Key = Annotated[str, Text(longest=60, pattern=r"[^\W\d]\w*", says="letters, digits and _, no digit first")]
 #: A name that a folder can have on every system.
 Name = Annotated[
     str,

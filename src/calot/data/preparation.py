@@ -41,7 +41,13 @@ class Preparation(Component):
     seed: Seed = 0
 
     def __call__(self, batch: Batch, *, stage: int, epoch: int, start: int) -> Prepared:
-        """Prepare an effective batch; `start` is its first clip's place in the epoch's order."""
+        """Prepare an effective batch; `start` is its first clip's place in the epoch's order.
+
+        Raises CalotError for pixels that it would leave as they were: cached tokens, further views.
+        """
+        if (self.augment or self.mixing) and (batch.tokens is not None or batch.views):
+            what = "tokens" if batch.tokens is not None else f"views {sorted(batch.views)}"
+            raise CalotError(f"augment and mixing change a batch's video alone, and this one has {what}: turn both off")
         for component, name in self._named():
             draws = enumerate(batch.index.tolist(), start=start)
             rngs = [np.random.default_rng([self.seed, stage, epoch, place, clip, name]) for place, clip in draws]

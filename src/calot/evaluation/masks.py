@@ -19,10 +19,11 @@ class MaskConfusion:
         self.clips = 0
 
     def __call__(self, outputs: Outputs, batch: Batch) -> None:
-        if outputs.segmentation is None or batch.masks is None:
+        scores = outputs.scores.get("segmentation")
+        if scores is None or batch.masks is None:
             return
         self.clips += int((batch.masks.weight > 0).any(dim=1).sum())
-        true, found = batch.masks.values, predicted_classes(outputs.segmentation)
+        true, found = batch.masks.values, predicted_classes(scores)
         valid = true != IGNORED
         pairs = true[valid].long() * len(MASK_CLASSES) + found[valid].long()
         self.counts += torch.bincount(pairs, minlength=self.counts.size).cpu().numpy().reshape(self.counts.shape)

@@ -51,7 +51,7 @@ def score(
     for batch in batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
-            outputs = model(on_device.video, masks=on_device.masks)
+            outputs = model(on_device)
         _require_finite(outputs, dataset=dataset, batch=batch)
         logits.append(outputs.logits.float().cpu().numpy())
         for observe in observers:

@@ -1,26 +1,31 @@
-"""Backbone, pooling, head and segmentation decoder in one module: clips in, raw logits and mask scores out."""
+"""Backbone, pooling and heads in one module: `encode` gives tokens, `classify` reads them, a call does both."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool
 from torch import Tensor, nn
 
+from calot.errors import CalotError
 from calot.models.attention import tapped
 from calot.models.backbones.protocol import Backbone
+from calot.models.heads import Features, Head
 from calot.models.masking import Masking, anatomy_tokens, over_time, predicted_classes
-from calot.types import Masks, Outputs, Tokens, at_least_float32
+from calot.models.pooling import Pooling
+from calot.models.segmentation import SegmentationDecoder
+from calot.types import CRITERIA_HEAD, Batch, Masks, Outputs, Tokens, at_least_float32
 
 
 class Classifier(nn.Module):
-    """Tap points, by name: `backbone`, `pooling.attention_map`, `pooling`, `head`, `segmentation`.
+    """Tap points, by name: `backbone`, `pooling.attention_map`, `pooling`, and each head under its own name.
 
     Where no parameter of the backbone trains, it runs without a graph and in evaluation mode, also while training.
     `labelled_place` is where the labelled frame sits in a clip: the decoder reads its temporal bin where no mask says
-    another. The queries and keys of `observed_layers` come out with the logits. `true_masks` lets true masks decide
+    another. The queries and keys of `observed_layers` come out with the tokens. `true_masks` lets true masks decide
     hard masking outside training too, for results that say so.
     """
 
@@ -28,16 +33,22 @@ class Classifier(nn.Module):
         self,
         *,
         backbone: Backbone,
-        pooling: nn.Module,
-        head: nn.Module,
-        segmentation: nn.Module | None = None,
+        pooling: Pooling,
+        heads: Sequence[Head],
         masking: Masking | None = None,
         labelled_place: int = -1,
         observed_layers: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        self.backbone, self.pooling, self.head = backbone, pooling, head
-        self.segmentation, self.masking = segmentation, masking
+        self.backbone, self.pooling = backbone, pooling.build(width=backbone.spec.width)
+        self.heads = {head.name: head for head in heads}
+        if len(self.heads) < len(heads):
+            raise ValueError(f"heads {[head.name for head in heads]}: two of one name")
+        for name, head in self.heads.items():
+            if hasattr(self, name):
+                raise ValueError(f"a head cannot be called {name!r}: the classifier has something of that name")
+            self.add_module(name, head.build(width=backbone.spec.width))
+        self.masking = masking
         self.labelled_place, self.true_masks = labelled_place % backbone.spec.frames, False
         self.observed_layers = observed_layers
 
@@ -45,39 +56,77 @@ class Classifier(nn.Module):
     def backbone_trains(self) -> bool:
         return any(p.requires_grad for p in self.backbone.parameters())
 
-    def forward(self, video: Shaped[Tensor, "b t c h w"], *, masks: Masks | None = None) -> Outputs:
-        with tapped(self.backbone, layers=self.observed_layers) as attention:
-            tokens, keep = self._encode(video, masks=masks)
-        scores = None
-        if self.segmentation is not None and masks is not None:
-            scores = self.segmentation(tokens, bins=self.backbone.spec.bin_of(masks.place))
-        pooled = tokens if self.masking is None or keep is None else self.masking.pooled(tokens, keep)
-        logits = at_least_float32(self.head(self.pooling(pooled)))
-        return Outputs(logits=logits, tokens=tokens, segmentation=scores, kept=keep, attention=attention)
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Backbone, pooling and heads by name, as parameters' names begin."""
+        return {name: self.get_submodule(name) for name in ("backbone", "pooling", *self.heads)}
 
-    def _encode(self, video: Tensor, *, masks: Masks | None) -> tuple[Tokens, Bool[Tensor, "b n"] | None]:
-        """Tokens, and which of them hard masking keeps."""
-        keep = None
-        if self.masking is not None and self.masking.in_encoder:
-            with torch.no_grad(), _evaluating(self.backbone):
-                keep = self._keep(self.backbone(video), masks=masks)
+    def forward(self, batch: Batch) -> Outputs:
+        """Both steps. A model inside a wrapper that trains it (DDP) is called, so that the wrapper sees the call."""
+        return self.classify(self.encode(batch), masks=batch.masks)
+
+    def encode(self, batch: Batch) -> Tokens:
+        """The clips' tokens, or those that the batch brought with it.
+
+        Raises CalotError where those cannot stand in for the encoder's own.
+        """
+        if batch.tokens is not None:
+            return self._standing_in(batch.tokens)
+        spared = None
         with contextlib.ExitStack() as around:
+            attention = around.enter_context(tapped(self.backbone, layers=self.observed_layers))
+            if self.masking is not None and self.masking.in_encoder:
+                with torch.no_grad(), _evaluating(self.backbone):
+                    spared = self._spared(self.backbone(batch.video), masks=batch.masks)
+                around.enter_context(self.masking.inside(self.backbone, spared))
             if not self.backbone_trains:
                 around.enter_context(torch.no_grad())
-            if self.masking is not None and keep is not None:
-                around.enter_context(self.masking.inside(self.backbone, keep))
-            tokens = self.backbone(video)
-        if self.masking is not None and keep is None:
-            keep = self._keep(tokens, masks=masks)
-        return tokens, keep
+            tokens: Tokens = self.backbone(batch.video)
+        return replace(tokens, spared=spared, attention=attention)
+
+    def classify(self, tokens: Tokens, *, masks: Masks | None = None) -> Outputs:
+        """Every head's scores. The criteria's head comes last, so that no other one moves what it draws."""
+        kept = tokens.spared
+        if self.masking is not None and kept is None:
+            kept = self._spared(tokens, masks=masks)
+        seen = tokens if self.masking is None or kept is None else self.masking.pooled(tokens, kept)
+        bin_of = self.backbone.spec.bin_of
+        features = Features(tokens=tokens, masks=masks, bin_of=bin_of, pool=lambda: self.pooling(seen))
+        scores = {}
+        last = [CRITERIA_HEAD] if CRITERIA_HEAD in self.heads else []
+        for name in [*(n for n in self.heads if n != CRITERIA_HEAD), *last]:
+            found = self.heads[name].read(self.get_submodule(name), features)
+            if found is not None:
+                scores[name] = at_least_float32(found)
+        return Outputs(scores=scores, tokens=tokens, kept=kept)
+
+    def _standing_in(self, tokens: Tokens) -> Tokens:
+        """Tokens of a cache, where nothing that happens inside the encoder is missed by them."""
+        inside = self.masking is not None and self.masking.in_encoder
+        missed = [
+            *(["the backbone trains"] if self.backbone_trains else []),
+            *(["masking acts inside the encoder"] if inside and tokens.spared is None else []),
+            *(f"layer {n}'s attention is read" for n in self.observed_layers if n not in (tokens.attention or {})),
+        ]
+        if missed:
+            raise CalotError(f"a batch of tokens in place of video, but {missed[0]}: give it the clips' frames")
+        return tokens
+
+    @property
+    def _decoder(self) -> SegmentationDecoder:
+        """The head whose masks decide hard masking."""
+        for module in self.parts.values():
+            if isinstance(module, SegmentationDecoder):
+                return module
+        raise CalotError("hard masking needs a segmentation decoder among the heads: its masks decide outside training")
 
     @torch.no_grad()
-    def _keep(self, tokens: Tokens, *, masks: Masks | None) -> Bool[Tensor, "b n"]:
+    def _spared(self, tokens: Tokens, *, masks: Masks | None) -> Bool[Tensor, "b n"]:
         """The anatomy of the true masks where they may be used and a clip has one, else of the decoder's own."""
-        assert self.segmentation is not None
-        places_of_label = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
-        with _evaluating(self.segmentation):  # a mask is no place for dropout, nor a batch's statistics for this pass
-            scores = self.segmentation(tokens, bins=self.backbone.spec.bin_of(places_of_label))
+        decoder = self._decoder
+        place = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
+        with _evaluating(decoder):  # a mask is no place for dropout, nor a batch's statistics for this pass
+            scores = decoder(tokens, bins=self.backbone.spec.bin_of(place))
         places = anatomy_tokens(predicted_classes(scores))
         if masks is not None and (self.training or self.true_masks):
             places = torch.where(masks.complete[:, None], anatomy_tokens(masks.values), places)
@@ -90,7 +139,7 @@ class Classifier(nn.Module):
 
     def parameter_counts(self) -> dict[str, int | dict[str, int]]:
         """`total` and `trainable`, and both by group; an adapter's weights are the group `lora`."""
-        groups = dict.fromkeys(("lora", "pooling", "head", "segmentation", "backbone"), 0)
+        groups = dict.fromkeys(("lora", "pooling", *self.heads, "backbone"), 0)
         training = dict(groups)
         for name, parameter in self.named_parameters():
             group = "lora" if ".lora_" in name else name.split(".")[0]

@@ -1,24 +1,56 @@
-"""From one vector per clip to one raw logit per criterion."""
+"""Heads: what is read from a clip's tokens. The criteria's head gives one raw logit per criterion."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
-from calot.config.fields import FractionBelowOne, Size
+from calot.config.fields import FractionBelowOne, Key, Size
 from calot.criteria import CRITERIA
 from calot.models.dropout import Regularised
+from calot.types import CRITERIA_HEAD, Masks, Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What a head may read of some clips: every token, one pooled vector per clip, and the masks given with them.
+
+    `pool` makes the vectors when the first head asks for them; `bin_of` gives the temporal bins that hold some frames.
+    """
+
+    tokens: Tokens
+    masks: Masks | None
+    bin_of: Callable[[Int[Tensor, "b m"]], Int[Tensor, "b m"]]
+    pool: Callable[[], Float[Tensor, "b d"]]
+
+    @cached_property
+    def pooled(self) -> Float[Tensor, "b d"]:
+        """One vector per clip."""
+        return self.pool()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head(Regularised, ABC):
-    """A classifier of pooled vectors; `build` gives the module for a width."""
+    """Reads a clip; `build` gives its module for a width, `read` says what the module is given.
+
+    `name` is that of its scores, parameter group and tensors; the criteria's is "head".
+    """
+
+    name: Key = CRITERIA_HEAD
 
     @abstractmethod
     def build(self, *, width: int) -> nn.Module:
-        """A module from `Float[b d]` to raw logits `Float[b k]`."""
+        """The module; from `Float[b d]` to raw scores `Float[b ...]` unless `read` says otherwise."""
+
+    def read(self, module: nn.Module, features: Features) -> Tensor | None:
+        """The head's raw scores for some clips, first axis clips; None where there is nothing for it to read."""
+        scores: Tensor = module(features.pooled)
+        return scores
 
     def narrowed(self, ratio: float) -> Head:
         """The same for a backbone whose width is this share of the one it was written for."""

@@ -8,20 +8,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from calot.config.fields import FractionBelowOne, Size
+from calot.config.fields import FractionBelowOne, Key, Size
 from calot.criteria import MASK_CLASSES
-from calot.models.dropout import Regularised
+from calot.models.heads import Features, Head
 from calot.types import Tokens, at_least_float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segmentation(Regularised):
+class Segmentation(Head):
     """LayerNorm, Linear, GELU, dropout on tokens; two ConvTranspose (k4 s2 p1), each with a norm and GELU; 1 x 1.
 
     `hidden` halves at each ConvTranspose. `groups` of GroupNorm, whose statistics are a clip's own, so that neither
     the micro-batch nor the other clips can change a result; None is BatchNorm, the documented way, where they do.
     """
 
+    name: Key = "segmentation"
     hidden: Size = 256
     dropout: FractionBelowOne = 0.1
     groups: Size | None = 8
@@ -32,12 +33,18 @@ class Segmentation(Regularised):
                 f"Segmentation.hidden={self.hidden}: a quarter of it must divide into groups={self.groups}"
             )
 
-    def narrowed(self, ratio: float) -> Segmentation:
-        """The same for a backbone whose width is this share of the one it was written for."""
-        return replace(self, hidden=max(32, round(self.hidden * ratio)))
-
     def build(self, *, width: int) -> SegmentationDecoder:
         return SegmentationDecoder(self, width=width)
+
+    def read(self, module: nn.Module, features: Features) -> Tensor | None:
+        """Scores of every mask layer asked for, `Float[b m s h w]`, whatever tokens hard masking hides from pooling."""
+        if features.masks is None:
+            return None
+        scores: Tensor = module(features.tokens, bins=features.bin_of(features.masks.place))
+        return scores
+
+    def narrowed(self, ratio: float) -> Segmentation:
+        return replace(self, hidden=max(32, round(self.hidden * ratio)))
 
 
 class SegmentationDecoder(nn.Module):

@@ -62,7 +62,7 @@ def _rebuilt(trainer: Trainer, number: int) -> InstrumentReading:
     model = trainer.model.train()  # true masks decide a bias; what dropout an adapter draws is in what is read
     batch = _with_most_anatomy(clean_batch(trainer), count=2)
     with reading(model.backbone, layer=number) as layer:
-        outputs = model(batch.video, masks=batch.masks)
+        outputs = model(batch)
     if outputs.attention:
         layer.query_key = outputs.attention[number]
     assert layer.mixed is not None

@@ -192,7 +192,7 @@ def _masking(trainer: Trainer) -> Iterator[DoseReading]:
     batch = clean_batch(trainer)
     assert batch.masks is not None
     trainer.model.train()
-    kept = trainer.model(batch.video, masks=batch.masks).kept
+    kept = trainer.model(batch).kept
     chosen = batch.masks.complete.cpu()
     dropped = 1 - float(kept[chosen].float().mean())
     wanted = 1 - _anatomy_share(batch.masks.values[chosen])

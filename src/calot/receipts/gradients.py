@@ -28,8 +28,6 @@ from calot.train.losses import Loss
 from calot.train.stage import Stage
 from calot.types import Batch
 
-PARTS = ("backbone", "pooling", "head", "segmentation")
-
 
 def training_checks(
     experiment: Experiment, *, request: Request, data: ProbeData
@@ -56,9 +54,8 @@ def _counts(trainer: Trainer, stage: Stage) -> StageCounts:
             key = stage.adaptation.target_of(model.backbone.place(name))
             observed[key] = observed.get(key, 0) + parameter.numel()
     declared = dict(stage.adaptation.declared(model.backbone))
-    for part in ("pooling", "head", "segmentation"):
-        module = getattr(model, part)
-        if module is not None:
+    for part, module in model.parts.items():
+        if part != "backbone":
             declared[part] = sum(p.numel() for p in module.parameters())
             observed[part] = sum(p.numel() for p in module.parameters() if p.requires_grad)
     listed = {id(p) for g in groups for p in g.parameters}
@@ -168,7 +165,7 @@ def _terms(trainer: Trainer) -> list[TermReach]:
     loss, model = trainer.request.experiment.loss, trainer.model
     model.train()
     batch = trainer.prepared(clean_batch(trainer), epoch=0, start=0).batch
-    trains = {part for part in PARTS if getattr(model, part) is not None and _any_trains(getattr(model, part))}
+    trains = {part for part, module in model.parts.items() if _any_trains(module)}
     terms = loss.terms(epoch=LATE)
     norms = {name: _norms(trainer, batch, weight=weight, term=term) for name, (weight, term) in terms.items()}
     return [
@@ -204,7 +201,7 @@ def _norms(trainer: Trainer, batch: Batch, *, weight: float, term: Loss) -> dict
         for part in batch.split(trainer.request.experiment.compute.micro_batch or len(batch)):
             if (here := term.units(part)) == 0:
                 continue
-            value = weight * here / term.units(batch) * term(model(part.video, masks=part.masks), part)
+            value = weight * here / term.units(batch) * term(model(part), part)
             if value.requires_grad:
                 trainer.accelerator.backward(value)
     squares: dict[str, float] = {}

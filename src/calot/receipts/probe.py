@@ -181,7 +181,7 @@ def _logits(trainer: Trainer, fit: Fit) -> NDArray[Any]:
     trainer.model.eval()
     batch = clean_batch(trainer)
     parts = batch.split(fit.micro_batch or len(batch))
-    return torch.cat([trainer.model(p.video, masks=p.masks).logits for p in parts]).cpu().numpy()
+    return torch.cat([trainer.model(p).logits for p in parts]).cpu().numpy()
 
 
 def _sketch(tensors: Sequence[torch.Tensor | None]) -> NDArray[np.float64]:

@@ -102,7 +102,7 @@ def _overfit(request: Request, *, data: ProbeData) -> Overfit:
 def _map(trainer: Trainer, batch: Batch) -> float:
     """Macro mAP of a batch in training mode, where true masks decide; nothing in it draws any more."""
     trainer.model.train()
-    logits = trainer.model(batch.video, masks=batch.masks).logits.cpu().numpy()
+    logits = trainer.model(batch).logits.cpu().numpy()
     return mean_ap((batch.labels.cpu().numpy() >= 0.5).astype(np.int8), logits).over_defined or 0.0
 
 
@@ -153,7 +153,7 @@ def val_logits(
     trainer.model.eval()
     val = trainer.val_set[every_clip(trainer.val_set)].to(trainer.accelerator.device)
     with torch.no_grad():
-        logits = trainer.model(val.video).logits.cpu().numpy()
+        logits = trainer.model(val).logits.cpu().numpy()
     return logits, trainer.val_set.table.majority
 
 

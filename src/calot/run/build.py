@@ -25,15 +25,14 @@ def parameter_counts(experiment: Experiment) -> dict[str, Any]:
 
 def build_classifier(experiment: Experiment, *, weights: bool = True) -> Classifier:
     """The experiment's model; without `weights`, untrained ones, to load a checkpoint into."""
-    spec, segmentation = experiment.backbone, experiment.segmentation
+    spec = experiment.backbone
     backbone = spec.build() if weights else spec.build_without_weights()
     if experiment.compute.gradient_checkpointing:
         backbone.checkpoint_gradients()
     return Classifier(
         backbone=backbone,
-        pooling=experiment.pooling.build(width=spec.width),
-        head=experiment.head.build(width=spec.width),
-        segmentation=None if segmentation is None else segmentation.build(width=spec.width),
+        pooling=experiment.pooling,
+        heads=[head for head in (experiment.head, experiment.segmentation) if head is not None],
         masking=experiment.masking,
         labelled_place=experiment.labelled_place,
         observed_layers=experiment.observed_layers,

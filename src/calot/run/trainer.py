@@ -136,11 +136,9 @@ class Trainer:
         groups = [
             *stage.adaptation.apply(self.model.backbone),
             ParameterGroup("pooling", tuple(self.model.pooling.parameters()), stage.lr),
-            ParameterGroup("head", tuple(self.model.head.parameters()), stage.lr),
         ]
-        if self.model.segmentation is not None:
-            groups.append(ParameterGroup("segmentation", tuple(self.model.segmentation.parameters()), stage.lr))
-        return groups
+        heads = {name: self.model.get_submodule(name) for name in self.model.heads}
+        return groups + [ParameterGroup(name, tuple(head.parameters()), stage.lr) for name, head in heads.items()]
 
     def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
         """The stage's optimiser. What an adapter draws hangs on the seed and the stage, on no history."""
@@ -217,7 +215,7 @@ class Trainer:
             **{f"val_ap_{c}": val_map.ap[c] for c in CRITERIA},
             **attention.columns(),
         }
-        if self.model.segmentation is not None:
+        if self.request.experiment.segmentation is not None:
             columns |= {"val_miou": confusion.mean_iou(), **{f"val_iou_{c}": v for c, v in confusion.iou().items()}}
         assert val_map.over_defined is not None  # _require_positives saw to it
         return EpochScores(val_map.over_defined, columns)

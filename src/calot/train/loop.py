@@ -150,7 +150,7 @@ def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float
     for part in parts:
         part = part.to(fit.accelerator.device)
         with fit.accelerator.autocast():
-            outputs = fit.model(part.video, masks=part.masks)
+            outputs = fit.model(part)
         share = effective_loss(fit.loss, outputs, part, units=units, epoch=progress.epoch)
         _require_finite(share.total, "loss", progress=progress, part=part)
         fit.accelerator.backward(share.total)

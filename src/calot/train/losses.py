@@ -102,10 +102,11 @@ class SegmentationLoss(Loss):
             raise ValueError(f"class_weights={self.class_weights}: need {len(MASK_CLASSES)}, not all of them 0")
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        if outputs.segmentation is None or batch.masks is None:
+        scores = outputs.scores.get("segmentation")
+        if scores is None or batch.masks is None:
             raise ValueError("SegmentationLoss needs a segmentation decoder and masks: set experiment.segmentation")
         target, weight = batch.masks.values.flatten(0, 1).long(), self._pixel_weights(batch.masks)
-        each = F.cross_entropy(outputs.segmentation.flatten(0, 1), target, reduction="none", ignore_index=IGNORED)
+        each = F.cross_entropy(scores.flatten(0, 1), target, reduction="none", ignore_index=IGNORED)
         total: Tensor = (each * weight.flatten(0, 1).to(each.dtype)).sum() / weight.sum().to(each.dtype)
         return total
 
