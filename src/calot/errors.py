@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Characters quoted of a stranger's text; names compared, and named, in search of the one meant.
+_LONGEST, _MOST_TRIED, _MOST_NAMED = 60, 2000, 40
+
 
 class CalotError(Exception):
     """Bad input, said so that a person can fix it: the file, the field, the value and the remedy. Exit code 2."""
@@ -17,7 +20,7 @@ class FieldError(CalotError, ValueError):
 class Stopped(Exception):
     """A signal asked the work to end; it saved itself and can be resumed. Exit code 75."""
 
-    def __init__(self, message: str = "stopped by a signal; the run is saved and goes on with --resume") -> None:
+    def __init__(self, message: str = "stopped by a signal; the run is saved and continues with --resume") -> None:
         super().__init__(message)
 
 
@@ -26,9 +29,16 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def quoted(text: str) -> str:
+    """Text of a stranger's file as it may stand in a message: in quotes, hidden characters written out, never long."""
+    return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST]!r}... ({len(text):,} characters)"
+
+
 def nearest_name(name: str, *, among: Iterable[str]) -> str:
     """Say what a misspelt name may have meant: ` Did you mean "val"? There are: train, val.`"""
     options = [str(option) for option in among]
-    close = difflib.get_close_matches(name.lower(), [o.lower() for o in options], n=1, cutoff=0.5)
-    meant = next((f' Did you mean "{o}"?' for o in options if close and o.lower() == close[0]), "")
-    return f"{meant} There are: {', '.join(options) or 'none'}."
+    tried = options[:_MOST_TRIED]
+    close = difflib.get_close_matches(name.lower(), [o.lower() for o in tried], n=1, cutoff=0.5)
+    meant = next((f' Did you mean "{o}"?' for o in tried if close and o.lower() == close[0]), "")
+    more = f" and {len(options) - _MOST_NAMED:,} more" if len(options) > _MOST_NAMED else ""
+    return f"{meant} There are: {', '.join(options[:_MOST_NAMED]) or 'none'}{more}."

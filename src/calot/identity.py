@@ -17,6 +17,9 @@ from calot.errors import CalotError, nearest_name
 
 SPLITS = ("train", "val", "test")
 
+#: Characters of the longest id; a UUID has 36.
+LONGEST_ID = 200
+
 #: What programs write where a value got lost. No operation is called so.
 _LOST = {"nan", "none", "na", "n/a", "#n/a", "<na>", "nat", "null", "nil", "nul", "undefined", "inf", "-inf", "-", "?"}
 
@@ -43,6 +46,8 @@ def video_id(text: str) -> str:
     Raises ValueError, saying why, for an empty cell, a word for a lost value, characters that cannot be seen, and
     characters that stand for others (full-width digits).
     """
+    if len(text) > LONGEST_ID:
+        raise ValueError(f"is {len(text):,} characters long, more than {LONGEST_ID}")
     text = unicodedata.normalize("NFC", text).strip()
     if not text:
         raise ValueError("is empty; every row names its video")

@@ -44,5 +44,5 @@ def clustered(
     lean = rng.normal(size=(videos, 3))[video]
     own = np.random.default_rng([2, model, run])
     logits = gain * labels + lean + 0.5 * own.normal(size=(videos, 3))[video] + own.normal(size=labels.shape)
-    facts = {"fingerprint": f"model{model}", "manifest_hash": "m" * 64, **facts}
+    facts = {"fingerprint": f"model{model}", "manifest_hash": "m" * 64, "frames_per_second": 25.0, **facts}
     return Predictions(frame=table(labels, logits=logits, videos=video, seed=run), **facts)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from calot.cli import statistics as commands
 from calot.errors import CalotError
+from calot.statistics.schema import LABELS, LOGITS
 
 app = typer.Typer()
 app.command()(commands.metrics)
@@ -47,7 +48,7 @@ def test_metrics_for_a_person_names_protocol_coverage_and_the_next_command(tmp_p
     assert found.exit_code == 0
     for text in ("protocol keyframes", "C2 hepatocystic triangle", "measured coverage at 20 videos", "optimistic"):
         assert text in found.stdout
-    assert "Next: calot compare" in found.stdout.splitlines()[-1]
+    assert found.stdout.splitlines()[-1] == f"Next: calot metrics {tmp_path / 'p.csv'} --by-video"
 
 
 def test_an_undefined_interval_leaves_the_numbers_their_room(tmp_path: Path) -> None:
@@ -229,3 +230,91 @@ def test_metrics_notes_an_unverified_treatment_and_is_silent_about_a_verified_on
     proven = run_folder(tmp_path, name="e03", seed=0, model=1, receipt={})
     assert "unverified" not in call("metrics", proven).stdout
     assert json.loads(call("metrics", proven, "--json").stdout)["treatment"] == {"status": "verified", "why": ""}
+
+
+def write_without_labels(path: Path) -> Path:
+    clustered().frame.drop(LABELS).write_csv(path)
+    return path
+
+
+def test_predictions_without_labels_are_described_and_not_scored(tmp_path: Path) -> None:
+    bare = write_without_labels(tmp_path / "bare.csv")
+    found = call("metrics", bare)
+    assert found.exit_code == 2
+    assert "20 videos, 800 frames\n" in found.stdout
+    assert "No labels: nothing can be scored" in found.stdout
+    told = call("metrics", bare, "--json")
+    fields = json.loads(told.stdout)
+    assert told.exit_code == 2
+    assert fields["unscored"].startswith("no labels: nothing can be scored")
+    assert (fields["videos"], fields["frames"], fields["map"], fields["ap"]) == (20, 800, None, None)
+    clustered().frame.write_csv(tmp_path / "full.csv")
+    full = json.loads(call("metrics", tmp_path / "full.csv", "--json").stdout)
+    assert set(full) == set(fields)
+    assert full["unscored"] is None
+
+
+def test_compare_refuses_a_side_without_labels(tmp_path: Path) -> None:
+    clustered(model=1).frame.write_csv(tmp_path / "full.csv")
+    bare = write_without_labels(tmp_path / "bare.csv")
+    for pair in ((tmp_path / "full.csv", bare), (bare, tmp_path / "full.csv")):
+        error = call("compare", *pair).exception
+        assert isinstance(error, CalotError)
+        assert re.match(r"compare refused: .*bare\.csv holds no labels", str(error))
+
+
+def test_by_video_scores_each_operation_of_a_bare_table(tmp_path: Path) -> None:
+    bare = tmp_path / "bare.csv"
+    clustered().frame.drop("split").write_csv(bare)
+    text = call("metrics", bare, "--by-video").stdout
+    rows = re.findall(r"^(\d+) +(two_structures|hepatocystic_triangle|cystic_plate) +\d+/40 +(\S+)", text, re.M)
+    assert len(rows) == 60
+    assert "frame rate unknown (--fps says it)" in text
+    assert call("metrics", bare).stdout.splitlines()[-1] == f"Next: calot metrics {bare} --by-video"
+    fields = json.loads(call("metrics", bare, "--json", "--fps", "25").stdout)
+    assert len(fields["per_video"]["rows"]) == 20
+    assert fields["per_video"]["rows"][0]["seconds"] == 40.0
+    assert fields["per_video"]["notes"] == ["no thresholds: flips, alarms and delays are undefined"]
+
+
+def test_a_frame_rate_that_the_table_contradicts_is_refused(tmp_path: Path) -> None:
+    clustered().write(tmp_path / "p.parquet")
+    for rate, said in (
+        ("30", "25 frame numbers per second, it says itself"),
+        ("0", "more than 0"),
+        ("nan", "than 0"),
+    ):
+        error = call("metrics", tmp_path / "p.parquet", "--fps", rate).exception
+        assert isinstance(error, CalotError)
+        assert said in str(error)
+
+
+def test_logits_and_probabilities_are_compared_as_what_they_are(tmp_path: Path) -> None:
+    clustered(model=1).frame.write_csv(tmp_path / "logits.csv")
+    scores = {name: 1 / (1 + (-pl.col(name).cast(pl.Float64)).exp()) for name in LOGITS}
+    clustered(model=2).frame.with_columns(**scores).write_csv(tmp_path / "probs.csv")
+    both = (tmp_path / "logits.csv", tmp_path / "probs.csv")
+    assert "these look like probabilities" in str(call("compare", *both).exception)
+    found = call("compare", *both, "--scores", "probabilities")
+    assert found.exit_code == 0
+    assert f"Note on {both[1]}: probabilities converted to logits" in found.stdout
+    assert f"Note on {both[0]}: prob" not in found.stdout
+    plain = tmp_path / "plain.csv"
+    clustered(model=2).frame.write_csv(plain)
+    expected = json.loads(call("compare", both[0], plain, "--json").stdout)["comparisons"][0]
+    (row,) = json.loads(call("compare", *both, "--scores", "probabilities", "--json").stdout)["comparisons"]
+    assert row["map"]["value"] == pytest.approx(expected["map"]["value"], abs=1e-6)
+
+
+def test_own_column_names_on_the_command_line(tmp_path: Path) -> None:
+    made = clustered()
+    theirs = {name: f"score_c{k}" for k, name in enumerate(LOGITS, 1)}
+    made.frame.rename(theirs).write_csv(tmp_path / "theirs.csv", separator=";")
+    maps = [word for ours, name in theirs.items() for word in ("--map", f"{name}={ours}")]
+    found = call("metrics", tmp_path / "theirs.csv", *maps)
+    assert found.exit_code == 0
+    assert found.stdout.splitlines()[-1] == "Next: calot metrics " + " ".join(
+        [str(tmp_path / "theirs.csv"), *maps, "--by-video"]
+    )
+    for wrong in ("score_c1", "=seed", "score_c1=logit_c1"):
+        assert isinstance(call("metrics", tmp_path / "theirs.csv", "--map", wrong).exception, CalotError)

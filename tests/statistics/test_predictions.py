@@ -76,11 +76,18 @@ def test_probabilities_become_logits_and_the_reader_says_so(tmp_path: Path) -> N
     assert "converted to logits" in found.notes[0]
 
 
-@pytest.mark.parametrize("value", ["0", "1", "1.2", "-0.1", "nan", ""])
-def test_a_saturated_probability_is_an_error_that_asks_for_logits(tmp_path: Path, value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        *((end, "Store raw logits as logit_hepatocystic_triangle instead, or .* --clip-prob") for end in ("0", "1")),
+        *((beyond, "lies between 0 and 1") for beyond in ("1.2", "-0.1", "nan", "", "inf")),
+        ("87.5", "Divide percentages by 100"),
+    ],
+)
+def test_a_probability_that_has_no_logit_is_an_error_with_its_remedy(tmp_path: Path, value: str, said: str) -> None:
     header = [name.replace("logit_", "prob_") for name in HEADER]
     rows = ["a,0,0.5,0.25,0.9,1,0,1", f"a,1,0.5,{value},0.9,1,0,1"]
-    with pytest.raises(CalotError, match=r"prob_hepatocystic_triangle in data row 2 .* store raw logits"):
+    with pytest.raises(CalotError, match=rf"prob_hepatocystic_triangle in data row 2 is .*{said}"):
         load_predictions(write_csv(tmp_path / "p.csv", header=header, rows=rows))
 
 
@@ -118,7 +125,7 @@ def test_the_same_frame_twice_is_an_error(tmp_path: Path) -> None:
     [
         ("", "empty"),
         (",".join(HEADER) + "\n", "no rows"),
-        ("video;frame\na;1\n", "commas"),
+        ("video;frame\na;1\n", "'logit_two_structures' .* is missing"),
         (",".join([*HEADER, "video"]) + "\n", "stands twice"),
         (",".join(HEADER) + "\na,0,1\n", "data row 1 has 3 cells"),
         (",".join(HEADER) + '\n"a,0,1\n', "malformed CSV"),
@@ -139,7 +146,7 @@ def test_two_protocols_in_one_table_are_refused() -> None:
     mixed = frame.with_columns(
         pl.when(pl.col("frame") == 0).then(pl.lit("all-frames")).otherwise("protocol").alias("protocol")
     )
-    with pytest.raises(CalotError, match="one file a protocol"):
+    with pytest.raises(CalotError, match="one file per protocol"):
         Predictions(frame=mixed)
 
 
@@ -152,7 +159,8 @@ def test_a_missing_file_and_an_unknown_ending_are_named(tmp_path: Path) -> None:
 
 
 def test_a_truncated_parquet_is_named(tmp_path: Path) -> None:
-    path = clustered().write(tmp_path / "p.parquet")
+    path = tmp_path / "p.parquet"
+    clustered().frame.write_parquet(path)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(CalotError, match="not a readable parquet"):
         load_predictions(path)

@@ -39,6 +39,7 @@ def test_statistics_import_only_criteria_and_errors_of_calot() -> None:
         "calot.provenance",
         "calot.writing",
         "calot.locking",
+        "calot.reading",
     )
     for name in MODULES:
         source = (Path(calot.statistics.__file__).parent / f"{name}.py").read_text()

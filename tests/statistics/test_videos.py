@@ -27,7 +27,8 @@ def operation() -> Predictions:
     scores[[1, 2, 8, 9, 11]] = 1.0
     quiet = np.zeros((3, 3), dtype=int)
     videos = [10] * 12 + [9] * 3
-    return Predictions(frame=table(np.r_[truth, quiet], logits=np.r_[scores, quiet - 1.0], videos=videos))
+    made = table(np.r_[truth, quiet], logits=np.r_[scores, quiet - 1.0], videos=videos)
+    return Predictions(frame=made, frames_per_second=25.0)
 
 
 def test_every_figure_of_a_hand_counted_operation() -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from calot.bench.coverage import SimulatedSet, World
 from calot.criteria import CRITERIA
-from calot.statistics.compare import ENOUGH_SEEDS, Comparison, compare
+from calot.statistics.compare import Comparison, compare
+from calot.statistics.outcome import ENOUGH_SEEDS
 from calot.statistics.predictions import Predictions
 from calot.statistics.resampling import Resampler, bootstrap_weights
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from calot.terminal import print_table
 
 if TYPE_CHECKING:
-    from calot.statistics.compare import Comparison, PairedDifference
+    from calot.statistics.compare import Comparison
+    from calot.statistics.outcome import PairedDifference
     from calot.statistics.videos import VideoTable
 
 
@@ -44,6 +45,10 @@ def _table(*headings: str) -> Any:
     for heading in headings:
         table.add_column(heading, no_wrap=heading != "why not")
     return table
+
+
+def _seed(seed: int | None) -> str:
+    return "unknown" if seed is None else str(seed)
 
 
 def _p(value: float | None) -> str:
@@ -89,7 +94,7 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
         )
     if operations is not None and by_video:
         _print_videos(operations)
-    for note in fields["notes"]:
+    for note in (*fields["notes"], *(() if operations is None or not by_video else operations.notes)):
         print(f"Note: {note}")
 
 
@@ -110,14 +115,16 @@ def print_runs(rows: list[dict[str, Any]]) -> None:
 
 def print_header(fields: dict[str, Any]) -> None:
     """Which frames were scored, under which protocol."""
-    positives = ", ".join(f"{name} {count}" for name, count in fields["positives"].items())
+    counts = fields["positives"] or {}
+    positives = "; positives: " + ", ".join(f"{name} {count}" for name, count in counts.items()) if counts else ""
     print(
         f"{fields['dataset']} {fields['split']}, protocol {fields['protocol']}, manifest {fields['manifest_hash'][:12]}"
     )
-    print(f"{fields['videos']} videos, {fields['frames']} frames; positives: {positives}")
-    print(f"Labels: {fields['label_rule']}; seeds: {fields['seeds']}")
+    print(f"{fields['videos']} videos, {fields['frames']} frames{positives}")
+    print(f"Labels: {fields['label_rule']}; seeds: {', '.join(map(_seed, fields['seeds']))}")
     if fields["test_openings"] is not None:
-        print(f"Test was opened {fields['test_openings']} times for this manifest")
+        times = fields["test_openings"]
+        print(f"Test was opened {times} time{'' if times == 1 else 's'} for this data set")
 
 
 def _print_decisions(rows: dict[str, Any]) -> None:
@@ -151,10 +158,13 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
     print(f"\n{found.a.name} − {found.b.name}: {found.dataset} {found.split}, protocol {found.protocol}, ", end="")
     print(f"manifest {found.manifest_hash[:12]}, {found.videos} videos, {found.frames} frames")
     for side in (found.a, found.b):
-        each = ", ".join(f"seed {seed}: {_points(value)}" for seed, value in zip(side.seeds, side.map, strict=True))
+        scored = zip(side.seeds, side.map, strict=True)
+        each = ", ".join(f"seed {_seed(seed)}: {_points(value)}" for seed, value in scored)
         spread = "" if side.deviation is None else f"; standard deviation over seeds {_points(side.deviation)}"
         scores = f"mAP {_points(side.mean)} ({each}{spread}); {side.treatment.stamp or 'treatment verified'}"
         print(f"{side.name}: {'no result' if side.treatment.invalid else scores}")
+        for note in side.notes:
+            print(f"Note on {side.name}: {note}")
     if not found.invalid:
         table = _table("points", "A − B", "95 % interval", "p", "Holm", "MDD", "se v", "se s")
         for name, item in found.ap.items():

@@ -15,6 +15,7 @@ from torch import nn
 from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
+from calot.data.manifest import FRAME_STEP
 from calot.errors import CalotError
 from calot.statistics.predictions import Predictions
 from calot.types import Batch, Outputs
@@ -78,7 +79,12 @@ def predictions_table(
         columns[f"logit_{criterion}"] = logits[:, k]
         columns[f"label_{criterion}"] = table.majority[:, k]
         columns[f"soft_{criterion}"] = table.soft[:, k]
-    return Predictions(frame=pl.DataFrame(columns), fingerprint=fingerprint, manifest_hash=manifest_hash)
+    return Predictions(
+        frame=pl.DataFrame(columns),
+        fingerprint=fingerprint,
+        manifest_hash=manifest_hash,
+        frames_per_second=float(FRAME_STEP),
+    )
 
 
 def _require_finite(outputs: Outputs, *, dataset: ClipDataset, batch: Batch) -> None:

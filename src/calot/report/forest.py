@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from calot.criteria import CRITERIA
 from calot.report.tables import KEYS, Cell, interval_text, points
-from calot.statistics.compare import PairedDifference
 from calot.statistics.intervals import Interval
+from calot.statistics.outcome import PairedDifference
 
 
 @dataclass(frozen=True, kw_only=True)

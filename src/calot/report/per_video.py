@@ -22,7 +22,8 @@ def _operations_table(found: VideoTable) -> Table:
     for row in found.rows:
         called: Cell = Undefined("no threshold") if row.called is None else _yes(row.called)
         positives = (count(row.criteria[name].positives) for name in CRITERIA)
-        cells = (row.video, clock(row.seconds), count(row.frames), *positives, _yes(row.achieved), called)
+        length: Cell = Undefined("frame rate unknown") if row.seconds is None else clock(row.seconds)
+        cells = (row.video, length, count(row.frames), *positives, _yes(row.achieved), called)
         rows.append(Row(cells=cells, strong=row.called is not None and row.called != row.achieved))
     letters = (f"{label(name).split()[0]} positive" for name in CRITERIA)
     names = columns("video", "length", "scored frames", *letters, "all three held", "called so")

@@ -13,16 +13,15 @@ from scipy.stats import t as student
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.provenance.treatment import NO_RECEIPT, Treatment
+from calot.statistics.outcome import ENOUGH_SEEDS, LEVEL, PairedDifference, outcome_of, verdict_of
 from calot.statistics.paired_error import PairedError, paired_error
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
-from calot.statistics.predictions import Predictions, same_rows
+from calot.statistics.predictions import NO_LABELS, Predictions, same_rows
 from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_weights
 from calot.statistics.schema import UNKNOWN
 
 Array = NDArray[np.float64]
-ENOUGH_SEEDS = 5
 MIN_VIDEOS = 3
-LEVEL = 0.95
 POWER = 0.80
 
 
@@ -30,7 +29,8 @@ POWER = 0.80
 class Side:
     """One side's seeds, one by one: mAP and AP of each, their mean and standard deviation (None with one seed).
 
-    `treatment` says what the runs' receipts prove; where it is invalid there are no numbers.
+    `treatment` says what the runs' receipts prove; where it is invalid there are no numbers. `notes` say how tables
+    were read.
     """
 
     name: str
@@ -39,29 +39,9 @@ class Side:
     seeds: tuple[int | None, ...]
     map: tuple[float | None, ...]
     ap: dict[str, tuple[float | None, ...]]
+    notes: tuple[str, ...]
     mean: float | None
     deviation: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairedDifference:
-    """A minus B. `low`, `high`: value +- t * se; `p`: permutation; `p_holm`: corrected over the criteria (None for
-    mAP).
-
-    `video_error` and `seed_error` are the two sources of the standard error apart; seeds are None where not resampled.
-    `minimum_detectable` is what this design finds with 80 % power: (t_0.975 + t_0.8) * se.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    standard_error: float | None = None
-    video_error: float | None = None
-    seed_error: float | None = None
-    minimum_detectable: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +87,7 @@ def compare(
     what each side's receipts prove: without proof the verdict is stamped, against it there are no numbers. Raises
     CalotError where protocol, manifest, frames or labels differ.
     """
-    left, right = Resampler.of(_tables(a)), Resampler.of(_tables(b))
+    left, right = (Resampler.of(_labelled(side)) for side in (a, b))
     _refuse_mismatch(left.tables, right.tables, names=names)
     invalid = _untreated(treatments, names=names) or _invalid(left.tables, right.tables, names=names)
     sides = tuple(
@@ -121,8 +101,8 @@ def compare(
     else:
         differences = _differences(left, right, replicates=replicates, seed=seed, treatment=enough)
     total = differences.pop("map")
-    outcome = "invalid" if invalid else _outcome(total, smallest_effect=smallest_effect)
-    verdict = _verdict(total, outcome=outcome, names=names, about=about, smallest_effect=smallest_effect)
+    outcome = "invalid" if invalid else outcome_of(total, smallest_effect=smallest_effect)
+    verdict = verdict_of(total, outcome=outcome, names=names, about=about, smallest_effect=smallest_effect)
     first = left.tables[0]
     return Comparison(
         a=sides[0],
@@ -144,10 +124,13 @@ def compare(
     )
 
 
-def _tables(side: Predictions | Sequence[Predictions]) -> list[Predictions]:
+def _labelled(side: Predictions | Sequence[Predictions]) -> list[Predictions]:
     tables = [side] if isinstance(side, Predictions) else list(side)
     if not tables:
-        raise CalotError("compare: a side without predictions; give at least one table a side")
+        raise CalotError("compare: a side without predictions; give at least one table per side")
+    bare = [table.source for table in tables if not table.labelled]
+    if bare:
+        raise CalotError(f"compare refused: {bare[0]} holds {NO_LABELS}")
     return tables
 
 
@@ -178,6 +161,8 @@ def _invalid(a: Sequence[Predictions], b: Sequence[Predictions], *, names: tuple
             if left.digest == right.digest:
                 if same_run:
                     return f"{names[0]} and {names[1]} are the same run ({left.fingerprint[:12]}): nothing to compare"
+                if left.fingerprint == right.fingerprint == UNKNOWN:
+                    return f"{names[0]} and {names[1]} hold equal predictions, bit for bit: nothing to compare"
                 return (
                     f"{names[0]} and {names[1]} hold equal predictions, bit for bit, under another treatment "
                     f"({left.source} and {right.source}): the treatment took no effect"
@@ -218,6 +203,7 @@ def _side(engine: Resampler, *, name: str, treatment: Treatment) -> Side:
         seeds=tuple(table.seeds[0] for table in engine.tables),
         map=tuple(_none(value) for value in means),
         ap=columns,
+        notes=tuple(dict.fromkeys(note for table in engine.tables for note in table.notes)),
         mean=float(means.mean()) if defined else None,
         deviation=float(means.std(ddof=1)) if defined and len(means) > 1 else None,
     )
@@ -299,46 +285,3 @@ def _difference(value: float, *, p: float, error: PairedError) -> PairedDifferen
         seed_error=error.seed,
         minimum_detectable=half + float(student.ppf(POWER, error.degrees)) * error.total,
     )
-
-
-def _outcome(difference: PairedDifference, *, smallest_effect: float) -> str:
-    """`higher` or `lower` need the interval beside 0 and p < 0.05; `equivalent` needs it within the smallest effect."""
-    if difference.low is None or difference.high is None or difference.p is None:
-        return "undefined"
-    if -smallest_effect < difference.low and difference.high < smallest_effect:
-        return "equivalent"
-    beside, rare = not difference.low <= 0 <= difference.high, difference.p < 1 - LEVEL
-    if beside and rare:
-        return "higher" if difference.low > 0 else "lower"
-    return "disagree" if beside != rare else "undecided"
-
-
-def _verdict(
-    difference: PairedDifference, *, outcome: str, names: tuple[str, str], about: str, smallest_effect: float
-) -> str:
-    if difference.value is None or difference.low is None or difference.high is None or outcome == "undefined":
-        return f"Undefined: {difference.reason}."
-    figures = (
-        f"{100 * difference.value:+.1f} points of mAP, 95 % interval {100 * difference.low:+.1f} to "
-        f"{100 * difference.high:+.1f}, {_p_words(difference.p)}"
-    )
-    scope = {
-        "the treatment": "This is about the treatment: seeds and videos were both resampled.",
-        "these checkpoints": "This is about these checkpoints, not about the treatment: "
-        f"that needs {ENOUGH_SEEDS} seeds a side.",
-    }[about]
-    detectable = f"The design detects {100 * (difference.minimum_detectable or 0):.1f} points with 80 % power."
-    said = {
-        "higher": f"{names[0]} is better than {names[1]}",
-        "lower": f"{names[0]} is worse than {names[1]}",
-        "equivalent": f"{names[0]} and {names[1]} differ by less than {100 * smallest_effect:g} points",
-        "disagree": f"Interval and permutation test disagree on {names[0]} and {names[1]}: no difference is called",
-        "undecided": f"No difference between {names[0]} and {names[1]} is shown, and none is excluded",
-    }.get(outcome, f"{names[0]} and {names[1]}")
-    return f"{said} ({figures}). {scope} {detectable}"
-
-
-def _p_words(p: float | None) -> str:
-    if p is None:
-        return "no p"
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +14,55 @@ import polars as pl
 from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
-from calot.errors import CalotError
-from calot.statistics.schema import LABELS, LOGITS, PROBABILITIES, SOFT, UNKNOWN, canonical
+from calot.errors import CalotError, nearest_name
+from calot.statistics import seal
+from calot.statistics.schema import (
+    COLUMNS,
+    FACTS,
+    FINGERPRINT_KEY,
+    LABELS,
+    LOGITS,
+    MANIFEST_KEY,
+    PROBABILITIES,
+    RATE_KEY,
+    SOFT,
+    UNKNOWN,
+    canonical,
+)
+from calot.statistics.scores import ScoreRule, as_logits, refuse_probabilities
+from calot.statistics.table_files import TableFile, WantedColumns, read_table_file
 from calot.writing import whole_file
 
-FINGERPRINT_KEY = "calot.fingerprint"
-MANIFEST_KEY = "calot.manifest_hash"
+NO_LABELS = "no labels: nothing can be scored; a score needs label_<criterion>, 0 or 1, for each frame"
+
+_NAMES = (*COLUMNS, *PROBABILITIES)
+_WORDS = {*FACTS, "video"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a person says of a table that calot did not write: whose columns are which, and what its scores are.
+
+    `columns` gives our name for each of theirs. calot's own tables need no telling and ignore it.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    scores: ScoreRule = field(default_factory=ScoreRule)
+
+    def __post_init__(self) -> None:
+        for theirs, ours in self.columns.items():
+            if ours not in _NAMES:
+                raise CalotError(f"--map {theirs}={ours}: no column of ours.{nearest_name(ours, among=_NAMES)}")
+        double = [name for name in self.columns.values() if list(self.columns.values()).count(name) > 1]
+        if double:
+            raise CalotError(f"--map: two columns for '{double[0]}'; name one")
+
+    def wanted(self) -> WantedColumns:
+        """The columns to read of a file."""
+        numeric = frozenset(_NAMES) - _WORDS
+        return WantedColumns(
+            names=_NAMES, numeric=numeric, whole=frozenset({"frame", "seed", *LABELS}), theirs=self.columns
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,12 +71,13 @@ class Predictions:
 
     `frame` may hold the columns in any order and as text: construction checks it (`schema.canonical`) and raises
     CalotError, so no unchecked `Predictions` exists. `fingerprint` names the run's resolved experiment, `manifest_hash`
-    the frames it was scored on.
+    the frames it was scored on, `frames_per_second` how many frame numbers make a second (None: unknown).
     """
 
     frame: pl.DataFrame
     fingerprint: str = UNKNOWN
     manifest_hash: str = UNKNOWN
+    frames_per_second: float | None = None
     source: str = "predictions"
     notes: tuple[str, ...] = ()
 
@@ -51,8 +95,15 @@ class Predictions:
         return np.ascontiguousarray(self.frame.select(LOGITS).to_numpy(), dtype=np.float32)
 
     @cached_property
+    def labelled(self) -> bool:
+        """Whether there are labels; a table holds all of them or none."""
+        return self.frame[LABELS[0]].null_count() == 0
+
+    @cached_property
     def labels(self) -> NDArray[np.int8]:
-        """Majority of raters, 0 or 1, (n, 3)."""
+        """Majority of raters, 0 or 1, (n, 3). Raises CalotError where the table holds none."""
+        if not self.labelled:
+            raise CalotError(f"{self.source}: {NO_LABELS}")
         return np.ascontiguousarray(self.frame.select(LABELS).to_numpy(), dtype=np.int8)
 
     @cached_property
@@ -111,10 +162,14 @@ class Predictions:
         return parts
 
     def write(self, path: Path) -> Path:
-        """Write parquet at once or not at all: a temporary file beside it, flushed, then moved over."""
-        metadata = {FINGERPRINT_KEY: self.fingerprint, MANIFEST_KEY: self.manifest_hash}
-        with whole_file(Path(path)) as part, part.open("wb") as stream:  # a stream: polars hides the cause of a failure
-            self.frame.write_parquet(stream, metadata=metadata)
+        """Write parquet, sealed with a digest, at once or not at all."""
+        metadata = {FINGERPRINT_KEY: self.fingerprint, MANIFEST_KEY: self.manifest_hash, seal.KEY: seal.BLANK}
+        if self.frames_per_second is not None:
+            metadata[RATE_KEY] = repr(self.frames_per_second)
+        held = io.BytesIO()
+        self.frame.write_parquet(held, metadata=metadata)
+        with whole_file(Path(path)) as part:
+            part.write_bytes(seal.sealed(held.getvalue()))
         return Path(path)
 
 
@@ -128,6 +183,8 @@ def same_rows(a: Predictions, b: Predictions) -> str | None:
             f"{len(only[0])} rows only in the first and {len(only[1])} only in the second, "
             f"such as video {example[0]!r} frame {example[1]}"
         )
+    if not (a.labelled and b.labelled):
+        return None if a.labelled == b.labelled else "one has labels and the other has none"
     for column, criterion in enumerate(a.criteria):
         bad = np.flatnonzero(a.labels[:, column] != b.labels[:, column])
         if len(bad):
@@ -139,85 +196,62 @@ def same_rows(a: Predictions, b: Predictions) -> str | None:
     return None
 
 
-def load_predictions(path: Path) -> Predictions:
-    """Read a parquet file of calot or a CSV of any group; raises CalotError naming file, column, row, value and remedy.
+def load_predictions(path: Path, *, reading: Reading | None = None) -> Predictions:
+    """Read calot's parquet, or any group's CSV, TSV, Excel sheet or parquet.
 
-    A CSV needs `video, frame, logit_<criterion>` (or `prob_<criterion>`, strictly between 0 and 1) and
-    `label_<criterion>`.
+    Raises CalotError naming file, column, row, value and remedy.
+
+    A table of another group needs `video, frame, logit_<criterion>` (or `prob_<criterion>`), and to be scored
+    `label_<criterion>`. Without a `reading`, scores that look like probabilities under `logit_*` are refused.
     """
+    told = reading or Reading()
     path = Path(path)
-    if not path.is_file():
-        raise CalotError(f"{path}: no such file; expected a .parquet or .csv of predictions")
-    if path.suffix.lower() not in (".parquet", ".csv"):
-        raise CalotError(f"{path}: unknown ending '{path.suffix}'; expected .parquet or .csv")
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise CalotError(f"{path}: cannot be read ({error.strerror})") from error
-    if path.suffix.lower() == ".csv":
-        table, metadata = _read_csv(raw, source=str(path)), {}
-    else:
-        table, metadata = _read_parquet(raw, source=str(path)), _parquet_metadata(raw, source=str(path))
-    return Predictions(
-        frame=table,
-        fingerprint=metadata.get(FINGERPRINT_KEY, UNKNOWN),
-        manifest_hash=metadata.get(MANIFEST_KEY, UNKNOWN),
+    file = read_table_file(path, wanted=told.wanted())
+    ours = file.metadata.get(FINGERPRINT_KEY, UNKNOWN) != UNKNOWN
+    frame, said = (file.frame, ()) if ours else as_logits(file.frame, scores=told.scores, source=str(path))
+    _require_known(frame, file=file, source=str(path))
+    made = Predictions(
+        frame=frame,
+        fingerprint=file.metadata.get(FINGERPRINT_KEY, UNKNOWN),
+        manifest_hash=file.metadata.get(MANIFEST_KEY, UNKNOWN),
+        frames_per_second=_rate(file.metadata.get(RATE_KEY), source=str(path)),
         source=str(path),
-        notes=_notes(table),
+        notes=(*file.notes, *said, *_missing(frame)),
     )
+    if not ours and told.scores.kind is None:
+        refuse_probabilities(made.frame, among=file.frame.columns, source=str(path))
+    return made
 
 
-def _notes(table: pl.DataFrame) -> tuple[str, ...]:
-    pairs = zip(LOGITS, PROBABILITIES, strict=True)
-    converted = [
-        probability for logit, probability in pairs if logit not in table.columns and probability in table.columns
-    ]
+def _require_known(frame: pl.DataFrame, *, file: TableFile, source: str) -> None:
+    """Raises CalotError where a column that every table needs is missing, naming the nearest that was not read."""
+    for name in ("video", "frame", *LOGITS):
+        if name not in frame.columns:
+            other = name.replace("logit_", "prob_")
+            either = f"'{name}'" if other == name else f"'{name}' (or '{other}')"
+            nearest = nearest_name(name, among=file.others) if file.others else ""
+            raise CalotError(
+                f"{source}: column {either} is missing.{nearest} Needed are video, frame, {', '.join(LOGITS)} (or "
+                f"prob_<criterion>) and, to be scored, {', '.join(LABELS)}; --map THEIRS={name} takes a column of "
+                "another name"
+            )
+
+
+def _rate(text: str | None, *, source: str) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise CalotError(f"{source}: {RATE_KEY} is {text!r} in its metadata, expected frames per second above 0")
+    return value
+
+
+def _missing(table: pl.DataFrame) -> tuple[str, ...]:
+    """What a table lacks and what follows from it."""
+    if not any(name in table.columns for name in LABELS):
+        return ()
     missing = [name for name in SOFT if name not in table.columns]
-    notes = []
-    if converted:
-        notes.append(f"probabilities converted to logits by log(p / (1 - p)): {', '.join(converted)}")
-    if missing:
-        notes.append(f"no rater means ({', '.join(missing)}): scores against the rater mean are undefined")
-    return tuple(notes)
-
-
-def _read_csv(raw: bytes, *, source: str) -> pl.DataFrame:
-    """Every cell as text; the standard reader, so that a malformed line is named and nothing is guessed."""
-    try:
-        rows = list(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True))
-    except UnicodeDecodeError as error:
-        raise CalotError(f"{source}: byte {error.start} is not UTF-8; save the file as UTF-8 text") from error
-    except csv.Error as error:
-        raise CalotError(f"{source}: malformed CSV ({error})") from error
-    rows = [row for row in rows if row]
-    if not rows:
-        raise CalotError(f"{source}: the file is empty; the first line names the columns")
-    header = [name.strip() for name in rows[0]]
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
-        raise CalotError(f"{source}: columns are separated by ';' or tab; save the file with commas")
-    double = sorted({name for name in header if header.count(name) > 1})
-    if double:
-        raise CalotError(f"{source}: column '{double[0]}' stands twice in the first line")
-    for number, row in enumerate(rows[1:], 1):
-        if len(row) != len(header):
-            raise CalotError(f"{source}: data row {number} has {len(row)} cells, the first line {len(header)}")
-    cells = list(zip(*rows[1:], strict=True)) or [()] * len(header)
-    return pl.DataFrame(
-        {name: pl.Series(name, list(column), dtype=pl.String) for name, column in zip(header, cells, strict=True)}
-    )
-
-
-def _read_parquet(raw: bytes, *, source: str) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(io.BytesIO(raw))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise CalotError(
-            f"{source}: not a readable parquet file ({error}); write it again or save it as CSV"
-        ) from error
-
-
-def _parquet_metadata(raw: bytes, *, source: str) -> dict[str, str]:
-    try:
-        return pl.read_parquet_metadata(io.BytesIO(raw))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise CalotError(f"{source}: its metadata cannot be read ({error}); write it again") from error
+    return (f"no rater means ({', '.join(missing)}): scores against the rater mean are undefined",) if missing else ()

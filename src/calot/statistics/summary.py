@@ -44,20 +44,11 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; every null stands beside its reason."""
-        p, table = self.predictions, self.intervals
+        table = self.intervals
         return {
-            "protocol": p.protocol,
-            "dataset": p.dataset,
-            "split": p.split,
-            "manifest_hash": p.manifest_hash,
-            "fingerprint": p.fingerprint,
-            "predictions_digest": p.digest,
-            "videos": table.videos,
-            "frames": len(p.labels) // len(p.seeds),
-            "seeds": list(p.seeds),
+            **header(self.predictions),
             "positives": {name: item.positives for name, item in self.criteria.items()},
             "positive_videos": {name: item.positive_videos for name, item in self.criteria.items()},
-            "label_rule": "majority of raters (mean >= 0.5)",
             "interval": _interval_facts(table),
             "map": {**_interval(table.map), "chance": float(np.mean([c.prevalence for c in self.criteria.values()]))},
             "map_over_defined": {"value": self.over_defined, "criteria": list(self.defined)},
@@ -71,8 +62,26 @@ class Summary:
             "calibration": {name: _calibration(c.calibration) for name, c in self.criteria.items()},
             "thresholds": asdict(self.thresholds) if self.thresholds else None,
             "decisions": {name: _decisions(c.decisions) for name, c in self.criteria.items()},
-            "notes": list(p.notes),
         }
+
+
+def header(predictions: Predictions) -> dict[str, Any]:
+    """What is known of a table before anything is scored, as plain JSON values."""
+    p = predictions
+    return {
+        "protocol": p.protocol,
+        "dataset": p.dataset,
+        "split": p.split,
+        "manifest_hash": p.manifest_hash,
+        "fingerprint": p.fingerprint,
+        "predictions_digest": p.digest,
+        "videos": len(set(p.videos.tolist())),
+        "frames": len(p.frames) // len(p.seeds),
+        "frames_per_second": p.frames_per_second,
+        "seeds": list(p.seeds),
+        "label_rule": "majority of raters (mean >= 0.5)" if p.labelled else "no labels",
+        "notes": list(p.notes),
+    }
 
 
 def summarise(

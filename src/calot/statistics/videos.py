@@ -1,6 +1,6 @@
-"""Operation by operation: what the decisions of one model mean over the time of a video.
+"""Operation by operation: AP, and what the decisions of one model mean over the time of a video.
 
-Time is frame number / 25 s (Endoscapes counts frames at 25 a second). All of it needs thresholds frozen on val.
+Time is the frame number over the table's frames per second; decisions need thresholds frozen on val.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from calot.errors import CalotError
 from calot.statistics.calibration import Thresholds
 from calot.statistics.metrics import average_precision, ratio
 from calot.statistics.predictions import Predictions
+from calot.statistics.schema import RATE_OF_0_1
 
-FRAMES_PER_SECOND = 25.0
+FRAMES_PER_SECOND = RATE_OF_0_1
+NO_THRESHOLDS = "no thresholds: flips, alarms and delays are undefined"
+NO_RATE = "frame rate unknown (--fps says it): flips per minute, alarms per hour and delays are undefined"
 Flags = NDArray[np.bool_]
 
 
@@ -46,7 +49,7 @@ class VideoRow:
 
     video: str
     frames: int
-    seconds: float
+    seconds: float | None
     criteria: dict[str, CriterionInVideo]
     achieved: bool
     called: bool | None
@@ -66,46 +69,62 @@ class Operations:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTable:
-    """Every operation in order of its id, numbers as numbers; `operations` is None where a threshold is missing."""
+    """Every operation in order of its id, numbers as numbers; `operations` is None where a threshold is missing.
+
+    `notes` say what is undefined in every row, and why.
+    """
 
     rows: tuple[VideoRow, ...]
     operations: Operations | None
-    frames_per_second: float = FRAMES_PER_SECOND
+    frames_per_second: float | None
+    notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
 
 
-def per_video(predictions: Predictions, *, thresholds: Thresholds) -> VideoTable:
-    """One row an operation. Raises CalotError for a table of several seeds: split it with `by_seed` first."""
+def per_video(predictions: Predictions, *, thresholds: Thresholds | None) -> VideoTable:
+    """One row per operation; without thresholds nothing is decided.
+
+    Raises CalotError for a table of several seeds: split it with `by_seed` first.
+    """
     if len(predictions.seeds) > 1:
         raise CalotError(
             f"{predictions.source}: seeds {list(predictions.seeds)} in one table; per-video decisions are one model's: "
             "split it with Predictions.by_seed()"
         )
-    limits = [thresholds.values[name] for name in predictions.criteria]
+    limits = [None if thresholds is None else thresholds.values[name] for name in predictions.criteria]
+    notes = [NO_THRESHOLDS] if thresholds is None else []
+    notes += [NO_RATE] if predictions.frames_per_second is None else []
     rows = []
     for video in sorted(set(predictions.videos.tolist()), key=_natural):
         place = predictions.videos == video
-        rows.append(_row(predictions, place=place, limits=limits, video=video))
+        rows.append(_row(predictions, place=place, limits=limits, video=video, decided=thresholds is not None))
     complete = all(limit is not None for limit in limits)
-    return VideoTable(rows=tuple(rows), operations=_operations(rows) if complete else None)
+    return VideoTable(
+        rows=tuple(rows),
+        operations=_operations(rows) if complete else None,
+        frames_per_second=predictions.frames_per_second,
+        notes=tuple(notes),
+    )
 
 
 def _natural(video: str) -> tuple[int, int, str]:
     return (0, int(video), video) if video.isascii() and video.isdigit() else (1, 0, video)
 
 
-def _row(predictions: Predictions, *, place: Flags, limits: list[float | None], video: str) -> VideoRow:
+def _row(predictions: Predictions, *, place: Flags, limits: list[float | None], video: str, decided: bool) -> VideoRow:
     frames, labels, logits = predictions.frames[place], predictions.labels[place] == 1, predictions.logits[place]
+    rate = predictions.frames_per_second
     step = float(np.median(np.diff(frames))) if len(frames) > 1 else 0.0
-    seconds = (float(frames[-1] - frames[0]) + step) / FRAMES_PER_SECOND
+    seconds = None if rate is None else (float(frames[-1] - frames[0]) + step) / rate
     called = [None if limit is None else logits[:, k] >= limit for k, limit in enumerate(limits)]
-    criteria = {
-        name: _criterion(frames, truth=labels[:, k], scores=logits[:, k], called=called[k], seconds=seconds)
-        for k, name in enumerate(predictions.criteria)
-    }
+    criteria = {}
+    for k, name in enumerate(predictions.criteria):
+        times = None if rate is None else frames / rate
+        made = _decided(labels[:, k], called=called[k], seconds=seconds, times=times, decided=decided)
+        criteria[name] = _criterion(labels[:, k], scores=logits[:, k], made=made)
     flags = [flag for flag in called if flag is not None]
     return VideoRow(
         video=video,
@@ -117,37 +136,52 @@ def _row(predictions: Predictions, *, place: Flags, limits: list[float | None], 
     )
 
 
-def _criterion(
-    frames: NDArray[np.int64], *, truth: Flags, scores: NDArray[np.float32], called: Flags | None, seconds: float
-) -> CriterionInVideo:
-    reasons = [] if truth.any() else ["no positive label"]
-    flips = alarms = delay = None
+@dataclass(frozen=True, kw_only=True)
+class _Decided:
+    """What one criterion's decisions come to in one video, and why some of it is undefined here and not elsewhere."""
+
+    flips: float | None = None
+    alarms: float | None = None
+    delay: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def _decided(
+    truth: Flags, *, called: Flags | None, seconds: float | None, times: NDArray[np.float64] | None, decided: bool
+) -> _Decided:
     if called is None:
-        reasons.append("no threshold: no positive label where it would be frozen")
+        return _Decided(reasons=("no threshold: no positive label where it would be frozen",) if decided else ())
+    if seconds is None or times is None:
+        return _Decided()
+    reasons, delay, flips, alarms = [], None, None, None
+    if truth.any():
+        delay = _delay(times, truth=truth, called=called)
+        reasons += ["never called at or after the first positive label"] if delay is None else []
+    if seconds > 0:
+        flips = int((called[1:] != called[:-1]).sum()) / (seconds / 60)
+        alarms = _false_alarms(called, truth=truth) / (seconds / 3600)
     else:
-        if truth.any():
-            delay = _delay(frames, truth=truth, called=called)
-            reasons += ["never called at or after the first positive label"] if delay is None else []
-        if seconds > 0:
-            flips = int((called[1:] != called[:-1]).sum()) / (seconds / 60)
-            alarms = _false_alarms(called, truth=truth) / (seconds / 3600)
-        else:
-            reasons.append("one frame has no duration")
+        reasons.append("one frame has no duration")
+    return _Decided(flips=flips, alarms=alarms, delay=delay, reasons=tuple(reasons))
+
+
+def _criterion(truth: Flags, *, scores: NDArray[np.float32], made: _Decided) -> CriterionInVideo:
+    reasons = (*(() if truth.any() else ("no positive label",)), *made.reasons)
     return CriterionInVideo(
         positives=int(truth.sum()),
         prevalence=float(truth.mean()),
         ap=average_precision(truth, scores),
-        flips_per_minute=flips,
-        false_alarms_per_hour=alarms,
-        detection_seconds=delay,
+        flips_per_minute=made.flips,
+        false_alarms_per_hour=made.alarms,
+        detection_seconds=made.delay,
         reason="; ".join(reasons) or None,
     )
 
 
-def _delay(frames: NDArray[np.int64], *, truth: Flags, called: Flags) -> float | None:
+def _delay(times: NDArray[np.float64], *, truth: Flags, called: Flags) -> float | None:
     first = int(np.argmax(truth))
     later = np.flatnonzero(called[first:])
-    return float(frames[first + int(later[0])] - frames[first]) / FRAMES_PER_SECOND if len(later) else None
+    return float(times[first + int(later[0])] - times[first]) if len(later) else None
 
 
 def _false_alarms(called: Flags, *, truth: Flags) -> int:

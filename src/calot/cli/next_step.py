@@ -1,0 +1,42 @@
+"""The command to run next: every one that is printed runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def say_next(*words: object) -> None:
+    """Print one command, with its words quoted for the shell."""
+    print(f"\nNext: {command_line(*words)}")
+
+
+def command_line(*words: object) -> str:
+    """`calot` and its words as a shell takes them."""
+    text = ["calot", *(f"./{word}" if isinstance(word, Path) and str(word)[:1] == "-" else str(word) for word in words)]
+    return subprocess.list2cmdline(text) if os.name == "nt" else shlex.join(text)
+
+
+def with_results(results: Path) -> tuple[object, ...]:
+    """The option that keeps a results root other than the usual one."""
+    return () if results == Path("results") else ("--results", results)
+
+
+def report_of(runs: Iterable[Path]) -> tuple[object, ...]:
+    """The command that shows runs on one page: of the folder that holds them all, or of the first where none does."""
+    folders = list(runs)
+    try:
+        common = Path(os.path.commonpath([str(folder) for folder in folders]))
+    except ValueError:  # some relative, some not, or on another drive
+        common = folders[0]
+    above_all = common in (Path(), Path(common.anchor), Path.home())
+    return "report", folders[0] if above_all else common
+
+
+def more_seeds(used: Sequence[int], *, count: int = 5) -> str:
+    """The smallest seeds that are not used yet, so that there are `count` in all; at least one."""
+    fresh = (seed for seed in range(count + len(used) + 1) if seed not in used)
+    return ",".join(str(next(fresh)) for _ in range(max(1, count - len(used))))

@@ -1,0 +1,187 @@
+"""The tables that `calot metrics` and `calot compare` are given: files of any group, or the runs they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from calot.provenance.treatment import Treatment
+    from calot.statistics.calibration import Thresholds
+    from calot.statistics.predictions import Predictions, Reading
+
+
+class ScoreKind(StrEnum):
+    """What stands under `logit_<criterion>`."""
+
+    logits = "logits"
+    probabilities = "probabilities"
+
+
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="THEIRS=OURS: a column of another name, as score_c1=logit_two_structures. Repeatable."),
+]
+Kind = Annotated[ScoreKind | None, typer.Option("--scores", help="What the columns of scores hold.")]
+Clip = Annotated[
+    bool, typer.Option("--clip-probabilities", help="Score probabilities of exactly 0 or 1 as ties at the ends.")
+]
+Rate = Annotated[float | None, typer.Option("--fps", help="Frame numbers per second, where the table does not tell.")]
+
+
+@dataclass
+class Runs:
+    """The runs of one side: a table each, and what their receipts prove."""
+
+    tables: list[Predictions] = field(default_factory=list)
+    treatments: dict[str, Treatment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says of tables that calot did not write."""
+
+    map: tuple[str, ...] = ()
+    scores: ScoreKind | None = None
+    clip: bool = False
+    fps: float | None = None
+
+    def words(self) -> tuple[object, ...]:
+        """The same options again, for the next command."""
+        pairs = (word for text in self.map for word in ("--map", text))
+        scores = () if self.scores is None else ("--scores", self.scores.value)
+        fps = () if self.fps is None else ("--fps", f"{self.fps:g}")
+        return *pairs, *scores, *(("--clip-probabilities",) if self.clip else ()), *fps
+
+    def reading(self) -> Reading:
+        """Raises CalotError where a `--map` is not THEIRS=OURS, or names no column of ours."""
+        from calot.errors import CalotError
+        from calot.statistics.predictions import Reading
+        from calot.statistics.scores import ScoreRule
+
+        columns: dict[str, str] = {}
+        for text in self.map:
+            theirs, sign, ours = text.rpartition("=")
+            if not sign or not theirs.strip() or theirs.strip() in columns:
+                raise CalotError(f"--map {text}: expected THEIRS=OURS, each once, as score_c1=logit_two_structures")
+            columns[theirs.strip()] = ours.strip()
+        kind: Literal["logits", "probabilities"] | None = None
+        if self.scores is not None:
+            kind = "logits" if self.scores is ScoreKind.logits else "probabilities"
+        return Reading(columns=columns, scores=ScoreRule(kind=kind, clip=self.clip))
+
+    def load(self, path: Path) -> Predictions:
+        """A table as these options read it."""
+        from calot.errors import CalotError
+        from calot.statistics.predictions import load_predictions
+
+        found = load_predictions(path, reading=self.reading())
+        if self.fps is None:
+            return found
+        if not 0 < self.fps < float("inf"):
+            raise CalotError(f"--fps {self.fps}: expected frame numbers per second, more than 0")
+        if (known := found.frames_per_second) not in (None, self.fps):
+            raise CalotError(f"{path}: {known:g} frame numbers per second, it says itself, not --fps {self.fps:g}")
+        return replace(found, frames_per_second=self.fps)
+
+    def load_among_others(self, path: Path) -> Predictions:
+        """The same among several tables: `--scores probabilities` leaves those alone that hold raw logits."""
+        from calot.errors import CalotError
+
+        if self.scores is not ScoreKind.probabilities:
+            return self.load(path)
+        try:
+            return replace(self, scores=None).load(path)
+        except CalotError:
+            return self.load(path)
+
+
+def table_of(path: Path, *, split: str) -> Path:
+    """The file itself, or `predictions/<split>.parquet` of a run's folder."""
+    from calot.errors import CalotError
+
+    if not path.is_dir():
+        return path
+    table = path / "predictions" / f"{split}.parquet"
+    if not table.is_file():
+        have = sorted(item.stem for item in table.parent.glob("*.parquet"))
+        if not (path / "experiment.json").is_file() and not have:
+            raise CalotError(f"{path}: not a run's folder; give a run, or a table of predictions")
+        raise CalotError(f"{path}: no predictions/{split}.parquet; have {have}; make it with: calot evaluate {path}")
+    return table
+
+
+def run_of(path: Path) -> Path | None:
+    """The folder of the run that a table belongs to, or None for a bare file."""
+    run = path.parent.parent
+    return run if path.parent.name == "predictions" and (run / "experiment.json").is_file() else None
+
+
+def treatment_of_table(path: Path, *, table: Predictions) -> Treatment:
+    """What the receipt of the run that a table belongs to proves of it."""
+    from calot.provenance.receipt import Receipt
+    from calot.provenance.treatment import NO_RECEIPT, treatment_of
+
+    run = run_of(path)
+    return NO_RECEIPT if run is None else treatment_of(Receipt.load(run), fingerprint=table.fingerprint)
+
+
+def thresholds_for(table: Predictions, *, path: Path, given: Path | None) -> tuple[Thresholds | None, str | None]:
+    """Thresholds given, or frozen on val: this table, or the val table beside it."""
+    from calot.statistics.calibration import Thresholds, choose_thresholds
+    from calot.statistics.predictions import load_predictions
+
+    if given is not None:
+        return Thresholds.load(given), f"thresholds from {given}"
+    if table.split == "val":
+        note = "thresholds were chosen on these same frames: the decisions' rates are optimistic"
+        return choose_thresholds(table), note
+    beside = path.with_name("val.parquet")
+    if path.name != beside.name and beside.is_file():
+        return choose_thresholds(load_predictions(beside)), f"thresholds frozen on {beside}"
+    return None, "no thresholds (--thresholds, or val.parquet beside the table): decisions are not scored"
+
+
+def sides_of(runs: list[Path], *, split: str, options: Options) -> dict[str, Runs]:
+    """Runs of one experiment, their seeds apart, form one side; a lone file is a side of its own."""
+    keys: dict[str, str] = {}
+    sides: dict[str, Runs] = {}
+    for run in runs:
+        path = table_of(run, split=split)
+        name, key = _experiment_of(path)
+        if keys.get(name, key) != key:  # same name, another value: an override made it another treatment
+            name = str(run)
+        keys[name] = key
+        side = sides.setdefault(name, Runs())
+        side.tables.append(options.load_among_others(path))
+        side.treatments[str(run)] = treatment_of_table(path, table=side.tables[-1])
+    return sides
+
+
+def _experiment_of(path: Path) -> tuple[str, str]:
+    """Name, and the resolved value without its seed, of the run that a table belongs to."""
+    from calot.errors import CalotError
+    from calot.reading import read_json
+
+    run = run_of(path)
+    if run is None:
+        return str(path), str(path)
+    source = run / "experiment.json"
+    try:
+        fields = _object(read_json(source))
+        value = {key: item for key, item in _object(fields.get("experiment", {})).items() if key != "seed"}
+        return str(fields["name"]), json.dumps([value, fields.get("scale")], sort_keys=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CalotError(f"{source}: not a run's experiment ({error!r}); run the experiment again") from error
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object, found {type(value).__name__}")
+    return value

@@ -1,0 +1,73 @@
+"""A paired difference, and what may be said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENOUGH_SEEDS = 5
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """A minus B. `low`, `high`: value +- t * se; `p`: permutation; `p_holm`: corrected over the criteria (None for
+    mAP).
+
+    `video_error` and `seed_error` are the two sources of the standard error apart; seeds are None where not resampled.
+    `minimum_detectable` is what this design finds with 80 % power: (t_0.975 + t_0.8) * se.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    standard_error: float | None = None
+    video_error: float | None = None
+    seed_error: float | None = None
+    minimum_detectable: float | None = None
+    reason: str | None = None
+
+
+def outcome_of(difference: PairedDifference, *, smallest_effect: float) -> str:
+    """`higher` or `lower` need the interval beside 0 and p < 0.05; `equivalent` needs it within the smallest effect."""
+    if difference.low is None or difference.high is None or difference.p is None:
+        return "undefined"
+    if -smallest_effect < difference.low and difference.high < smallest_effect:
+        return "equivalent"
+    beside, rare = not difference.low <= 0 <= difference.high, difference.p < 1 - LEVEL
+    if beside and rare:
+        return "higher" if difference.low > 0 else "lower"
+    return "disagree" if beside != rare else "undecided"
+
+
+def verdict_of(
+    difference: PairedDifference, *, outcome: str, names: tuple[str, str], about: str, smallest_effect: float
+) -> str:
+    """The outcome in words: what it is about, and what the design could have found."""
+    if difference.value is None or difference.low is None or difference.high is None or outcome == "undefined":
+        return f"Undefined: {difference.reason}."
+    figures = (
+        f"{100 * difference.value:+.1f} points of mAP, 95 % interval {100 * difference.low:+.1f} to "
+        f"{100 * difference.high:+.1f}, {_p_words(difference.p)}"
+    )
+    scope = {
+        "the treatment": "This is about the treatment: seeds and videos were both resampled.",
+        "these checkpoints": "This is about these checkpoints, not about the treatment: "
+        f"that needs {ENOUGH_SEEDS} seeds per side.",
+    }[about]
+    detectable = f"The design detects {100 * (difference.minimum_detectable or 0):.1f} points with 80 % power."
+    said = {
+        "higher": f"{names[0]} is better than {names[1]}",
+        "lower": f"{names[0]} is worse than {names[1]}",
+        "equivalent": f"{names[0]} and {names[1]} differ by less than {100 * smallest_effect:g} points",
+        "disagree": f"Interval and permutation test disagree on {names[0]} and {names[1]}: no difference is called",
+        "undecided": f"No difference between {names[0]} and {names[1]} is shown, and none is excluded",
+    }.get(outcome, f"{names[0]} and {names[1]}")
+    return f"{said} ({figures}). {scope} {detectable}"
+
+
+def _p_words(p: float | None) -> str:
+    if p is None:
+        return "no p"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
