@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
 from calot.config import difference as differences

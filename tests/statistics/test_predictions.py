@@ -106,7 +106,7 @@ def test_a_label_that_is_not_0_or_1_is_an_error_never_a_negative(tmp_path: Path,
 def test_null_labels_in_a_typed_table_are_an_error() -> None:
     broken = clustered().frame.with_columns(pl.lit(None, dtype=pl.Int8).alias("label_cystic_plate"))
     with pytest.raises(CalotError, match="never read as negative"):
-        Predictions(frame=broken)
+        _ = Predictions(frame=broken).labels
 
 
 def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -301,8 +302,21 @@ def test_labels_of_some_criteria_or_some_frames_are_refused(name: str, tmp_path:
     with pytest.raises(CalotError, match=f"'{name}' is missing"):
         load_predictions(write(tmp_path / "p.csv", text(PLAIN.drop(name))))
     holes = PLAIN.with_columns(pl.when(pl.int_range(pl.len()) > 2).then(pl.col(name)).alias(name))
-    with pytest.raises(CalotError, match=f"{name} in data row 1 is missing"):
-        Predictions(frame=holes)
+    holes.write_csv(tmp_path / "holes.csv")
+    with pytest.raises(CalotError, match=f"{name} in data row 1 is missing; .* never read as negative"):
+        load_predictions(tmp_path / "holes.csv")
+
+
+def test_calots_own_table_of_partly_labelled_frames_scores_those_that_are(tmp_path: Path) -> None:
+    some = MADE.frame.with_columns(pl.when(pl.int_range(pl.len()) > 2).then(pl.col("label_cystic_plate")))
+    path = replace(MADE, frame=some).write(tmp_path / "p.parquet")
+    found = load_predictions(path)
+    with pytest.raises(CalotError, match="some labels are missing, and a missing label is never read as negative"):
+        _ = found.labels
+    scored = found.with_labels()
+    assert len(scored.labels) == len(MADE.labels) - 3
+    assert scored.notes[-1] == "9 of 12 frames have labels of all criteria; the others are not scored"
+    assert np.array_equal(scored.labels, MADE.labels[3:])
 
 
 def test_scores_are_needed(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Options:
         from calot.errors import CalotError
         from calot.statistics.predictions import load_predictions
 
-        found = load_predictions(path, reading=self.reading())
+        found = load_predictions(path, reading=self.reading()).with_labels()
         if self.fps is None:
             return found
         if not 0 < self.fps < float("inf"):
@@ -144,7 +144,7 @@ def thresholds_for(table: Predictions, *, path: Path, given: Path | None) -> tup
         return choose_thresholds(table), note
     beside = path.with_name("val.parquet")
     if path.name != beside.name and beside.is_file():
-        return choose_thresholds(load_predictions(beside)), f"thresholds frozen on {beside}"
+        return choose_thresholds(load_predictions(beside).with_labels()), f"thresholds frozen on {beside}"
     return None, "no thresholds (--thresholds, or val.parquet beside the table): decisions are not scored"
 
 

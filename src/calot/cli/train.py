@@ -122,7 +122,7 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     from calot.report.pictures import choose_clips, write_clip_sheet
     from calot.statistics.predictions import load_predictions
 
-    predictions = load_predictions(folder / "predictions" / f"{split}.parquet")
+    predictions = load_predictions(folder / "predictions" / f"{split}.parquet").with_labels()
     twins = _enter(predictions, folder=folder, results=results, ui=ui)
     if split == "val":
         closing_receipt(folder, twins=twins, ui=ui)

@@ -15,7 +15,6 @@ from torch import nn
 from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
-from calot.data.manifest import FRAME_STEP
 from calot.errors import CalotError
 from calot.statistics.predictions import Predictions
 from calot.types import Batch, Outputs
@@ -77,13 +76,13 @@ def predictions_table(
     }
     for k, criterion in enumerate(CRITERIA):
         columns[f"logit_{criterion}"] = logits[:, k]
-        columns[f"label_{criterion}"] = table.majority[:, k]
+        columns[f"label_{criterion}"] = np.where(table.majority[:, k] < 0, np.nan, table.majority[:, k])
         columns[f"soft_{criterion}"] = table.soft[:, k]
     return Predictions(
         frame=pl.DataFrame(columns),
         fingerprint=fingerprint,
         manifest_hash=manifest_hash,
-        frames_per_second=float(FRAME_STEP),
+        frames_per_second=table.frames_per_second,
     )
 
 

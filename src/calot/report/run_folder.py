@@ -170,7 +170,7 @@ def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:
 
 def _predictions(file: Path) -> Predictions:
     """A table that names itself by run, not by where on this machine it lies."""
-    return replace(load_predictions(file), source=f"{file.parents[1].name}/predictions/{file.name}")
+    return replace(load_predictions(file).with_labels(), source=f"{file.parents[1].name}/predictions/{file.name}")
 
 
 def _pictures(folder: Path) -> dict[tuple[str, int], Path]:

@@ -28,11 +28,13 @@ from calot.statistics.schema import (
     SOFT,
     UNKNOWN,
     canonical,
+    refuse_holes,
 )
 from calot.statistics.scores import ScoreRule, as_logits, refuse_probabilities
 from calot.statistics.table_files import TableFile, WantedColumns, read_table_file
 from calot.writing import whole_file
 
+SOME_LABELS = "some labels are missing, and a missing label is never read as negative; score the others (with_labels)"
 NO_LABELS = "no labels: nothing can be scored; a score needs label_<criterion>, 0 or 1, for each frame"
 
 _NAMES = (*COLUMNS, *PROBABILITIES)
@@ -96,14 +98,26 @@ class Predictions:
 
     @cached_property
     def labelled(self) -> bool:
-        """Whether there are labels; a table holds all of them or none."""
-        return self.frame[LABELS[0]].null_count() == 0
+        """Whether every frame has a label of every criterion."""
+        return not any(self.frame[name].null_count() for name in LABELS)
+
+    def with_labels(self) -> Predictions:
+        """Only the frames that have labels of every criterion, with a note of their number; itself where all, or none,
+        have."""
+        whole = self.frame.drop_nulls(list(LABELS))
+        if whole.height in (0, self.frame.height):
+            return self
+        note = (
+            f"{whole.height:,} of {self.frame.height:,} frames have labels of all criteria; the others are not scored"
+        )
+        return replace(self, frame=whole, notes=(*self.notes, note))
 
     @cached_property
     def labels(self) -> NDArray[np.int8]:
-        """Majority of raters, 0 or 1, (n, 3). Raises CalotError where the table holds none."""
+        """Majority of raters, 0 or 1, (n, 3). Raises CalotError where one is missing: it is never read as negative."""
         if not self.labelled:
-            raise CalotError(f"{self.source}: {NO_LABELS}")
+            some = any(self.frame[name].null_count() < self.frame.height for name in LABELS)
+            raise CalotError(f"{self.source}: {SOME_LABELS if some else NO_LABELS}")
         return np.ascontiguousarray(self.frame.select(LABELS).to_numpy(), dtype=np.int8)
 
     @cached_property
@@ -210,6 +224,8 @@ def load_predictions(path: Path, *, reading: Reading | None = None) -> Predictio
     ours = file.metadata.get(FINGERPRINT_KEY, UNKNOWN) != UNKNOWN
     frame, said = (file.frame, ()) if ours else as_logits(file.frame, scores=told.scores, source=str(path))
     _require_known(frame, file=file, source=str(path))
+    if not ours:
+        refuse_holes(frame, source=str(path))
     made = Predictions(
         frame=frame,
         fingerprint=file.metadata.get(FINGERPRINT_KEY, UNKNOWN),

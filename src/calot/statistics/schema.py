@@ -24,7 +24,7 @@ FINGERPRINT_KEY, MANIFEST_KEY, RATE_KEY = "calot.fingerprint", "calot.manifest_h
 RATE_OF_0_1 = 25.0
 
 #: Column -> type of the canonical table, in the order of the file. `soft_*` and `seed` may be null (unknown),
-#: and so may `label_*`, all of them: predictions without labels are legal.
+#: and so may `label_*`: predictions without labels are legal.
 COLUMNS: dict[str, type[pl.DataType]] = {
     **dict.fromkeys((*FACTS, "video"), pl.String),
     "frame": pl.Int64,
@@ -55,9 +55,8 @@ def canonical(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
     columns["frame"] = _integers(_required(table, "frame", source=source), source=source)
     for name in LOGITS:
         columns[name] = _logits(_required(table, name, source=source), source=source)
-    labelled = any(name in table.columns and not is_empty(table[name]) for name in LABELS)
     for name in LABELS:
-        columns[name] = _labels(table, name=name, labelled=labelled, source=source)
+        columns[name] = _labels(table, name=name, source=source)
     for name in SOFT:
         columns[name] = _soft(table, name=name, source=source)
     columns["seed"] = _seeds(table, source=source)
@@ -179,37 +178,49 @@ def _logits(column: pl.Series, *, source: str) -> pl.Series:
     return pl.Series(column.name, narrow)
 
 
-def _labels(table: pl.DataFrame, *, name: str, labelled: bool, source: str) -> pl.Series:
-    """0 and 1 in every row, or nothing in any row of any criterion."""
-    if not labelled:
-        return pl.Series(name, [None] * table.height, dtype=pl.Int8)
-    values = numbers(_required(table, name, source=source), source=source)
-    bad = ~((values == 0) | (values == 1))
+def refuse_holes(table: pl.DataFrame, *, source: str) -> None:
+    """Raises CalotError where a column of labels or rater means is missing beside others, or is empty in some rows.
+
+    calot's own tables may hold frames without labels, another group's lost them on the way: either is never a negative.
+    """
+    for names in (LABELS, SOFT):
+        held = [name for name in names if name in table.columns and not is_empty(table[name])]
+        for name in names if held else ():
+            column = _required(table, name, source=source)
+            bad = np.isnan(numbers(column, source=source))
+            if bad.any():
+                raise CalotError(
+                    f"{source}: {name} in data row {first_row(bad)} is missing; a missing label is never read as "
+                    "negative: give it or drop the row"
+                )
+
+
+def _labels(table: pl.DataFrame, *, name: str, source: str) -> pl.Series:
+    values = _optional(table, name=name, source=source)
+    bad = ~((values == 0) | (values == 1) | np.isnan(values))
     if bad.any():
         row = first_row(bad)
-        value = values[row - 1]
-        why = (
-            "missing; a missing label is never read as negative: give it or drop the row"
-            if np.isnan(value)
-            else f"{value:g}"
-        )
-        raise CalotError(f"{source}: {name} in data row {row} is {why}; expected 0 or 1 (the majority of raters)")
-    return pl.Series(name, values.astype(np.int8))
+        why = f"{values[row - 1]:g}; expected 0 or 1 (the majority of raters)"
+        raise CalotError(f"{source}: {name} in data row {row} is {why}")
+    return pl.Series(name, values, nan_to_null=True).cast(pl.Int8)
 
 
 def _soft(table: pl.DataFrame, *, name: str, source: str) -> pl.Series:
-    if name not in table.columns or is_empty(table[name]):
-        return pl.Series(name, [None] * table.height, dtype=pl.Float32)
-    values = numbers(table[name], source=source)
-    bad = ~((values >= 0) & (values <= 1))
+    values = _optional(table, name=name, source=source)
+    bad = ~((values >= 0) & (values <= 1) | np.isnan(values))
     if bad.any():
         row = first_row(bad)
         raise CalotError(
-            f"{source}: {name} in data row {row} is {values[row - 1]:g}; expected the raters' mean "
-            f"in [0, 1] in every row, "
-            "or no such column"
+            f"{source}: {name} in data row {row} is {values[row - 1]:g}; expected the raters' mean in [0, 1]"
         )
-    return pl.Series(name, values.astype(np.float32))
+    return pl.Series(name, values, nan_to_null=True).cast(pl.Float32)
+
+
+def _optional(table: pl.DataFrame, *, name: str, source: str) -> Numbers:
+    """A column's numbers, all NaN where there is no such column."""
+    if name not in table.columns:
+        return np.full(table.height, np.nan)
+    return numbers(table[name], source=source)
 
 
 def _seeds(table: pl.DataFrame, *, source: str) -> pl.Series:
