@@ -154,6 +154,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "e10b_documented": _e10(_lora(32, "q v")),
     "e10b_recipe": RECIPE,
     "e10c_lora_low_lr": E10C,
+    "e10b_ten_epochs": {**D, "train": _stage(_lora(32, "q k v"), (32, 4), **_FIRST)},
     "e11_attention_supervision": _e11(_kl(0.1)),
     "e11_attention_supervision_l1": _e11(_kl(1.0)),
     "e11_per_layer_supervision": _e11(_kl(0.1, (5, 11, 17, 23))),
@@ -188,7 +189,8 @@ BASELINES = {
     **dict.fromkeys(("e10b_lora_r32_qkv", "e10c_lora_low_lr"), "e10a_lora_r16"),
     **dict.fromkeys(("e11_attention_supervision_l1", "e11_per_layer_supervision"), "e11_attention_supervision"),
     **dict.fromkeys(("e12_attention_bias", "e12_lora_r64", "clip5_majority"), "e12_regularized"),
-    **dict.fromkeys(("e10b_documented", "e10b_recipe", "e11_attention_supervision"), "e10b_lora_r32_qkv"),
+    **dict.fromkeys(("e10b_documented", "e10b_recipe", "e10b_ten_epochs"), "e10b_lora_r32_qkv"),
+    "e11_attention_supervision": "e10b_ten_epochs",
     **dict.fromkeys(("e12_regularized", *(n for n in DOCUMENTED if n.startswith("lora_"))), "e10b_lora_r32_qkv"),
 }
 
@@ -208,6 +210,7 @@ def test_every_experiment_of_these_families_has_its_row() -> None:
 
 MICRO_BATCH = {"e08_multitask": 16, "e09_stage_one": 32, "e09_staged": 16, "e10a_lora_r16": 32, "e10b_documented": 64}
 MICRO_BATCH |= {"e10c_lora_low_lr": 64, "e11_attention_supervision": 32, "e12_regularized": 64, "clip5_majority": 64}
+MICRO_BATCH |= {"e10b_ten_epochs": 32}
 
 
 @pytest.mark.parametrize("name", MICRO_BATCH)

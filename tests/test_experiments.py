@@ -8,6 +8,7 @@ from calot.criteria import PerCriterion
 from calot.errors import CalotError
 from calot.experiment import scaled
 from calot.experiments import find, names
+from calot.receipts.reverting import changes
 from calot.run.build import parameter_counts
 from calot.train.losses import BCE
 
@@ -33,6 +34,58 @@ def test_a_file_and_its_experiment_share_their_name_and_the_baseline_exists(name
     assert found.header
     if found.experiment.baseline:
         assert found.experiment.difference(find(found.experiment.baseline).experiment)
+
+
+#: Shipped experiments that differ from their baseline in more than one thing: in which, and why that is meant.
+SEVERAL = {
+    "clip5_majority": ("clip geometry label train.adaptation", "the study's later recipe, asked about as a whole"),
+    "e05_focal_balanced": ("loss sampler", "the question is about the two together"),
+    "e08_multitask": (
+        "loss segmentation train.adaptation train.epochs train.patience train.weight_decay",
+        "the family's own recipe comes in with its decoder, as documented",
+    ),
+    "e09_stage_one": (
+        "augment loss.segmentation train.adaptation train.batch train.epochs train.min_lr train.patience train.warmup",
+        "the first stage of e09_staged, as documented",
+    ),
+    "e09_staged": (
+        "augment loss.segmentation then train.adaptation train.batch train.epochs train.min_lr train.patience "
+        "train.warmup",
+        "the study changed augmentation, stages and recipe at once",
+    ),
+    "e10a_lora_r16": ("train.adaptation train.epochs train.warmup", "the family's recipe, as documented"),
+    "e10b_recipe": ("train.epochs train.warmup", "the warm-up of a shorter run is shorter"),
+    "e10b_ten_epochs": ("train.epochs train.warmup", "the recipe of e11, whose baseline it is"),
+    "e10c_lora_low_lr": (
+        "train.adaptation train.epochs train.lr train.patience train.warmup",
+        "slower means both rates and more epochs",
+    ),
+    "e12_regularized": (
+        "label_smoothing masking mixing train.warmup train.weight_decay",
+        "the question is about regularisers together",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", names())
+def test_one_question_is_one_difference_and_each_exception_has_its_reason(name: str) -> None:
+    experiment = find(name).experiment
+    if experiment.baseline is None:
+        return
+    found = changes(experiment, find(experiment.baseline).experiment)
+    things = {".".join(path[: 2 if path[0] in ("train", "loss") else 1]) for path in found}
+    stated, reason = SEVERAL.get(name, ("", ""))
+    assert things == set(stated.split()) if stated else len(things) == 1, sorted(things)
+    assert bool(reason) == bool(stated)
+    assert len(things) != 1 or not stated
+
+
+def test_e11_differs_from_its_baseline_in_the_loss_alone() -> None:
+    e11 = find("e11_attention_supervision").experiment
+    baseline = find("e10b_ten_epochs").experiment
+    assert e11.baseline == baseline.name
+    assert changes(e11, baseline) == [("loss", "attention")]
+    assert e11.compute == baseline.compute
 
 
 def test_e02_has_the_documented_settings() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
@@ -17,7 +18,7 @@ from calot.data.mixing import Mixing
 from calot.data.preparation import Preparation
 from calot.data.sampling import Sampler, Uniform
 from calot.data.transforms import Augmentation, HorizontalFlip
-from calot.errors import CalotError
+from calot.errors import CalotError, FieldError
 from calot.models.backbones import DEFAULT
 from calot.models.backbones.protocol import BackboneSpec
 from calot.models.heads import Head, MLPHead
@@ -60,22 +61,9 @@ class Experiment(Component):
     compute: Compute = Compute()
 
     def __post_init__(self) -> None:
-        if self.clip.frames != self.backbone.frames:
-            raise ValueError(
-                f"clip gives {self.clip.frames} frames and backbone.frames={self.backbone.frames}: set both alike"
-            )
-        has_term = isinstance(self.loss, CombinedLoss) and self.loss.segmentation is not None
-        if (self.segmentation is not None) != has_term:
-            raise ValueError("segmentation and loss.segmentation go together: a decoder trains by its term alone")
-        if self.masking is not None and self.segmentation is None:
-            raise ValueError("masking needs segmentation: outside training the decoder's own masks decide")
-        for number, stage in enumerate(self.stages, start=1):
-            last = min(stage.epochs, stage.patience)
-            if not self.loss.begun(epoch=last - 1):
-                raise ValueError(
-                    f"loss.attention.first_epoch is after epoch {last}, where stage {number} may end (epochs="
-                    f"{stage.epochs}, patience={stage.patience}): the term would never act"
-                )
+        for rule in TOGETHER:
+            if broken := rule.broken(self):
+                raise Apart(broken, fields=rule.fields)
 
     @property
     def uses_masks(self) -> bool:
@@ -109,6 +97,62 @@ class Experiment(Component):
         """Every field in which the treatment differs from the baseline's."""
         return [d for d in differences.difference(baseline, self) if d.field.split(".")[0] not in NO_TREATMENT]
 
+
+class Apart(FieldError):
+    """Fields that make sense only together and were not; `fields` names them by dotted path."""
+
+    def __init__(self, message: str, *, fields: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Fields that make sense only together: `broken` says what is wrong with them, if anything.
+
+    Receipts put a field back to the baseline's value together with those that a rule names beside it.
+    """
+
+    fields: tuple[str, ...]
+    broken: Callable[[Experiment], str | None]
+
+
+def _frames_apart(experiment: Experiment) -> str | None:
+    clip, backbone = experiment.clip.frames, experiment.backbone.frames
+    return None if clip == backbone else f"clip gives {clip} frames and backbone.frames={backbone}: set both alike"
+
+
+def _decoder_without_term(experiment: Experiment) -> str | None:
+    has_term = isinstance(experiment.loss, CombinedLoss) and experiment.loss.segmentation is not None
+    if (experiment.segmentation is not None) == has_term:
+        return None
+    return "segmentation and loss.segmentation go together: a decoder trains by its term alone"
+
+
+def _masking_without_decoder(experiment: Experiment) -> str | None:
+    if experiment.masking is None or experiment.segmentation is not None:
+        return None
+    return "masking needs segmentation: outside training the decoder's own masks decide"
+
+
+def _term_that_never_begins(experiment: Experiment) -> str | None:
+    for number, stage in enumerate(experiment.stages, start=1):
+        last = min(stage.epochs, stage.patience)
+        if not experiment.loss.begun(epoch=last - 1):
+            return (
+                f"loss.attention.first_epoch is after epoch {last}, where stage {number} may end (epochs="
+                f"{stage.epochs}, patience={stage.patience}): the term would never act"
+            )
+    return None
+
+
+#: What fields must be to one another, in the order in which it is asked.
+TOGETHER: tuple[Rule, ...] = (
+    Rule(("clip", "backbone.frames"), _frames_apart),
+    Rule(("segmentation", "loss.segmentation"), _decoder_without_term),
+    Rule(("masking", "segmentation"), _masking_without_decoder),
+    Rule(("loss.attention.first_epoch", "train.epochs", "train.patience", "then"), _term_that_never_begins),
+)
 
 #: Fields that cannot change a result.
 NO_TREATMENT = ("name", "baseline", "compute")

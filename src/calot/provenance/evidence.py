@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from calot.config.component import Component
+from calot.config.fields import Range
 from calot.config.json_form import from_json, to_json
 from calot.errors import CalotError
 
+Number = Annotated[float, Range(ge=-1e12, le=1e12)]
+Whole = Annotated[int, Range(ge=0, le=10**15)]
+
+#: How a declared field came out; `not binding`: a limit that this run is too short to reach.
+Verdict = Literal["acts", "negligible", "inert", "not binding"]
+
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Evidence(Component):
     """The figures behind one check."""
 
     def to_json(self) -> Any:
@@ -27,20 +35,19 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class Change(Component):
     """One reading that changed, and by what share of the whole."""
 
     name: str
-    share: float
+    share: Number
 
 
 @dataclass(frozen=True, kw_only=True)
-class FieldEvidence:
+class FieldEvidence(Component):
     """One declared field put back: to what (`against`), together with which others, and what that changed.
 
     A field is a dotted path; one inside a component of another class than the baseline's is held against a value of its
-    own that should make a difference, since the baseline has none. `verdict`: acts, negligible, inert, or not binding
-    (a limit that this run is too short to reach).
+    own that should make a difference, since the baseline has none.
     """
 
     field: str
@@ -48,7 +55,7 @@ class FieldEvidence:
     against: str
     reverted_with: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
-    verdict: str
+    verdict: Verdict
 
     @property
     def share(self) -> float:
@@ -60,35 +67,35 @@ class FieldEvidence:
 class DifferenceEvidence(Evidence):
     """Every declared field; one that changes less than `floor` of the whole is negligible."""
 
-    floor: float
+    floor: Number
     fields: tuple[FieldEvidence, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TargetCount:
+class TargetCount(Component):
     """Parameters of one target: how many were declared to train, and how many do."""
 
     target: str
-    declared: int
-    observed: int
+    declared: Whole
+    observed: Whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageCounts:
+class StageCounts(Component):
     """What trains in one stage, by target; the two lists should be empty."""
 
-    stage: int
+    stage: Whole
     targets: tuple[TargetCount, ...]
     listed_but_frozen: tuple[str, ...] = ()
     training_but_not_listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageStart:
+class StageStart(Component):
     """How a later stage began: the epoch it should have started from (from 0), and the tensors that did not."""
 
-    stage: int
-    best_epoch_before: int
+    stage: Whole
+    best_epoch_before: Whole
     apart: tuple[str, ...] = ()
 
 
@@ -101,14 +108,14 @@ class ParametersEvidence(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientEvidence:
+class GradientEvidence(Component):
     """A few real steps of one stage: how many tensors train and stay, and which did not do as they should."""
 
-    stage: int
-    steps: int
-    clips: int
-    trained: int
-    frozen: int
+    stage: Whole
+    steps: Whole
+    clips: Whole
+    trained: Whole
+    frozen: Whole
     without_gradient: tuple[str, ...] = ()
     not_finite: tuple[str, ...] = ()
     frozen_that_moved: tuple[str, ...] = ()
@@ -122,31 +129,31 @@ class GradientsEvidence(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TermReach:
+class TermReach(Component):
     """One loss term alone: the parts of the model it declares, and those that its gradient reaches.
 
     `share` is its part of the gradient's norm, in the whole model or in a part that other terms reach too, where that
     is more; `units` is what its mean ran over.
     """
 
-    stage: int
+    stage: Whole
     term: str
-    units: float
+    units: Number
     declared: tuple[str, ...]
     reached: tuple[str, ...]
-    share: float
+    share: Number
 
 
 @dataclass(frozen=True, kw_only=True)
 class TermsEvidence(Evidence):
     """Every term of every stage; one whose share is below `floor` is negligible."""
 
-    floor: float
+    floor: Number
     terms: tuple[TermReach, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwitchOff:
+class SwitchOff(Component):
     """One declared component in its neutral form, put into the baseline.
 
     `equal` is None where that cannot be asked, and `why` says so; `apart` names what was not equal, of `compared`.
@@ -169,13 +176,13 @@ class SwitchedOffEvidence(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoseReading:
+class DoseReading(Component):
     """One figure of what is applied, and its declared band."""
 
     name: str
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
 
     @property
     def met(self) -> bool:
@@ -199,21 +206,21 @@ class DosesEvidence(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstrumentReading:
+class InstrumentReading(Component):
     """How far the output rebuilt from a layer's captured queries and keys is from its own, and whether a bias was
     among its scores."""
 
-    layer: int
-    apart: float
+    layer: Whole
+    apart: Number
     biased: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlantedMap:
+class PlantedMap(Component):
     """What the instruments read of a map whose every query looks at one token: entropy 0, and all of it received."""
 
-    entropy: float
-    received: float
+    entropy: Number
+    received: Number
     read: bool
 
 
@@ -233,42 +240,42 @@ class LedgerEvidence(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookAlike:
+class LookAlike(Component):
     """Two of the probe's clips that are nearly the same picture, and how far apart (share of the grey levels)."""
 
     one: str
     other: str
-    apart: float
+    apart: Number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overfit:
+class Overfit(Component):
     """The first control: training mAP on a few clips after `steps`, at the rate `lr` that learnt them best.
 
     `reachable` is what a linear fit on the same model's own untrained features reaches. `look_alike` are pairs with
     different labels: what no model could tell apart.
     """
 
-    clips: int
-    map: float
-    steps: int
-    lr: float
-    reachable: float
+    clips: Whole
+    map: Number
+    steps: Whole
+    lr: Number
+    reachable: Number
     look_alike: tuple[LookAlike, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shuffled:
+class Shuffled(Component):
     """The second control: labels dealt to other clips, deal by deal, must not rank val (mean ROC area, t test's p) and
     must train to other scores than the true ones (`acts`)."""
 
-    auc: float
-    p: float
-    auc_of_each_deal: tuple[float, ...]
-    auc_of_true_labels: float
+    auc: Number
+    p: Number
+    auc_of_each_deal: tuple[Number, ...]
+    auc_of_true_labels: Number
     acts: bool
-    steps: int
-    val_clips: int
+    steps: Whole
+    val_clips: Whole
 
 
 @dataclass(frozen=True, kw_only=True)

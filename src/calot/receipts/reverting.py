@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
-from itertools import combinations
 from typing import Any
 
-from calot.experiment import NO_TREATMENT, Experiment
+from calot.errors import CalotError
+from calot.experiment import NO_TREATMENT, Apart, Experiment
 
 Path = tuple[str, ...]
 
@@ -48,14 +48,27 @@ def _set(value: Any, values: dict[Path, Any]) -> Any:
 def reverted(
     experiment: Experiment, baseline: Experiment, path: Path, *, among: Sequence[Path]
 ) -> tuple[Experiment, tuple[Path, ...]]:
-    """The experiment with one declared field put back, and which fields that took: a field that cannot stand without
-    others is put back together with the fewest of them that make a whole."""
-    others = [p for p in among if p != path]
-    for count in range(len(others) + 1):
-        for together in combinations(others, count):
-            paths = (path, *together)
-            try:
-                return with_fields(experiment, {p: at(baseline, p) for p in paths}), paths
-            except (ValueError, TypeError):
-                continue
-    raise AssertionError("all of the declared fields put back are the baseline")
+    """The experiment with one declared field put back, and which fields that took.
+
+    Where it cannot stand alone, those go back with it that the broken rule (`experiment.TOGETHER`) names beside it, or
+    the rest of its own component. Raises CalotError where no rule says what goes with it.
+    """
+    together = [path]
+    while True:
+        try:
+            return with_fields(experiment, {p: at(baseline, p) for p in together}), tuple(together)
+        except Apart as error:
+            more = [p for p in among if p not in together and any(_overlap(p, f.split(".")) for f in error.fields)]
+            broken: Exception = error
+        except (ValueError, TypeError) as error:
+            more = [p for p in among if p not in together and p[:-1] == path[:-1]]
+            broken = error
+        if not more:
+            raise CalotError(f"{'.'.join(path)} cannot be put back alone, and no rule says with what ({broken})")
+        together += more
+
+
+def _overlap(path: Path, field: Sequence[str]) -> bool:
+    """Whether one of the two is the other or lies inside it."""
+    shorter = min(len(path), len(field))
+    return list(path[:shorter]) == list(field[:shorter])
