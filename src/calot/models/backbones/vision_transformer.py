@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from calot.config.fields import Range, Size
 from calot.errors import CalotError
@@ -47,16 +45,21 @@ class VisionTransformer(BackboneSpec):
                     f"{type(self).__name__}.{whole}={getattr(self, whole)} is not a multiple of "
                     f"{part}={getattr(self, part)}"
                 )
-        if int(self.width * self.mlp_ratio) < 1:
+        if self.hidden < 1:
             raise ValueError(f"{type(self).__name__}.mlp_ratio={self.mlp_ratio} leaves no hidden unit")
 
-    @abstractmethod
     def shape(self) -> dict[str, Any]:
         """Fields of transformers' configuration that the weights depend on; published ones must agree with them."""
+        return {
+            "patch_size": self.patch,
+            "hidden_size": self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+        }
 
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Fields of it that no weight depends on."""
+        return {}
 
     def trimmed(self, model: Any) -> Any:
         """A whole model of transformers without the parts that `encode` never uses."""
@@ -66,6 +69,11 @@ class VisionTransformer(BackboneSpec):
     def side(self) -> int:
         """Patches along a side."""
         return self.size // self.patch
+
+    @property
+    def hidden(self) -> int:
+        """Units between fc1 and fc2."""
+        return int(self.width * self.mlp_ratio)
 
     def build(self) -> Backbone:
         if self.weights is None:
@@ -140,8 +148,8 @@ class VideoTransformer(VisionTransformer):
     def grid(self) -> tuple[int, int, int]:
         return self.frames // self.tubelet, self.side, self.side
 
-    def encode(self, network: Any, video: Tensor) -> Tensor:
-        return network(video).last_hidden_state  # type: ignore[no-any-return]
+    def shape(self) -> dict[str, Any]:
+        return super().shape() | {"tubelet_size": self.tubelet}
 
     def sizes(self) -> str:
         return f"{super().sizes()}, tubelet {self.tubelet}"

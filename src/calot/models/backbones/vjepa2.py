@@ -46,14 +46,7 @@ class VJEPA2(VideoTransformer):
     drop_path: FractionBelowOne = 0.0
 
     def shape(self) -> dict[str, Any]:
-        return {
-            "patch_size": self.patch,
-            "tubelet_size": self.tubelet,
-            "hidden_size": self.width,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "mlp_ratio": self.mlp_ratio,
-        }
+        return super().shape() | {"mlp_ratio": self.mlp_ratio}
 
     def settings(self) -> dict[str, Any]:
         return {"crop_size": self.size, "frames_per_clip": self.frames, "drop_path_rate": self.drop_path}
