@@ -1,130 +1,138 @@
-"""How often is a difference called where there is none? Pairs of equal treatments, on sets shaped like val.
-
-`python -m calot.bench.null_pairs --pairs 300 --out docs/results/interval_coverage_null_pairs.json`
-"""
+"""Pairs of equal treatments and pairs that differ by the printed minimum: what five seeds, and a permutation, call."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
-from calot.bench.coverage import SimulatedSet, World
+from calot.bench.tallies import Tally, count
+from calot.bench.worlds import SimulatedSet, Training, World, exact_ap, gain_curve
 from calot.criteria import CRITERIA
-from calot.statistics.compare import Comparison, compare
-from calot.statistics.outcome import ENOUGH_SEEDS
+from calot.statistics.detectable import detectable_differences
+from calot.statistics.paired_error import ScoredSide, paired_error
+from calot.statistics.permutation import swap_videos
 from calot.statistics.predictions import Predictions
-from calot.statistics.resampling import Resampler, bootstrap_weights
 
 Array = NDArray[np.float64]
+SEEDS = 5
+RUN_SD = 0.2  # how much a run's separation varies between seeds: about 3 to 4 points of mAP in the typical world
+SWAPS = 199
+NOISIER = Training(video_sd=1.0, frame_sd=0.8)
+PILOT = 30
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How two runs of one treatment differ: in how well a run separates a criterion, by video, and by frame."""
-
-    run_sd: float
-    video_sd: float = 0.4
-    frame_sd: float = 0.4
-
-    def run(self, drawn: SimulatedSet, *, rng: np.random.Generator, seed: int, fingerprint: str) -> Predictions:
-        """Predictions of one run."""
-        videos = int(drawn.videos[-1]) + 1
-        scores = drawn.scores + self.run_sd * rng.normal() * drawn.labels
-        scores = scores + self.video_sd * rng.normal(size=(videos, 3))[drawn.videos]
-        scores = scores + self.frame_sd * rng.normal(size=scores.shape)
-        columns: dict[str, Any] = {"video": drawn.videos.astype(str), "frame": np.arange(len(drawn.videos))}
-        for k, name in enumerate(CRITERIA):
-            columns |= {f"logit_{name}": scores[:, k], f"label_{name}": drawn.labels[:, k].astype(np.int8)}
-        columns["seed"] = np.full(len(drawn.videos), seed)
-        return Predictions(frame=pl.DataFrame(columns), fingerprint=fingerprint)
+def predictions(drawn: SimulatedSet, scores: Array, *, seed: int = 0, fingerprint: str = "simulated") -> Predictions:
+    """A table of one run's scores."""
+    columns: dict[str, Any] = {"video": drawn.videos.astype(str), "frame": np.arange(len(drawn.videos))}
+    for k, name in enumerate(CRITERIA):
+        columns |= {f"logit_{name}": scores[:, k], f"label_{name}": drawn.labels[:, k].astype(np.int8)}
+    columns["seed"] = np.full(len(drawn.videos), seed)
+    return Predictions(frame=pl.DataFrame(columns), fingerprint=fingerprint)
 
 
-def called(comparison: Comparison) -> bool:
-    """A difference is called: interval and permutation agree on it."""
-    low, high, p = comparison.map.low, comparison.map.high, comparison.map.p
-    return low is not None and high is not None and p is not None and not low <= 0 <= high and p < 0.05
+def null_block(world: World, *, videos: int, first: int, sets: int, seed: int) -> Tally:
+    """Five seeds per side of one treatment, and the permutation test between checkpoints of equal true mAP.
 
-
-def beside_zero(comparison: Comparison) -> bool:
-    """The interval alone excludes 0."""
-    low, high = comparison.map.low, comparison.map.high
-    return low is not None and high is not None and not low <= 0 <= high
-
-
-def habit(a: Predictions, b: Predictions, *, replicates: int) -> bool:
-    """The usual way: one seed a side, percentile interval of a paired bootstrap over videos."""
-    left, right = Resampler.of([a]), Resampler.of([b])
-    weights = bootstrap_weights(len(left.videos), replicates=replicates)
-    drawn = (left.ap(weights) - right.ap(weights)).mean(axis=(1, 2))
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return bool(not low <= 0 <= high)
-
-
-def null_rates(*, run_sd: float, videos: int, pairs: int, replicates: int, seed: int) -> dict[str, Any]:
-    """Share of null pairs in which each way calls a difference, with its binomial standard error."""
-    world, training = World(), Training(run_sd=run_sd)
-    hits: dict[str, list[bool]] = {}
-    spread = []
-    for pair in range(pairs):
-        rng = np.random.default_rng([seed, videos, pair])
+    `swap_like`: two runs that vary alike; `swap_unlike`: one leans more by video and separates more, of equal mAP.
+    """
+    tally = Tally()
+    unlike = equal_gain(world)
+    for number in range(first, first + sets):
+        rng = np.random.default_rng([seed, videos, number, 2])
         drawn = world.draw(rng, videos=videos)
+        held = drawn.positive_videos
+        if min(held) < 2:
+            continue
+        runs = [[Training(run_sd=RUN_SD).scores(drawn, rng=rng) for _ in range(SEEDS)] for _ in "ab"]
         a, b = (
-            [training.run(drawn, rng=rng, seed=s, fingerprint=name) for s in range(ENOUGH_SEEDS)] for name in ("a", "b")
+            ScoredSide(labels=drawn.labels, scores=tuple(side), units=drawn.videos, count=videos).left_out()
+            for side in runs
         )
-        one = compare(a[0], b[0], replicates=replicates, seed=pair)
-        five = compare(a, b, replicates=replicates, seed=pair)
-        spread.append(five.a.deviation or 0.0)
-        found = {
-            "one seed a side, percentile bootstrap over videos": habit(a[0], b[0], replicates=replicates),
-            "one seed a side, interval": beside_zero(one),
-            "one seed a side, verdict": called(one),
-            "five seeds a side, interval": beside_zero(five),
-            "five seeds a side, verdict": called(five),
-        }
-        for name, hit in found.items():
-            hits.setdefault(name, []).append(hit)
-    rates = {name: float(np.mean(values)) for name, values in hits.items()}
-    return {
-        "run_sd": run_sd,
-        "videos": videos,
-        "seed_deviation_points": round(100 * float(np.mean(spread)), 2),
-        "rates": {name: round(rate, 4) for name, rate in rates.items()},
-        "standard_errors": {name: round(float(np.sqrt(r * (1 - r) / pairs)), 4) for name, r in rates.items()},
-    }
+        for k, positive_videos in enumerate((*held, min(held))):
+            error = paired_error(a[:, :, k], b[:, :, k], seeds_vary=True)
+            value = float(a[0, :, k].mean() - b[0, :, k].mean())
+            name = "treatment_map" if k == 3 else "treatment_ap"
+            count(tally, name, positive_videos, low=value - error.half, high=value + error.half, truth=0.0)
+        base, like = (Training().scores(drawn, rng=rng) for _ in "ab")
+        other = Training(video_sd=NOISIER.video_sd, frame_sd=NOISIER.frame_sd, gain=unlike).scores(drawn, rng=rng)
+        for name, scores in (("swap_like", like), ("swap_unlike", other)):
+            tables = [predictions(drawn, each) for each in (base, scores)]
+            p = float(swap_videos(tables[:1], tables[1:], replicates=SWAPS, seed=number)[3])
+            count(tally, name, min(held), low=0.0, high=1.0, truth=-1.0 if p < 0.05 else 0.5)
+    return tally
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="how often a difference is called between equal treatments")
-    parser.add_argument("--pairs", type=int, default=300)
-    parser.add_argument("--replicates", type=int, default=500)
-    parser.add_argument("--videos", type=int, default=41)
-    parser.add_argument("--run-sd", type=float, nargs="+", default=[0.0, 0.13])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    rows = []
-    for run_sd in given.run_sd:
-        row = null_rates(
-            run_sd=run_sd, videos=given.videos, pairs=given.pairs, replicates=given.replicates, seed=given.seed
+@cache
+def equal_gain(world: World, *, videos: int = 4000) -> float:
+    """The gain at which a run that varies more has the mAP of one that varies less, in a large population."""
+    rng = np.random.default_rng([0, 97])
+    population = world.draw(rng, videos=videos)
+    plain, noisy = Training().scores(population, rng=rng), NOISIER.scores(population, rng=rng)
+    goal = exact_ap(population.labels, plain).mean()
+    return float(
+        brentq(lambda g: exact_ap(population.labels, noisy + g * population.labels).mean() - goal, -1.0, 4.0, xtol=1e-3)
+    )
+
+
+def power_block(world: World, *, videos: int, first: int, sets: int, seed: int) -> Tally:
+    """Share of pairs called whose true difference of mAP is the mean of what `PILOT` equal pairs print as detectable.
+
+    In `power`, a truth "below" is a difference called rightly, one "above" a difference called the wrong way round;
+    `detectable` sums the printed minimum in hundredths of a point.
+    """
+    printed = printed_minimum(world, videos=videos, seed=seed)
+    half = half_gain(world, difference=printed)
+    tally: Tally = {"detectable": {"2": [PILOT, 0, 0, round(1e4 * printed) * PILOT]}} if first == 0 else {}
+    for number in range(first, first + sets):
+        rng = np.random.default_rng([seed, videos, number, 3])
+        drawn = world.draw(rng, videos=videos)
+        if min(drawn.positive_videos) < 2:
+            continue
+        a, b = (
+            ScoredSide(
+                labels=drawn.labels,
+                scores=(Training(gain=gain).scores(drawn, rng=rng),),
+                units=drawn.videos,
+                count=videos,
+            ).left_out()
+            for gain in (half, -half)
         )
-        rows.append(row)
-        print(f"seeds vary by {row['seed_deviation_points']} points, {given.videos} videos, {given.pairs} null pairs")
-        for name, rate in row["rates"].items():
-            print(f"  {name:52s} {rate:.1%} ± {row['standard_errors'][name]:.1%}", flush=True)
-    command = f"python -m calot.bench.null_pairs --pairs {given.pairs} --replicates {given.replicates}"
-    table = {"command": command, "pairs": given.pairs, "seed": given.seed, "date": given.date, "rows": rows}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        error = paired_error(a[:, :, 3], b[:, :, 3], seeds_vary=False)
+        value = float(a[0, 0, 3] - b[0, 0, 3])
+        low, high = value - error.half, value + error.half
+        count(tally, "power", min(drawn.positive_videos), low=low, high=high, truth=0.0)
+    return tally
 
 
-if __name__ == "__main__":
-    _main()
+@cache
+def printed_minimum(world: World, *, videos: int, seed: int) -> float:
+    """Mean of the minimum detectable difference of mAP over equal pairs."""
+    found = []
+    for number in range(PILOT):
+        rng = np.random.default_rng([seed, videos, number, 4])
+        drawn = world.draw(rng, videos=videos)
+        if min(drawn.positive_videos) < 2:
+            continue
+        a, b = (
+            ScoredSide(
+                labels=drawn.labels, scores=(Training().scores(drawn, rng=rng),), units=drawn.videos, count=videos
+            )
+            for _ in "ab"
+        )
+        found.append(detectable_differences(a, b, seeds_vary=False)[3])
+    return float(np.mean([value for value in found if value is not None]))
+
+
+def half_gain(world: World, *, difference: float) -> float:
+    """The gain of one side, and loss of the other, whose true mAPs differ by `difference`."""
+    gains, curve = gain_curve(world)
+
+    def apart(half: float) -> float:
+        return float(np.interp(half, gains, curve[:, 3]) - np.interp(-half, gains, curve[:, 3]))
+
+    return float(brentq(lambda half: apart(half) - difference, 0.0, 3.0, xtol=1e-4))
