@@ -46,7 +46,13 @@ def test_metrics_for_a_person_names_protocol_coverage_and_the_next_command(tmp_p
     clustered().frame.write_csv(tmp_path / "p.csv")
     found = call("metrics", tmp_path / "p.csv")
     assert found.exit_code == 0
-    for text in ("protocol keyframes", "C2 hepatocystic triangle", "measured coverage at 20 videos", "optimistic"):
+    for text in (
+        "protocol keyframes",
+        "C2 hepatocystic triangle",
+        "simulated intervals with the truth inside",
+        "positive videos:",
+        "optimistic",
+    ):
         assert text in found.stdout
     assert found.stdout.splitlines()[-1] == f"Next: calot metrics {tmp_path / 'p.csv'} --by-video"
 
@@ -58,7 +64,7 @@ def test_an_undefined_interval_leaves_the_numbers_their_room(tmp_path: Path) -> 
         replace(made, fingerprint=str(model)).write(tmp_path / f"{model}.parquet")
     narrow = {"COLUMNS": "80"}
     found = CliRunner().invoke(app, ["metrics", str(tmp_path / "1.parquet")], env=narrow).stdout
-    assert re.search(r"C1 two structures +\d+\.\d\d undefined +\d+\.\d", found)
+    assert re.search(r"C1 two structures +\d+\.\d\d undefined +– +\d+\.\d", found)
     assert "No interval for C1 two structures, " in found
     found = CliRunner().invoke(app, ["compare", *(str(tmp_path / f"{m}.parquet") for m in (1, 2))], env=narrow).stdout
     assert re.search(r"C1 two structures +-?\d+\.\d\d undefined", found)

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
-from calot.statistics.intervals import METHODS, default_method, jackknife_logit, measured, percentile, video_intervals
+from calot.statistics.intervals import METHODS, jackknife_logit, percentile, video_intervals
 from calot.statistics.predictions import Predictions
 from calot.statistics.resampling import WeightedAP, bootstrap_weights, jackknife_weights
 
@@ -151,14 +151,9 @@ def test_seeds_are_averaged_not_pooled() -> None:
     assert video_intervals(Predictions(frame=pl.concat([a.frame, b.frame]))).map.value == pytest.approx(found)
 
 
-def test_the_default_is_the_method_nearest_to_95_percent() -> None:
-    for videos in (10, 20, 41, 80, 120):
-        rows = {method: measured(method, videos=videos) for method in METHODS}
-        best = min(METHODS, key=lambda method: rows[method].distance)  # type: ignore[union-attr]
-        assert default_method(videos) == best
-        assert rows[best].videos == videos  # type: ignore[union-attr]
-        assert rows[best].distance < 0.02  # type: ignore[union-attr]
-    assert measured("jackknife_logit", videos=39).videos == 41  # type: ignore[union-attr]
+def test_the_default_is_the_jackknife_with_satterthwaites_degrees() -> None:
+    made = clustered()
+    assert video_intervals(made) == video_intervals(made, method="jackknife_logit_df")
 
 
 def test_an_unknown_method_is_named() -> None:

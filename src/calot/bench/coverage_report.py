@@ -32,8 +32,11 @@ def by_bin(record: dict[str, Any], part: str, quantity: str) -> dict[int, dict[s
 
 
 def worst(worlds: dict[str, list[float]]) -> tuple[str, list[float]] | None:
-    """The world that misses most often, of those with enough intervals."""
+    """The world that misses most often, of those with enough intervals; all worlds together where none has."""
     enough = {name: row for name, row in worlds.items() if row[0] >= ENOUGH}
+    together = [float(x) for x in np.sum(list(worlds.values()), axis=0)]
+    if not enough and together[0] >= ENOUGH:
+        return "all worlds together", together
     return max(enough.items(), key=lambda item: (item[1][1] + item[1][2]) / item[1][0]) if enough else None
 
 
@@ -64,7 +67,11 @@ def permutation_nodes(record: dict[str, Any]) -> list[dict[str, Any]]:
     nodes = []
     alike, unlike = (by_bin(record, "null", name) for name in ("swap_like", "swap_unlike"))
     for edge in alike:
-        both = {f"{world}, {kind}": row for kind, part in (("alike", alike), ("unlike", unlike)) for world, row in part[edge].items()}
+        both = {
+            f"{world}, {kind}": row
+            for kind, part in (("alike", alike), ("unlike", unlike))
+            for world, row in part[edge].items()
+        }
         found = worst(both)
         if found is not None:
             world, (n, low, _, positive) = found
@@ -93,12 +100,14 @@ def shipped_table(record: dict[str, Any]) -> dict[str, Any]:
 
 def markdown(record: dict[str, Any]) -> str:
     """The page beside the counts."""
-    sets = {part: sorted({cell["sets"] for _, _, cell in parted(record, part)}) for part in ("intervals", "null", "power")}
+    sets = {
+        part: sorted({cell["sets"] for _, _, cell in parted(record, part)}) for part in ("intervals", "null", "power")
+    }
     said = "; ".join(f"{part} {'-'.join(map(str, counts))}" for part, counts in sets.items() if counts)
     lines = [
         f"# Coverage of the intervals, measured {record['date']}",
         "",
-        f"Simulated sets per cell: {said}. This command continues until it has as many as it names, and writes this page:",
+        f"Simulated sets per cell: {said}. This command runs until each has as many as it names:",
         "",
         "```",
         record["command"],

@@ -134,7 +134,9 @@ def true_ap(world: World, *, videos: int = POPULATION, seed: int = 0) -> Array:
 
 
 @cache
-def gain_curve(world: World, *, run_sd: float = 0.0, videos: int = POPULATION // 2, seed: int = 0) -> tuple[Array, Array]:
+def gain_curve(
+    world: World, *, run_sd: float = 0.0, videos: int = POPULATION // 2, seed: int = 0
+) -> tuple[Array, Array]:
     """Gains, and the true AP of each criterion and mAP that runs of that gain reach on average, (gains, 4).
 
     A run's own offset moves AP along the same curve, so the mean over runs is the curve's mean under that normal.
@@ -148,5 +150,7 @@ def gain_curve(world: World, *, run_sd: float = 0.0, videos: int = POPULATION //
     if run_sd:
         nodes, weights = np.polynomial.hermite_e.hermegauss(9)
         at = gains[:, None] + run_sd * nodes
-        ap = np.stack([(np.interp(at, gains, ap[:, k]) * weights).sum(axis=1) / weights.sum() for k in range(4)], axis=1)
+        ap = np.stack(
+            [(np.interp(at, gains, ap[:, k]) * weights).sum(axis=1) / weights.sum() for k in range(4)], axis=1
+        )
     return gains, ap

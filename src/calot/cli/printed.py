@@ -61,19 +61,16 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
 
     print_header(fields)
     coverage = fields["interval"]["measured_coverage"]
-    table = _table("", "AP", "95 % over videos", "chance")
+    table = _table("", "AP", "95 % over videos", "held", "chance")
     for name, ap in fields["ap"].items():
-        table.add_row(label(name), _points(ap["value"]), _range(ap), f"{100 * ap['prevalence']:.1f}")
+        chance = f"{100 * ap['prevalence']:.1f}"
+        table.add_row(label(name), _points(ap["value"]), _range(ap), _held(coverage[name]), chance)
     total = fields["map"]
-    table.add_row("mAP", _points(total["value"]), _range(total), f"{100 * total['chance']:.1f}")
+    chance = f"{100 * total['chance']:.1f}"
+    table.add_row("mAP", _points(total["value"]), _range(total), _held(coverage["map"]), chance)
     print_table(table)
     _print_reasons({label(name): ap for name, ap in fields["ap"].items()} | {"mAP": total})
-    if coverage:
-        print(
-            f"Intervals: {fields['interval']['method']}; measured coverage at {coverage['videos']} videos "
-            f"{coverage['ap']:.1%} (AP) and {coverage['map']:.1%} ± "
-            f"{coverage['standard_error']:.1%} (mAP), nominal 95 %."
-        )
+    print(f"Intervals: {fields['interval']['method']}. {_held_words(coverage['map'])}")
     if len(fields["per_seed"]) > 1:
         each = ", ".join(f"{row['seed']}: {_points(row['map'])}" for row in fields["per_seed"])
         print(f"mAP by seed: {each}; standard deviation over seeds {_points(fields['seed_deviation'])}")
@@ -96,6 +93,22 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
         _print_videos(operations)
     for note in (*fields["notes"], *(() if operations is None or not by_video else operations.notes)):
         print(f"Note: {note}")
+
+
+def _held(coverage: dict[str, Any] | None) -> str:
+    return "–" if coverage is None else f"{coverage['coverage']:.1%}"
+
+
+def _held_words(coverage: dict[str, Any] | None) -> str:
+    """What the column `held` says, for mAP in full."""
+    if coverage is None:
+        return "Held: not measured for this method or this few positive videos."
+    return (
+        f"Held: share of simulated intervals with the truth inside, worst world, nominal 95 %. mAP, "
+        f"{coverage['positive_videos']} positive videos: {coverage['coverage']:.1%} ± "
+        f"{coverage['standard_error']:.1%} (truth below {coverage['low_miss']:.1%}, above "
+        f"{coverage['high_miss']:.1%}; {coverage['world']})."
+    )
 
 
 def print_runs(rows: list[dict[str, Any]]) -> None:
@@ -173,6 +186,7 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
         print_table(table)
         _print_reasons({label(name): asdict(item) for name, item in found.ap.items()} | {"mAP": asdict(found.map)})
         print("MDD: smallest difference detected with 80 % power; se: standard error from videos, seeds.")
+        print(_held_words(None if found.map.coverage is None else asdict(found.map.coverage)))
     print(found.verdict)
     if holm_p is not None:
         print(f"p corrected over the comparisons (Holm): {_p(holm_p)}")

@@ -206,11 +206,11 @@ def interval_facts(table: VideoIntervals) -> list[Fact]:
             text="the sampling of videos, with these checkpoints held fixed; not the spread of seeds",
         ),
     ]
-    measured = table.coverage
-    if measured is None:
-        return [*facts, Fact(name="Measured coverage", text="not measured for this method")]
-    text = (
-        f"mAP {100 * measured.map:.1f} %, AP {100 * measured.ap:.1f} % (± {100 * measured.standard_error:.1f}) of "
-        f"simulated sets of {measured.videos} videos held the truth; nominal 95 %"
-    )
-    return [*facts, Fact(name="Measured coverage", text=text)]
+    names = {"map": "mAP", **{name: label(name) for name in table.ap}}
+    for key, name in names.items():
+        measured = table.coverage[key]
+        text = "not measured for this method or this few positive videos"
+        if measured is not None:
+            text = f"{measured.positive_videos} positive videos: {measured}; nominal 95 %"
+        facts.append(Fact(name=f"Measured coverage, {name}", text=text))
+    return facts

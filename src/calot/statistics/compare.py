@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.provenance.treatment import NO_RECEIPT, Treatment
-from calot.statistics.outcome import ENOUGH_SEEDS, LEVEL, PairedDifference, outcome_of, verdict_of
-from calot.statistics.paired_error import PairedError, paired_error
+from calot.statistics.coverage import MeasuredCoverage, measured_coverage, permutation_holds
+from calot.statistics.detectable import detectable_differences
+from calot.statistics.outcome import ENOUGH_SEEDS, PairedDifference, outcome_of, verdict_of
+from calot.statistics.paired_error import PairedError, ScoredSide, paired_error
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
 from calot.statistics.predictions import NO_LABELS, Predictions, same_rows
-from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_weights
+from calot.statistics.resampling import Resampler
 from calot.statistics.schema import UNKNOWN
 
 Array = NDArray[np.float64]
 MIN_VIDEOS = 3
-POWER = 0.80
+MIN_POSITIVE_VIDEOS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,53 +217,37 @@ def _none(value: float) -> float | None:
 def _differences(
     a: Resampler, b: Resampler, *, replicates: int, seed: int, treatment: bool
 ) -> dict[str, PairedDifference]:
-    """Both sides meet the same resampled videos; mAP stands under `map`, and the criteria's p are Holm-corrected."""
+    """Both sides lose the same videos in turn; mAP stands under `map`, and the criteria's p are Holm-corrected."""
     count = len(a.videos)
-    whole = np.ones((1, count))
-    points = [_with_mean(side.ap(whole))[0] for side in (a, b)]
-    weights = bootstrap_weights(count, replicates=replicates, seed=seed)
-    drawn = [_with_mean(side.ap(weights)) for side in (a, b)]
-    left_out = [_with_mean(side.ap(jackknife_weights(count))).mean(axis=1) for side in (a, b)]
-    by_video = drawn[0].mean(axis=1) - drawn[1].mean(axis=1)
-    both = None
-    p = swap_videos(a.tables, b.tables, replicates=replicates, seed=seed)
-    if treatment:
-        both = _seeds_drawn(a, drawn[0], seed=seed) - _seeds_drawn(b, drawn[1], seed=seed)
-        p = np.maximum(p, swap_seeds(points[0], points[1], seed=seed))
     names = (*a.criteria, "map")
     held = (*a.positive_videos, min(a.positive_videos))
+    sides = ScoredSide.of(a), ScoredSide.of(b)
+    left_out = [side.left_out() for side in sides]
+    points = [each[0] for each in left_out]
+    known = count >= MIN_VIDEOS and max(held) >= MIN_POSITIVE_VIDEOS
+    detectable = detectable_differences(*sides, seeds_vary=treatment) if known else [None] * len(names)
+    p = swap_videos(a.tables, b.tables, replicates=replicates, seed=seed)
+    if treatment:
+        p = np.maximum(p, swap_seeds(points[0], points[1], seed=seed))
     found = {}
     for k, name in enumerate(names):
-        if held[k] < 2 or count < MIN_VIDEOS:
+        if held[k] < MIN_POSITIVE_VIDEOS or count < MIN_VIDEOS:
             found[name] = _undefined(points, column=k, videos=count, held=held[k])
             continue
-        error = paired_error(
-            (points[0][:, k], points[1][:, k]),
-            by_video=by_video[:, k],
-            left_out=left_out[0][:, k] - left_out[1][:, k],
-            both=None if both is None else both[:, k],
+        error = paired_error(left_out[0][:, :, k], left_out[1][:, :, k], seeds_vary=treatment)
+        shown = permutation_holds(positive_videos=held[k])
+        scope, kind = "treatment" if treatment else "difference", "map" if name == "map" else "ap"
+        found[name] = _difference(
+            float(points[0][:, k].mean() - points[1][:, k].mean()),
+            p=float(p[k]) if shown else None,
+            error=error,
+            detectable=detectable[k],
+            coverage=measured_coverage(f"{scope}_{kind}", positive_videos=held[k]),
         )
-        found[name] = _difference(float(points[0][:, k].mean() - points[1][:, k].mean()), p=float(p[k]), error=error)
     corrected = holm([found[name].p for name in a.criteria])
     for name, value in zip(a.criteria, corrected, strict=True):
-        found[name] = PairedDifference(**{**asdict(found[name]), "p_holm": value})
+        found[name] = replace(found[name], p_holm=value)
     return found
-
-
-def _with_mean(ap: Array) -> Array:
-    """(replicates, seeds, criteria) with their mean appended."""
-    return np.concatenate([ap, ap.mean(axis=2, keepdims=True)], axis=2)
-
-
-def _seeds_drawn(side: Resampler, drawn: Array, *, seed: int) -> Array:
-    """Mean over seeds drawn with replacement, S - 1 of S (Rao and Wu 1988): its variance is s^2 / S without bias.
-
-    The draw is keyed by the side's predictions, so that compare(a, b) and compare(b, a) mirror each other exactly.
-    """
-    count = drawn.shape[1]
-    rng = np.random.default_rng([seed, int(side.tables[0].digest[:12], 16)])
-    weights = rng.multinomial(count - 1, np.full(count, 1 / count), size=len(drawn)) / (count - 1)
-    return np.asarray(np.einsum("rs,rsk->rk", weights, drawn), dtype=np.float64)
 
 
 def _undefined(points: Sequence[Array], *, column: int, videos: int, held: int) -> PairedDifference:
@@ -273,15 +258,17 @@ def _undefined(points: Sequence[Array], *, column: int, videos: int, held: int) 
     return PairedDifference(value=value, reason=f"{where}: how the difference varies between videos cannot be told")
 
 
-def _difference(value: float, *, p: float, error: PairedError) -> PairedDifference:
-    half = float(student.ppf((1 + LEVEL) / 2, error.degrees)) * error.total
+def _difference(
+    value: float, *, p: float | None, error: PairedError, detectable: float | None, coverage: MeasuredCoverage | None
+) -> PairedDifference:
     return PairedDifference(
         value=value,
-        low=value - half,
-        high=value + half,
+        low=value - error.half,
+        high=value + error.half,
         p=p,
         standard_error=error.total,
         video_error=error.video,
         seed_error=error.seed,
-        minimum_detectable=half + float(student.ppf(POWER, error.degrees)) * error.total,
+        minimum_detectable=detectable,
+        coverage=coverage,
     )

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 Quantity = Literal["ap", "map", "difference_ap", "difference_map", "treatment_ap", "treatment_map"]
-TOLERATED = 0.065  # a test at 5 % whose measured false rate is above this is not shown
+NOMINAL = 0.05  # a permutation test whose measured false rate lies above it by more than its error is not shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,7 @@ def measured_coverage(quantity: Quantity, *, positive_videos: int) -> MeasuredCo
     return interpolated(_shipped().get("coverage", {}).get(quantity, ()), quantity, positive_videos=positive_videos)
 
 
-def interpolated(
-    nodes: Sequence[Mapping[str, Any]], quantity: str, *, positive_videos: int
-) -> MeasuredCoverage | None:
+def interpolated(nodes: Sequence[Mapping[str, Any]], quantity: str, *, positive_videos: int) -> MeasuredCoverage | None:
     """Linear in the logarithm of positive videos between two nodes, flat outside them."""
     if not nodes or positive_videos < 2:
         return None
@@ -70,13 +68,22 @@ def interpolated(
     )
 
 
-def permutation_false_rate(*, positive_videos: int) -> float | None:
-    """How often swapping models in videos gave p < 0.05 between equally good models, in the worst world."""
-    nodes = _shipped().get("permutation", ())
+def permutation_holds(*, positive_videos: int) -> bool:
+    """Whether swapping models in videos was measured at this size, and called equally good models different rarely
+    enough.
+    """
+    return rate_holds(_shipped().get("permutation", ()), positive_videos=positive_videos)
+
+
+def rate_holds(nodes: Sequence[Mapping[str, Any]], *, positive_videos: int) -> bool:
+    """Whether the interpolated false rate, less two standard errors, is at most 5 %; with 1,000 pairs that is a rate
+    up to 6.4 %. Not below the smallest size measured.
+    """
     if not nodes or positive_videos < nodes[0]["positive_videos"]:
-        return None
+        return False
     at = np.log([node["positive_videos"] for node in nodes])
-    return float(np.interp(np.log(positive_videos), at, [node["false_rate"] for node in nodes]))
+    least = [node["false_rate"] - 2 * node["standard_error"] for node in nodes]
+    return bool(np.interp(np.log(positive_videos), at, least) <= NOMINAL)
 
 
 @cache

@@ -1,16 +1,13 @@
 """95 % intervals over videos. Frames of one operation are near copies of each other: the video is the unit.
 
-Which method is used is decided by its simulated coverage (`coverage.py`, `interval_coverage.json`), printed beside
-every interval.
+The default is `jackknife_logit_df`, chosen by simulation; what it held in the worst simulated world is printed beside
+every interval (`coverage.py`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,6 +16,7 @@ from scipy.special import expit, logit, ndtr, ndtri
 from scipy.stats import t as student
 
 from calot.errors import CalotError
+from calot.statistics.coverage import MeasuredCoverage, measured_coverage
 from calot.statistics.metrics import mean_ap
 from calot.statistics.predictions import Predictions
 from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_weights
@@ -26,6 +24,7 @@ from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_
 Array = NDArray[np.float64]
 Method = Literal["jackknife_logit", "jackknife_logit_df", "percentile", "bca"]
 METHODS: tuple[Method, ...] = get_args(Method)
+DEFAULT_METHOD: Method = "jackknife_logit_df"
 LEVEL = 0.95
 MIN_VIDEOS = 3
 MAX_UNDEFINED = 0.05
@@ -43,29 +42,15 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredCoverage:
-    """Share of simulated sets whose interval held the truth, at the simulated size nearest to the split's."""
-
-    method: str
-    videos: int
-    ap: float
-    map: float
-    standard_error: float
-
-    @property
-    def distance(self) -> float:
-        """How far the two coverages lie from the nominal 95 %, on average."""
-        return (abs(self.ap - LEVEL) + abs(self.map - LEVEL)) / 2
-
-
-@dataclass(frozen=True, kw_only=True)
 class VideoIntervals:
-    """Intervals of each AP and of mAP, with the method and its measured coverage (None before it was measured)."""
+    """Intervals of each AP and of mAP, with the method; `coverage` by criterion and under `map` is what such intervals
+    held in simulation at the positive videos at hand (None where not measured: another method, one positive video).
+    """
 
     ap: dict[str, Interval]
     map: Interval
     method: Method
-    coverage: MeasuredCoverage | None
+    coverage: dict[str, MeasuredCoverage | None]
     videos: int
     replicates: int
 
@@ -153,13 +138,13 @@ def video_intervals(
 ) -> VideoIntervals:
     """AP per criterion and mAP, averaged over the seeds given, each with a 95 % interval over videos.
 
-    `method` None takes the one whose measured coverage is nearest to 95 % at this number of videos. The interval is
-    that of sampling videos with these checkpoints held fixed; it does not hold the variance of seeds.
+    `method` None takes `jackknife_logit_df`, which held best in all simulated worlds. The interval is that of
+    sampling videos with these checkpoints held fixed; it does not hold the variance of seeds.
     """
     tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     engine = Resampler.of(tables)
     videos = len(engine.videos)
-    chosen = method or default_method(videos)
+    chosen = method or DEFAULT_METHOD
     if chosen not in METHODS:
         raise CalotError(f"method={chosen!r} is no interval method; choose one of {', '.join(METHODS)}")
     point = _point(engine.tables)
@@ -187,9 +172,18 @@ def video_intervals(
     if undefined:
         total = Interval(value=None, low=None, high=None, reason=f"no positive label for {', '.join(undefined)}")
     count = replicates if resampled is not None else videos
-    return VideoIntervals(
-        ap=ap, map=total, method=chosen, coverage=measured(chosen, videos=videos), videos=videos, replicates=count
-    )
+    held = _coverage(engine, method=chosen)
+    shown = {name: held[name] if item.low is not None else None for name, item in {**ap, "map": total}.items()}
+    return VideoIntervals(ap=ap, map=total, method=chosen, coverage=shown, videos=videos, replicates=count)
+
+
+def _coverage(engine: Resampler, *, method: Method) -> dict[str, MeasuredCoverage | None]:
+    """Only the default was measured in every world."""
+    if method != DEFAULT_METHOD:
+        return dict.fromkeys((*engine.criteria, "map"))
+    counts = zip(engine.criteria, engine.positive_videos, strict=True)
+    found = {name: measured_coverage("ap", positive_videos=count) for name, count in counts}
+    return {**found, "map": measured_coverage("map", positive_videos=min(engine.positive_videos))}
 
 
 def _point(tables: Sequence[Predictions]) -> Array:
@@ -216,25 +210,3 @@ def interval(method: Method, *, value: float, left_out: Array, drawn: Array | No
         return bca(drawn, value=value, left_out=left_out)
     jackknife = jackknife_logit if method == "jackknife_logit" else jackknife_logit_df
     return jackknife(left_out, value=value)
-
-
-@cache
-def _table() -> tuple[MeasuredCoverage, ...]:
-    source = resources.files("calot.statistics").joinpath("interval_coverage.json")
-    if not source.is_file():
-        return ()
-    rows = json.loads(source.read_text(encoding="utf-8"))["rows"]
-    names = ("method", "videos", "ap", "map", "standard_error")
-    return tuple(MeasuredCoverage(**{name: row[name] for name in names}) for row in rows)
-
-
-def measured(method: str, *, videos: int) -> MeasuredCoverage | None:
-    """The shipped measurement at the simulated number of videos nearest to `videos` (on a log scale)."""
-    rows = [row for row in _table() if row.method == method]
-    return min(rows, key=lambda row: abs(np.log(row.videos / max(videos, 1)))) if rows else None
-
-
-def default_method(videos: int) -> Method:
-    """The method whose measured coverage, of AP and of mAP, is nearest to 95 % at this number of videos."""
-    found = [(row.distance, method) for method in METHODS if (row := measured(method, videos=videos)) is not None]
-    return min(found)[1] if found else "jackknife_logit"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from calot.statistics.coverage import MeasuredCoverage
+
 ENOUGH_SEEDS = 5
 LEVEL = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """A minus B. `low`, `high`: value +- t * se; `p`: permutation; `p_holm`: corrected over the criteria (None for
-    mAP).
+    """A minus B. `low`, `high`: value +- t * se; `p`: permutation, None where its own false rate does not hold;
+    `p_holm`: corrected over the criteria (None for mAP). `coverage` is what such intervals held in simulation.
 
     `video_error` and `seed_error` are the two sources of the standard error apart; seeds are None where not resampled.
-    `minimum_detectable` is what this design finds with 80 % power: (t_0.975 + t_0.8) * se.
+    `minimum_detectable` is what this design finds with 80 % power, by planting it in the predictions.
     """
 
     value: float | None
@@ -26,16 +28,20 @@ class PairedDifference:
     video_error: float | None = None
     seed_error: float | None = None
     minimum_detectable: float | None = None
+    coverage: MeasuredCoverage | None = None
     reason: str | None = None
 
 
 def outcome_of(difference: PairedDifference, *, smallest_effect: float) -> str:
-    """`higher` or `lower` need the interval beside 0 and p < 0.05; `equivalent` needs it within the smallest effect."""
-    if difference.low is None or difference.high is None or difference.p is None:
+    """`higher` or `lower` need the interval beside 0, and p < 0.05 where p is shown; `equivalent` needs it within the
+    smallest effect.
+    """
+    if difference.low is None or difference.high is None:
         return "undefined"
     if -smallest_effect < difference.low and difference.high < smallest_effect:
         return "equivalent"
-    beside, rare = not difference.low <= 0 <= difference.high, difference.p < 1 - LEVEL
+    beside = not difference.low <= 0 <= difference.high
+    rare = beside if difference.p is None else difference.p < 1 - LEVEL
     if beside and rare:
         return "higher" if difference.low > 0 else "lower"
     return "disagree" if beside != rare else "undecided"
@@ -56,7 +62,12 @@ def verdict_of(
         "these checkpoints": "This is about these checkpoints, not about the treatment: "
         f"that needs {ENOUGH_SEEDS} seeds per side.",
     }[about]
-    detectable = f"The design detects {100 * (difference.minimum_detectable or 0):.1f} points with 80 % power."
+    smallest = difference.minimum_detectable
+    detectable = (
+        "The design detects no difference with 80 % power."
+        if smallest is None
+        else f"The design detects {100 * smallest:.1f} points with 80 % power."
+    )
     said = {
         "higher": f"{names[0]} is better than {names[1]}",
         "lower": f"{names[0]} is worse than {names[1]}",
@@ -69,5 +80,5 @@ def verdict_of(
 
 def _p_words(p: float | None) -> str:
     if p is None:
-        return "no p"
+        return "no permutation p: its own false rate does not hold here"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

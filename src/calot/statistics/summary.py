@@ -154,7 +154,7 @@ def _interval(interval: Interval) -> dict[str, Any]:
 
 
 def _interval_facts(table: VideoIntervals) -> dict[str, Any]:
-    coverage = asdict(table.coverage) if table.coverage is not None else None
+    coverage = {name: None if item is None else asdict(item) for name, item in table.coverage.items()}
     return {
         "level": 0.95,
         "unit": "video",
