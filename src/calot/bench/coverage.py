@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from calot.bench.coverage_report import markdown, shipped_table
-from calot.bench.null_pairs import null_block, power_block
+from calot.bench.null_pairs import permutation_block, power_block, treatment_block
 from calot.bench.tallies import Tally, count, merge
 from calot.bench.worlds import WORLDS, Training, World, gain_curve
-from calot.statistics.intervals import interval
+from calot.statistics.intervals import DEFAULT_METHOD, interval
 from calot.statistics.paired_error import ScoredSide, paired_error
 from calot.writing import write_text
 
@@ -30,7 +30,6 @@ SIZES = {10: 0.20, 15: 0.18, 20: 0.17, 41: 0.12, 80: 0.09, 120: 0.075}
 NULL_SIZES = (10, 20, 41)
 POWER_SIZES = (20, 41, 80)
 BLOCK = 50
-METHOD = "jackknife_logit_df"
 ROOT = Path(__file__).parents[3]
 Block = Callable[..., Tally]
 
@@ -74,7 +73,7 @@ def tally_set(
     for k, positive_videos in enumerate(held):
         name = "map" if k == 3 else "ap"
         found = interval(
-            METHOD, value=float(a[0, 0, k]), left_out=a[1:, 0, k], drawn=None, positive_videos=positive_videos
+            DEFAULT_METHOD, value=float(a[0, 0, k]), left_out=a[1:, 0, k], drawn=None, positive_videos=positive_videos
         )
         if found.low is not None and found.high is not None:
             count(tally, name, positive_videos, low=found.low, high=found.high, truth=float(start[k]))
@@ -90,7 +89,8 @@ def cells() -> dict[str, tuple[Block, World, int]]:
     found: dict[str, tuple[Block, World, int]] = {}
     for part, block, sizes in (
         ("intervals", interval_block, tuple(SIZES)),
-        ("null", null_block, NULL_SIZES),
+        ("permutation", permutation_block, NULL_SIZES),
+        ("treatment", treatment_block, NULL_SIZES),
         ("power", power_block, POWER_SIZES),
     ):
         for name, world in WORLDS.items():
@@ -128,7 +128,7 @@ def _main() -> None:
     record |= {"command": command, "date": given.date}
 
     def save() -> None:
-        write_text(given.out, json.dumps(record, indent=1) + "\n")
+        write_text(given.out, json.dumps(record) + "\n")
         write_text(given.shipped, json.dumps(shipped_table(record), indent=1) + "\n")
         write_text(given.out.with_suffix(".md"), markdown(record))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.provenance.treatment import NO_RECEIPT, Treatment
-from calot.statistics.coverage import MeasuredCoverage, measured_coverage, permutation_holds
+from calot.statistics.coverage import MeasuredCoverage, Quantity, measured_coverage, permutation_holds
 from calot.statistics.detectable import detectable_differences
 from calot.statistics.outcome import ENOUGH_SEEDS, PairedDifference, outcome_of, verdict_of
 from calot.statistics.paired_error import PairedError, ScoredSide, paired_error
@@ -236,18 +236,23 @@ def _differences(
             continue
         error = paired_error(left_out[0][:, :, k], left_out[1][:, :, k], seeds_vary=treatment)
         shown = permutation_holds(positive_videos=held[k])
-        scope, kind = "treatment" if treatment else "difference", "map" if name == "map" else "ap"
         found[name] = _difference(
             float(points[0][:, k].mean() - points[1][:, k].mean()),
             p=float(p[k]) if shown else None,
             error=error,
             detectable=detectable[k],
-            coverage=measured_coverage(f"{scope}_{kind}", positive_videos=held[k]),
+            coverage=measured_coverage(_quantity(name, treatment=treatment), positive_videos=held[k]),
         )
     corrected = holm([found[name].p for name in a.criteria])
     for name, value in zip(a.criteria, corrected, strict=True):
         found[name] = replace(found[name], p_holm=value)
     return found
+
+
+def _quantity(name: str, *, treatment: bool) -> Quantity:
+    if name == "map":
+        return "treatment_map" if treatment else "difference_map"
+    return "treatment_ap" if treatment else "difference_ap"
 
 
 def _undefined(points: Sequence[Array], *, column: int, videos: int, held: int) -> PairedDifference:

