@@ -13,7 +13,7 @@ import pytest
 import calot.statistics
 from calot.bench import coverage as bench
 from calot.bench.coverage_report import markdown, shipped_table
-from calot.bench.tallies import bin_of, count, total
+from calot.bench.tallies import bin_of, count_interval, total
 from calot.bench.worlds import WORLDS, Training, World, exact_ap, gain_curve, true_ap
 from calot.statistics.coverage import measured_coverage
 from calot.statistics.metrics import mean_ap
@@ -51,7 +51,7 @@ def test_the_truth_is_sklearns_ap_and_rises_with_the_gain() -> None:
 def test_a_tally_tells_misses_below_from_misses_above() -> None:
     tally: dict[str, dict[str, list[float]]] = {}
     for truth in (0.1, 0.5, 0.5, 0.9, 0.95):
-        count(tally, "ap", 7, low=0.2, high=0.8, truth=truth)
+        count_interval(tally, "ap", 7, low=0.2, high=0.8, truth=truth)
     assert tally == {"ap": {"6": [5, 1, 2, 35]}}
     assert total(tally, "ap") == [5, 1, 2, 35]
     assert [bin_of(n) for n in (2, 3, 4, 8, 9, 1000)] == ["2", "2", "4", "6", "9", "90"]

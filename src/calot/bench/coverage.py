@@ -19,7 +19,7 @@ import numpy as np
 
 from calot.bench.coverage_report import markdown, shipped_table
 from calot.bench.null_pairs import permutation_block, power_block, treatment_block
-from calot.bench.tallies import Tally, count, merge
+from calot.bench.tallies import Tally, count_interval, merge
 from calot.bench.worlds import WORLDS, Training, World, gain_curve
 from calot.statistics.intervals import DEFAULT_METHOD, interval
 from calot.statistics.paired_error import ScoredSide, paired_error
@@ -76,12 +76,12 @@ def tally_set(
             DEFAULT_METHOD, value=float(a[0, 0, k]), left_out=a[1:, 0, k], drawn=None, positive_videos=positive_videos
         )
         if found.low is not None and found.high is not None:
-            count(tally, name, positive_videos, low=found.low, high=found.high, truth=float(start[k]))
+            count_interval(tally, name, positive_videos, low=found.low, high=found.high, truth=float(start[k]))
         for side, truth, quantity in ((a, 0.0, "null"), (c, float(better[k] - start[k]), "difference")):
             error = paired_error(side[:, :, k], b[:, :, k], seeds_vary=False)
             value = float(side[0, 0, k] - b[0, 0, k])
             low, high = value - error.half, value + error.half
-            count(tally, f"{quantity}_{name}", positive_videos, low=low, high=high, truth=truth)
+            count_interval(tally, f"{quantity}_{name}", positive_videos, low=low, high=high, truth=truth)
 
 
 def cells() -> dict[str, tuple[Block, World, int]]:

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from calot.bench.tallies import Tally, count
+from calot.bench.tallies import Tally, count_interval
 from calot.bench.worlds import SimulatedSet, Training, World, exact_ap, gain_curve
 from calot.criteria import CRITERIA
 from calot.statistics.detectable import detectable_differences
@@ -53,7 +53,7 @@ def treatment_block(world: World, *, videos: int, first: int, sets: int, seed: i
             error = paired_error(a[:, :, k], b[:, :, k], seeds_vary=True)
             value = float(a[0, :, k].mean() - b[0, :, k].mean())
             name = "treatment_map" if k == 3 else "treatment_ap"
-            count(tally, name, positive_videos, low=value - error.half, high=value + error.half, truth=0.0)
+            count_interval(tally, name, positive_videos, low=value - error.half, high=value + error.half, truth=0.0)
     return tally
 
 
@@ -75,7 +75,7 @@ def permutation_block(world: World, *, videos: int, first: int, sets: int, seed:
         for name, scores in (("swap_like", like), ("swap_unlike", other)):
             tables = [predictions(drawn, each) for each in (base, scores)]
             p = float(swap_videos(tables[:1], tables[1:], replicates=SWAPS, seed=number)[3])
-            count(tally, name, min(held), low=0.0, high=1.0, truth=-1.0 if p < 0.05 else 0.5)
+            count_interval(tally, name, min(held), low=0.0, high=1.0, truth=-1.0 if p < 0.05 else 0.5)
     return tally
 
 
@@ -117,7 +117,7 @@ def power_block(world: World, *, videos: int, first: int, sets: int, seed: int) 
         error = paired_error(a[:, :, 3], b[:, :, 3], seeds_vary=False)
         value = float(a[0, 0, 3] - b[0, 0, 3])
         low, high = value - error.half, value + error.half
-        count(tally, "power", min(drawn.positive_videos), low=low, high=high, truth=0.0)
+        count_interval(tally, "power", min(drawn.positive_videos), low=low, high=high, truth=0.0)
     return tally
 
 

@@ -14,7 +14,7 @@ def bin_of(positive_videos: int) -> str:
     return str(EDGES[int(np.searchsorted(EDGES, positive_videos, side="right")) - 1])
 
 
-def count(tally: Tally, quantity: str, positive_videos: int, *, low: float, high: float, truth: float) -> None:
+def count_interval(tally: Tally, quantity: str, positive_videos: int, *, low: float, high: float, truth: float) -> None:
     """One interval."""
     row = tally.setdefault(quantity, {}).setdefault(bin_of(positive_videos), [0, 0, 0, 0])
     for place, added in enumerate((1, truth < low, truth > high, positive_videos)):
