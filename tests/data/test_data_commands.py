@@ -14,7 +14,7 @@ from endoscapes_folder import Folder
 from typer.testing import CliRunner, Result
 
 import calot.data.pictures
-import calot.data.store
+import calot.data.store_build
 import calot.phantom
 from calot.cli.data import app
 from calot.errors import CalotError, Stopped
@@ -65,7 +65,7 @@ def test_store_builds_the_splits_asked_for_once(root: Path, tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
 def test_a_signal_ends_a_store_with_what_is_decoded_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calot.data.store, "CHUNK", 5)
+    monkeypatch.setattr(calot.data.store_build, "CHUNK", 5)
     real = calot.data.pictures.decode_jpeg
 
     def signalled(path: Path) -> Any:

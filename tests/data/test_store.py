@@ -18,8 +18,7 @@ import pytest
 from endoscapes_folder import Folder
 from PIL import Image
 
-from calot.data import pictures
-from calot.data import store as store_module
+from calot.data import pictures, store_build
 from calot.data.decode import decode_jpeg
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import CentreCrop, Geometry, Squash
@@ -150,7 +149,7 @@ def test_a_crop_that_does_not_fit_names_the_file(root: Path) -> None:
 
 
 def test_a_killed_build_resumes_where_it_was(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "CHUNK", 5)
+    monkeypatch.setattr(store_build, "CHUNK", 5)
 
     def kill_at_half(done: int, total: int) -> None:
         if done >= 10:
@@ -172,7 +171,7 @@ def test_a_killed_build_resumes_where_it_was(root: Path, monkeypatch: pytest.Mon
 
 
 def test_a_resumed_build_writes_damaged_chunks_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "CHUNK", 5)
+    monkeypatch.setattr(store_build, "CHUNK", 5)
 
     def kill_near_the_end(done: int, total: int) -> None:
         if done >= 20:
@@ -219,7 +218,7 @@ def test_a_damaged_store_is_refused_with_what_to_delete(root: Path, damage: str)
 
 
 def test_too_little_disk_is_said_before_anything_is_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(store_build.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(CalotError, match=r"24 frames needs 0\.00 GB, 0\.00 GB are free"):
         opened(root)
 

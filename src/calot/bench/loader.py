@@ -14,7 +14,8 @@ from calot.bench.footage import SIZE, Footage, footage
 from calot.bench.side_by_side import Aside, Contest, ExactnessCheck, Outcome, compete, largest_difference, seconds
 from calot.data.dataset import ClipDataset, EpochIndices
 from calot.data.geometry import Squash
-from calot.data.store import PIXELS, FrameStore, open_store
+from calot.data.store import FrameStore, open_store
+from calot.data.store_build import PIXELS
 
 TARGET = 200.0
 BATCH = 16

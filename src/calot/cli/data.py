@@ -87,14 +87,15 @@ def store(
     cache: Annotated[Path | None, typer.Option(help="Where decoded frames go; default ROOT/.calot.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
     drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out what cannot be read.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Hash every stored byte again.")] = False,
+    mixed_sizes: Annotated[bool, typer.Option("--mixed-sizes", help="Images may be of several sizes.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read all that is stored, and its sources, again.")] = False,
     json: AsJson = False,
 ) -> None:
     """Decode and resize every frame once, so that training reads pixels, not JPEGs or videos; resumes when killed."""
     from calot.data.frames import unreadable_frames, without_frames
     from calot.data.geometry import CentreCrop, Geometry, ShortSideCrop, Squash
     from calot.data.readers import open_folder
-    from calot.data.store import open_store
+    from calot.data.store import open_store, verify_store
     from calot.data.understood import Understood
     from calot.progress import Ui
     from calot.run.signals import stop_on_signal
@@ -123,9 +124,9 @@ def store(
                 advance, saying=f"{root}: stopped; what is decoded stays. Run it again to continue."
             )
             how: dict[str, Any] = {"geometry": shapes[geometry], "size": size, "frames": frames}
-            made = open_store(root, rows, **how, cache=cache, workers=workers, progress=heard)
+            made = open_store(root, rows, **how, cache=cache, workers=workers, progress=heard, mixed_sizes=mixed_sizes)
         if verify:
-            made.verify()
+            verify_store(made, manifest_rows=rows, frames=frames)
         answer[name] = {"path": str(made.path), "frames": len(made), "black": len(made.black)}
         if not json:
             black = f", {len(made.black)} of them nearly black" if made.black else ""
@@ -135,6 +136,7 @@ def store(
         return
     scale = " --scale tiny" if manifest.dataset == "phantom" else ""
     place = "" if cache is None else f" compute.cache={cache}"
+    place += " frames.mixed_sizes=True" if mixed_sizes else ""
     _next(f"calot train e02_frozen_probe --data {root}{scale}{place}")
 
 

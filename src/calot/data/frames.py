@@ -15,10 +15,10 @@ import polars as pl
 from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
 from calot.data.manifest import Manifest
+from calot.data.sealed import read_sealed, sealed
 from calot.data.sources import FrameSource
 from calot.errors import CalotError
 from calot.progress import Advance
-from calot.reading import read_json
 
 _BATCH = 256
 
@@ -29,11 +29,13 @@ class FrameRule(Component):
 
     `drop_unreadable`: missing, truncated and unreadable frames leave the manifest (and leave a gap that no clip
     crosses); else they are an error that names them all. `drop_black`: clips whose labelled frame is black are neither
-    trained on nor scored; else they are kept and counted. Black frames stay in other clips' windows.
+    trained on nor scored; else they are kept and counted. Black frames stay in other clips' windows. `mixed_sizes`:
+    images may be of several sizes, each brought to the model's input by the same geometry; else they are an error.
     """
 
     drop_unreadable: bool = False
     drop_black: bool = False
+    mixed_sizes: bool = False
 
 
 def unreadable_frames(
@@ -54,8 +56,8 @@ def unreadable_frames(
     path = cache_folder(root, cache) / "readable" / f"{_fingerprint(frames, images)}.json"
     if path.is_file():
         try:
-            return [str(name) for name in read_json(path)]
-        except (ValueError, TypeError):  # damaged: found anew, and written over
+            return [str(name) for name in read_sealed(path)]
+        except (OSError, ValueError, TypeError):  # damaged: found anew, and written over
             pass
     bad: list[str] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
@@ -67,7 +69,7 @@ def unreadable_frames(
             if check is not None:
                 check()
     with cached_file(path) as new:
-        new.write_text(json.dumps(bad), encoding="utf-8")
+        new.write_text(sealed(bad), encoding="utf-8")
     return bad
 
 

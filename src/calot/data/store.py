@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,20 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calot.data.cache import ELSEWHERE, cache_folder
+from calot.data.cache import cache_folder
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
+from calot.data.sealed import read_sealed, spot_check
 from calot.data.sources import FrameSource, ImageFiles
+from calot.data.store_build import FORMAT, PIXELS, RECORD, StoreBuild, files_of, listed
 from calot.errors import CalotError
 from calot.progress import Advance
 
-FORMAT = 1
-CHUNK = 128  # frames written and journalled together
-BLACK_MEAN = 5.0  # grey levels: frames darker than this are reported, never replaced
-PIXELS = "frames.raw"
-RECORD = "store.json"
-JOURNAL = "journal.jsonl"
-SHOWN = 20
+#: What each opening looks at again: this many bytes of pixels and files, chosen anew each time. `--verify`: all.
+CHECKED_BYTES, CHECKED_FILES = 256 << 20, 256
+
+_checked: set[tuple[str, int, int]] = set()  # stores that this process has looked at, as they were then
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,10 @@ class FrameStore:
     shape: tuple[int, int, int, int]
     fingerprint: str
     black: tuple[int, ...] = field(repr=False)  # rows of near-black frames
-    chunks: tuple[str, ...] = field(repr=False)  # SHA-256 of every CHUNK frames
+    chunk_frames: int
+    chunks: tuple[str, ...] = field(repr=False)  # SHA-256 of every `chunk_frames` frames
+    sizes: tuple[tuple[int, int], ...] = field(repr=False)  # of each image, before it was resized: height, width
+    sources: tuple[str, ...] = field(repr=False)  # a digest of each file that frames came from, in their order
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -68,13 +69,22 @@ class FrameStore:
 
     def verify(self) -> None:
         """Hash every byte again. Raises CalotError naming the first rows that changed since they were written."""
-        for number, expected in enumerate(self.chunks):
-            start = number * CHUNK
-            if hashlib.sha256(self._pixels[start : start + CHUNK].tobytes()).hexdigest() != expected:
-                last = min(start + CHUNK, len(self)) - 1
-                raise CalotError(
-                    f"{self.path / PIXELS}: rows {start}..{last} were damaged. Delete {self.path} and build again."
-                )
+        for number in range(len(self.chunks)):
+            self._verify(number)
+
+    def verify_some(self, *, rng: np.random.Generator) -> None:
+        """The same of `CHECKED_BYTES` at most, in chunks chosen by chance."""
+        count = max(1, CHECKED_BYTES // (self.chunk_frames * int(np.prod(self.shape[1:]))))
+        for number in rng.permutation(len(self.chunks))[:count].tolist():
+            self._verify(number)
+
+    def _verify(self, number: int) -> None:
+        start = number * self.chunk_frames
+        if hashlib.sha256(self._pixels[start : start + self.chunk_frames].tobytes()).hexdigest() != self.chunks[number]:
+            last = min(start + self.chunk_frames, len(self)) - 1
+            raise CalotError(
+                f"{self.path / PIXELS}: rows {start}..{last} were damaged. Delete {self.path} and build again."
+            )
 
 
 def open_store(
@@ -87,11 +97,14 @@ def open_store(
     cache: Path | None = None,
     workers: int = 1,
     progress: Advance | None = None,
+    mixed_sizes: bool = False,
 ) -> FrameStore:
     """Open the store of one split, building it first where it is not there; a build that was killed resumes.
 
     `workers` are threads: decoding and resizing leave Python's lock. The folder's name covers the frames and their
     order, each file's size and time, the geometry, the size and the decoder, so a change to any builds another store.
+    What is opened is held against digests of its pixels and of the files it came from, in part. Images of several sizes
+    are refused unless `mixed_sizes` declares them.
     `frames` is where pixels are: image files below `root`, unless a reader says otherwise.
     `cache` is a folder in place of `ROOT/.calot`, which cannot be written where a data set is shared read-only.
     """
@@ -102,10 +115,9 @@ def open_store(
     fingerprint = _fingerprint(root, manifest_rows, frames=frames, geometry=geometry, size=size)
     home = _home(root, fingerprint=fingerprint, cache=cache)
     if not home.exists():
-        split = manifest_rows.splits[0]
-        plan = _Plan(
+        build = StoreBuild(
             root=root,
-            split=split,
+            split=manifest_rows.splits[0],
             images=images,
             frames=frames,
             geometry=geometry,
@@ -113,8 +125,12 @@ def open_store(
             home=home,
             fingerprint=fingerprint,
         )
-        plan.build(workers=workers, progress=progress or _silent)
-    return _open(home)
+        build.run(workers=workers, progress=progress or _silent)
+        _checked.add(_now(home))
+    store = _checked_once(_open(home, fingerprint=fingerprint), files=files_of(images, frames=frames))
+    if not mixed_sizes:
+        require_one_size(store, root=root, images=images)
+    return store
 
 
 def find_store(
@@ -127,10 +143,43 @@ def find_store(
     cache: Path | None = None,
 ) -> FrameStore | None:
     """Open the store of one split where it was built before; never builds."""
+    images = manifest_rows.table["image"].to_list()
     frames = frames or ImageFiles(root)
     fingerprint = _fingerprint(root, manifest_rows, frames=frames, geometry=geometry, size=size)
     home = _home(root, fingerprint=fingerprint, cache=cache)
-    return _open(home) if home.exists() else None
+    if not home.exists():
+        return None
+    return _checked_once(_open(home, fingerprint=fingerprint), files=files_of(images, frames=frames))
+
+
+def verify_store(store: FrameStore, *, manifest_rows: Manifest, frames: FrameSource) -> None:
+    """Read every stored byte and every image's file again; raises CalotError naming the first that changed."""
+    store.verify()
+    _verify_files(store, files=files_of(manifest_rows.table["image"].to_list(), frames=frames), count=None)
+
+
+def require_one_size(store: FrameStore, *, root: Path, images: Sequence[str]) -> None:
+    """Refuse images of another size than most of their split, naming them: each size is resized another way."""
+    usual, usual_count = Counter(store.sizes).most_common(1)[0]
+    if usual_count == len(store):
+        return
+    odd = [f"{image} ({h} x {w})" for image, (h, w) in zip(images, store.sizes, strict=True) if (h, w) != usual]
+    raise CalotError(
+        f"{root}: {len(odd)} of {len(store)} images of {store.split} have another size than the set's {usual[0]} x "
+        f"{usual[1]} (height x width): {listed(odd)}. Put the right ones there, or declare that sizes differ: "
+        f"frames.mixed_sizes=True in training, --mixed-sizes for calot data store."
+    )
+
+
+def require_equal_sizes(stores: Iterable[FrameStore], *, root: Path) -> None:
+    """Refuse splits whose images have another size each."""
+    usual = {store.split: Counter(store.sizes).most_common(1)[0][0] for store in stores}
+    if len(set(usual.values())) > 1:
+        said = ", ".join(f"{split} {height} x {width}" for split, (height, width) in usual.items())
+        raise CalotError(
+            f"{root}: the images of its splits have other sizes (height x width): {said}. Put the right ones there, or "
+            "declare that sizes differ: frames.mixed_sizes=True."
+        )
 
 
 def _home(root: Path, *, fingerprint: str, cache: Path | None) -> Path:
@@ -154,15 +203,11 @@ def _fingerprint(root: Path, rows: Manifest, *, frames: FrameSource, geometry: G
     if missing:
         shifted = _shifted(root, missing, step=rows.numbering.step)
         raise CalotError(
-            f"{root}: {len(missing)} of {len(images)} frames are missing: {_listed(missing)}.{shifted} Put them there: "
+            f"{root}: {len(missing)} of {len(images)} frames are missing: {listed(missing)}.{shifted} Put them there: "
             f"unpack the archive again, or copy them anew."
         )
     what = {"format": FORMAT, "geometry": repr(geometry), "size": size, "decoder": frames.decoder, "images": stated}
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _shifted(root: Path, missing: list[str], *, step: int) -> str:
@@ -178,9 +223,9 @@ def _shifted(root: Path, missing: list[str], *, step: int) -> str:
     return ""
 
 
-def _open(home: Path) -> FrameStore:
+def _open(home: Path, *, fingerprint: str) -> FrameStore:
     try:
-        record = json.loads((home / RECORD).read_text(encoding="utf-8"))
+        record = read_sealed(home / RECORD)
         shape = tuple(int(x) for x in record["shape"])
         store = FrameStore(
             path=home,
@@ -188,11 +233,16 @@ def _open(home: Path) -> FrameStore:
             shape=(shape[0], shape[1], shape[2], shape[3]),
             fingerprint=record["fingerprint"],
             black=tuple(record["black"]),
+            chunk_frames=record["chunk_frames"],
             chunks=tuple(record["chunks"]),
+            sizes=tuple((height, width) for height, width in record["sizes"]),
+            sources=tuple(record["sources"]),
         )
         found = (home / PIXELS).stat().st_size
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise CalotError(f"{home}: not a whole store ({error!r}). Delete the folder and build again.") from error
+    if store.fingerprint != fingerprint:
+        raise CalotError(f"{home}: the store of other frames lies here. Delete the folder and build again.")
     if found != int(np.prod(store.shape)):
         raise CalotError(
             f"{home / PIXELS}: {found} bytes, need {int(np.prod(store.shape))}. Delete {home} and build again."
@@ -200,150 +250,20 @@ def _open(home: Path) -> FrameStore:
     return store
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    number: int
-    sha256: str
-    black: tuple[int, ...]
+def _checked_once(store: FrameStore, *, files: list[Path]) -> FrameStore:
+    """Look at a part of a store and of the files it came from, once in this process."""
+    if _now(store.path) not in _checked:
+        store.verify_some(rng=np.random.default_rng())
+        _verify_files(store, files=files, count=CHECKED_FILES)
+        _checked.add(_now(store.path))
+    return store
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What to build and where. The work folder stands beside the final one and is renamed to it when complete."""
+def _now(home: Path) -> tuple[str, int, int]:
+    stat = (home / PIXELS).stat()
+    return str(home.resolve()), stat.st_mtime_ns, stat.st_ino
 
-    root: Path
-    split: str
-    images: list[str]
-    frames: FrameSource
-    geometry: Geometry
-    size: int
-    home: Path
-    fingerprint: str
 
-    @property
-    def work(self) -> Path:
-        return self.home.with_name(f"{self.home.name}.part")
-
-    @property
-    def frame_bytes(self) -> int:
-        return 3 * self.size * self.size
-
-    @property
-    def count(self) -> int:
-        return -(-len(self.images) // CHUNK)
-
-    def span(self, number: int) -> range:
-        return range(number * CHUNK, min((number + 1) * CHUNK, len(self.images)))
-
-    def build(self, *, workers: int, progress: Advance) -> None:
-        try:
-            self._prepare()
-            done = self._resume()
-            bad = self._fill(done, workers=workers, progress=progress)
-            if bad:
-                shutil.rmtree(self.work)
-                raise CalotError(
-                    f"{self.root}: {len(bad)} of {len(self.images)} frames cannot be decoded: {_listed(bad)}. "
-                    f"Unpack the archive again, or copy them anew."
-                )
-            self._finish(done)
-        except OSError as error:
-            if self.home.exists():  # another process finished the same store first
-                shutil.rmtree(self.work, ignore_errors=True)
-            else:
-                raise CalotError(
-                    f"{self.work}: cannot be written ({error}). Free disk space or give {ELSEWHERE}, then "
-                    "run the same again: what is built is kept."
-                ) from error
-
-    def _prepare(self) -> None:
-        self.work.mkdir(parents=True, exist_ok=True)
-        needed = len(self.images) * self.frame_bytes
-        pixels = self.work / PIXELS
-        written = pixels.stat().st_blocks * 512 if pixels.is_file() and hasattr(os.stat_result, "st_blocks") else 0
-        free = shutil.disk_usage(self.work).free
-        if needed - written > free:
-            raise CalotError(
-                f"{self.work}: the store of {len(self.images)} frames needs {needed / 1e9:.2f} GB, "
-                f"{free / 1e9:.2f} GB are free. Free some, give {ELSEWHERE}, or use a smaller size."
-            )
-        with pixels.open("ab") as file:
-            file.truncate(needed)
-
-    def _resume(self) -> dict[int, _Chunk]:
-        """Chunks that an earlier build journalled and whose bytes still hash to what it wrote."""
-        journal = self.work / JOURNAL
-        done: dict[int, _Chunk] = {}
-        if not journal.is_file():
-            return done
-        with (self.work / PIXELS).open("rb") as pixels:
-            for line in journal.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                    chunk = _Chunk(number=entry["number"], sha256=entry["sha256"], black=tuple(entry["black"]))
-                except (ValueError, KeyError, TypeError):
-                    continue  # the line that was being written when the build was killed
-                pixels.seek(self.span(chunk.number).start * self.frame_bytes)
-                if (
-                    hashlib.sha256(pixels.read(len(self.span(chunk.number)) * self.frame_bytes)).hexdigest()
-                    == chunk.sha256
-                ):
-                    done[chunk.number] = chunk
-        return done
-
-    def _fill(self, done: dict[int, _Chunk], *, workers: int, progress: Advance) -> list[str]:
-        """Write what is missing into `done`; returns the images that cannot be decoded."""
-        bad: list[str] = []
-        seen = sum(len(self.span(number)) for number in done)
-        progress(seen, len(self.images))
-        with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-            for number in range(self.count):
-                if number in done:
-                    continue
-                names = [self.images[row] for row in self.span(number)]
-                frames = list(self.frames.read(names, pool=pool, each=self._square))
-                bad.extend(name for name, frame in zip(names, frames, strict=True) if isinstance(frame, CalotError))
-                if not bad:
-                    pixels = np.stack([frame for frame in frames if not isinstance(frame, CalotError)])
-                    done[number] = self._write(number, pixels=pixels)
-                seen += len(frames)
-                progress(seen, len(self.images))
-        return bad
-
-    def _square(self, name: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        try:
-            return self.geometry(image, size=self.size).transpose(2, 0, 1)
-        except CalotError as error:
-            raise CalotError(f"{self.root / name}: {error}") from error
-
-    def _write(self, number: int, *, pixels: NDArray[np.uint8]) -> _Chunk:
-        span = self.span(number)
-        dark = np.flatnonzero(pixels.mean(axis=(1, 2, 3)) < BLACK_MEAN) + span.start
-        data = pixels.tobytes()
-        with (self.work / PIXELS).open("r+b") as file:
-            file.seek(span.start * self.frame_bytes)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        chunk = _Chunk(number=number, sha256=hashlib.sha256(data).hexdigest(), black=tuple(dark.tolist()))
-        with (self.work / JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(vars(chunk)) + "\n")
-        return chunk
-
-    def _finish(self, done: dict[int, _Chunk]) -> None:
-        chunks = [done[number] for number in range(self.count)]
-        record = {
-            "format": FORMAT,
-            "split": self.split,
-            "fingerprint": self.fingerprint,
-            "shape": [len(self.images), 3, self.size, self.size],
-            "geometry": repr(self.geometry),
-            "decoder": self.frames.decoder,
-            "black": [row for chunk in chunks for row in chunk.black],
-            "chunks": [chunk.sha256 for chunk in chunks],
-        }
-        part = self.work / f"{RECORD}.{uuid.uuid4().hex[:8]}"  # another process may be finishing the same store
-        part.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(part, self.work / RECORD)
-        os.replace(self.work, self.home)
-        (self.home / JOURNAL).unlink(missing_ok=True)
+def _verify_files(store: FrameStore, *, files: list[Path], count: int | None) -> None:
+    remedy = f"Copy the right one there; or, where it is right now, delete {store.path} and build again."
+    spot_check(files, store.sources, count=count, rng=np.random.default_rng(), remedy=remedy)

@@ -15,7 +15,7 @@ from calot.data.frames import unreadable_frames, without_frames
 from calot.data.manifest import Manifest
 from calot.data.masks import ClipMasks, open_masks
 from calot.data.readers import DataFolder, open_folder
-from calot.data.store import FrameStore, open_store
+from calot.data.store import FrameStore, open_store, require_equal_sizes
 from calot.experiment import Experiment
 from calot.progress import Ui
 from calot.types import MASK_PIXELS
@@ -136,7 +136,10 @@ class OpenData:
                     frames=self.folder.frames,
                     cache=self.experiment.compute.cache_folder,
                     progress=heard,
+                    mixed_sizes=self.experiment.frames.mixed_sizes,
                 )
+            if not self.experiment.frames.mixed_sizes:
+                require_equal_sizes(self._stores.values(), root=self.root)
         return self._stores[split]
 
     def pixels(self) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -79,11 +79,18 @@ class SampledData(OpenData):
         part = rows.with_table(rows.table[kept])
         start = time.perf_counter()
         with self.ui.task(f"decoding {len(kept)} frames of {split}") as advance:
-            inner = open_store(self.root, part, **self._how(), cache=self.scratch, progress=advance)
+            inner = open_store(
+                self.root,
+                part,
+                **self._how(),
+                cache=self.scratch,
+                progress=advance,
+                mixed_sizes=self.experiment.frames.mixed_sizes,
+            )
         self.seconds[split] = (time.perf_counter() - start) / len(kept)
         shape = (len(rows), *inner.shape[1:])
-        fields = {name: getattr(inner, name) for name in ("path", "split", "fingerprint", "black", "chunks")}
-        return SampledStore(**fields, shape=shape, inner=inner, kept=kept)
+        own = {f.name: getattr(inner, f.name) for f in fields(FrameStore)}
+        return SampledStore(**own | {"shape": shape}, inner=inner, kept=kept)
 
 
 Sampled = TypeVar("Sampled", bound=SampledData)

@@ -11,7 +11,7 @@ from pathlib import Path
 from calot.data.decode import decode_jpeg
 from calot.data.endoscapes.published import BLACK_KEYFRAMES
 from calot.data.endoscapes.reader import METADATA
-from calot.data.store import BLACK_MEAN
+from calot.data.store_build import BLACK_MEAN
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.links import names_in
 from calot.data.verify.splits import SplitLists
