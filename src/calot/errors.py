@@ -17,8 +17,11 @@ class FieldError(CalotError, ValueError):
     """A component's field with a value it does not admit."""
 
 
-class Stopped(Exception):
-    """A signal asked the work to end; it saved itself and can be resumed. Exit code 75."""
+class Stopped(BaseException):
+    """A signal asked the work to end; what it saved can be resumed. Exit code 75.
+
+    No Exception, like KeyboardInterrupt: whoever handles any failure must not take the end for one.
+    """
 
     def __init__(self, message: str = "stopped by a signal; the run is saved and continues with --resume") -> None:
         super().__init__(message)

@@ -38,7 +38,8 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
         trainer = Trainer.start(request, data=data, ui=ui, stopper=stopper)
         receipt = opening_receipt(request, ui=ui) if request.receipt else None
         run_folder.describe_run(request, data=data, accelerator=trainer.accelerator)
-        trainer.train()
+        with stopper.held():  # for the step under way, which is then saved
+            trainer.train()
         if getattr(trainer.model.backbone, "adapter", None) is not None:
             save_adapter(trainer.model.backbone, request.folder / "adapter")
         if receipt is not None:

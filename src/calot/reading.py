@@ -16,6 +16,7 @@ _MB = 1 << 20
 #: The most bytes of one picture, of one table and of one JSON file that are ever read.
 LARGEST_PICTURE, LARGEST_TABLE, LARGEST_JSON = 64 * _MB, 2048 * _MB, 512 * _MB
 
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -32,6 +33,10 @@ class NotPlain(OSError):
         super().__init__(errno.EINVAL, reason, str(path))
 
 
+class Exhausted(Exception):
+    """The machine has no more open files or memory to give: no fault of the file, so neither OSError nor a finding."""
+
+
 def plain_size(path: Path, *, largest: int) -> int:
     """Bytes of the regular file at `path`, links followed. Raises OSError, NotPlain among them, for any other."""
     return _checked(path, os.stat(path), largest=largest)
@@ -40,7 +45,12 @@ def plain_size(path: Path, *, largest: int) -> int:
 def open_plain(path: Path, *, largest: int) -> BinaryIO:
     """Open a regular file of at most `largest` bytes for reading; a pipe put in its place is not waited for."""
     plain_size(path, largest=largest)
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
+    try:
+        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise Exhausted(str(error)) from error
+        raise
     try:
         _checked(path, os.fstat(file.fileno()), largest=largest)
     except BaseException:
@@ -52,7 +62,9 @@ def open_plain(path: Path, *, largest: int) -> BinaryIO:
 def read_plain(path: Path, *, largest: int) -> bytes:
     """The bytes of a regular file of at most `largest`; also where it grows while it is read."""
     with open_plain(path, largest=largest) as file:
-        data = file.read(largest + 1)
+        data = file.read(os.fstat(file.fileno()).st_size)  # never `largest`: that much memory would be asked for
+        while (more := file.read(_MB)) and len(data) <= largest:
+            data += more
     if len(data) > largest:
         raise NotPlain(path, _too_large(len(data), largest=largest))
     return data

@@ -68,7 +68,7 @@ def test_a_signal_to_the_whole_group_saves_and_ends_with_75(killer: killing.Kill
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 75, said
-    assert ("goes on with --resume" in said, "Traceback" in said) == (True, False)
+    assert ("continues with --resume" in said, "Traceback" in said) == (True, False)
     assert killer.run(folder, workers=1) == 0
     assert killing.digests(folder) == killer.expected
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json as json_module
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from calot.data.geometry import Geometry
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -39,8 +42,8 @@ def unpack_archive(
 
     Ui().say(TERMS)
     expected = None if any_version else (sha256 or ARCHIVE_SHA256)
-    with stop_on_signal() as stopper:
-        made = unpack(archive, root, sha256=expected, stop=stopper.asked)
+    with stop_on_signal(f"{root}: stopped; what is unpacked stays. Run the same again to continue."):
+        made = unpack(archive, root, sha256=expected)
     if json:
         _print_json(made.to_dict())
         return
@@ -93,18 +96,12 @@ def store(
 ) -> None:
     """Decode and resize every frame once, so that training reads pixels, not JPEGs or videos; resumes when killed."""
     from calot.data.frames import unreadable_frames, without_frames
-    from calot.data.geometry import CentreCrop, Geometry, ShortSideCrop, Squash
     from calot.data.readers import open_folder
     from calot.data.store import open_store, verify_store
     from calot.data.understood import Understood
     from calot.progress import Ui
     from calot.run.signals import stop_on_signal
 
-    shapes: dict[GeometryName, Geometry] = {
-        GeometryName.squash: Squash(),
-        GeometryName.centre_crop: CentreCrop(),
-        GeometryName.short_side_crop: ShortSideCrop(),
-    }
     folder = open_folder(root)
     manifest, frames = folder.manifest, folder.frames
     answer: dict[str, Any] = {}
@@ -119,12 +116,10 @@ def store(
             print(f"dropped, as declared: {len(bad)} unreadable frames {' '.join(bad[:3])}")
     for name in split or manifest.splits:
         rows = manifest.split(name)
-        with Ui().task(f"frame store {name}") as advance, stop_on_signal() as stopper:
-            heard = stopper.between(
-                advance, saying=f"{root}: stopped; what is decoded stays. Run it again to continue."
-            )
-            how: dict[str, Any] = {"geometry": shapes[geometry], "size": size, "frames": frames}
-            made = open_store(root, rows, **how, cache=cache, workers=workers, progress=heard, mixed_sizes=mixed_sizes)
+        stopped = f"{root}: stopped; what is decoded stays. Run it again to continue."
+        how: dict[str, Any] = {"geometry": _geometry(geometry), "size": size, "frames": frames, "cache": cache}
+        with Ui().task(f"frame store {name}") as advance, stop_on_signal(stopped):
+            made = open_store(root, rows, **how, workers=workers, progress=advance, mixed_sizes=mixed_sizes)
         if verify:
             verify_store(made, manifest_rows=rows, frames=frames)
         answer[name] = {"path": str(made.path), "frames": len(made), "black": len(made.black)}
@@ -138,6 +133,17 @@ def store(
     place = "" if cache is None else f" compute.cache={cache}"
     place += " frames.mixed_sizes=True" if mixed_sizes else ""
     _next(f"calot train e02_frozen_probe --data {root}{scale}{place}")
+
+
+def _geometry(name: GeometryName) -> Geometry:
+    from calot.data.geometry import CentreCrop, ShortSideCrop, Squash
+
+    named: dict[GeometryName, Geometry] = {
+        GeometryName.squash: Squash(),
+        GeometryName.centre_crop: CentreCrop(),
+        GeometryName.short_side_crop: ShortSideCrop(),
+    }
+    return named[name]
 
 
 @app.command()

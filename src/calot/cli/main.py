@@ -13,8 +13,9 @@ from calot import __version__
 from calot.cli import bench, data, demo, doctor, experiments, importing, report, statistics, train
 from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
+from calot.machine_errors import machine_message, require_address_space
+from calot.run.signals import never_deaf, stop_on_signal
 from calot.terminal import Unheard, guarded_streams
-from calot.writing import disk_message
 
 #: How the message of an error begins that no check of ours foresaw.
 UNFORESEEN = "a fault of calot, not of your input:"
@@ -61,14 +62,16 @@ def main() -> None:
     """Run the command line. Exit codes: 0 ok, 1 finding, 2 usage or bad input, 75 stopped by a signal and resumable;
     130 interrupted, 141 nobody reads on."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
-    with guarded_streams():
+    with guarded_streams(), never_deaf():
         sys.exit(_run(words, debug="--debug" in sys.argv))
 
 
 def _run(words: list[str], *, debug: bool) -> int:
     """The exit code of one command, with what went wrong said on standard error."""
     try:
-        code = app(args=at_home(words), prog_name="calot", standalone_mode=False)
+        require_address_space()
+        with stop_on_signal():
+            code = app(args=at_home(words), prog_name="calot", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
         return _ended(INTERRUPTED, "interrupted") if code == INTERRUPTED else int(code or 0)
@@ -77,7 +80,9 @@ def _run(words: list[str], *, debug: bool) -> int:
     except Unheard:
         _mute()
         return 141
-    except Exception as error:
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a library in Rust panics beside Exception, and 1 would mean a finding
         if isinstance(getattr(error, "exit_code", None), int):  # typer's own: a command line that it cannot read
             return _ended(getattr(error, "exit_code", 2), _usage(error))
         if debug:
@@ -105,21 +110,13 @@ def _mute() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     """What a person should know and do; an error that nobody foresaw is owned as calot's fault."""
     if isinstance(error, CalotError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] != "calot":
         return f"this command needs the package {error.name!r}: pip install 'calot[train]'"
-    if isinstance(error, OSError):
-        message = disk_message(error)
-        if message is None and error.filename is not None:
-            message = f"{error.filename}: {error.strerror}. Check the path."
-        if message is not None:
-            return message
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported
-        return f"out of memory ({first_line(error)}). Give a smaller compute.micro_batch or compute.evaluation_batch."
-    return (
+    return machine_message(error) or (
         f"{UNFORESEEN} {type(error).__name__}: {first_line(error)}. Run the same with --debug, which shows where, and "
         f"report it."
     )

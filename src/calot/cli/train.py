@@ -39,11 +39,13 @@ def train(
     """Train experiments; each run ends with validation predictions and a report."""
     from calot.cli.dry_run import show_dry_run
     from calot.errors import CalotError
+    from calot.machine_errors import TRAINING_ADDRESSES, require_address_space
     from calot.pipeline import train_run
     from calot.progress import Ui
     from calot.provenance.receipt import Receipt
     from calot.run.signals import stop_on_signal
 
+    require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
         raise CalotError("--resume goes on with a run and --overwrite starts it again: give one of them")
     if resume and out is None:
@@ -63,6 +65,7 @@ def train(
             request = replace(
                 request, resume=resume, overwrite=overwrite, receipt=receipt, despite_receipt=despite_receipt
             )
+            stopper.saying = f"{request.folder}: stopped. Continue with --resume --out {out or request.folder}."
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
             folder = train_run(request, ui=ui, stopper=stopper)
             finish(folder, ui=ui, results=results)

@@ -1,16 +1,15 @@
-"""From clips to batches: a torch data set that is asked for one whole batch at a time, and the loader around it."""
+"""From clips to batches: a data set that is asked for one whole batch at a time, and what reads ahead of it."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 
 from calot.data.clips import ClipTable
 from calot.data.masks import ClipMasks
@@ -29,7 +28,7 @@ class EpochIndices:
 
 
 @dataclass(frozen=True, eq=False)
-class ClipDataset(Dataset[Batch]):
+class ClipDataset:
     """Clips as the store holds them; `preparation.Preparation` augments them where they are trained on."""
 
     table: ClipTable
@@ -58,29 +57,6 @@ class ClipDataset(Dataset[Batch]):
         )
 
 
-@dataclass(frozen=True)
-class _Requests(Sequence[EpochIndices]):
-    """An epoch's order, cut into batches; the last one is as long as what is left."""
-
-    order: NDArray[np.int64] = field(repr=False)
-    epoch: int
-    batch_size: int
-    first: int = 0
-
-    def __len__(self) -> int:
-        return max(0, -(-len(self.order) // self.batch_size) - self.first)
-
-    def __getitem__(self, place: int) -> EpochIndices:  # type: ignore[override]
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        start = (self.first + place) * self.batch_size
-        indices = tuple(self.order[start : start + self.batch_size].tolist())
-        return EpochIndices(epoch=self.epoch, indices=indices, start=start)
-
-
-_START_METHOD = "fork" if sys.platform.startswith("linux") else None
-
-
 def batches(
     dataset: ClipDataset,
     *,
@@ -90,30 +66,36 @@ def batches(
     first: int = 0,
     workers: int = 0,
     pin: bool = False,
-    start_method: str | None = None,
 ) -> Iterator[Batch]:
     """Yield an epoch's batches in order, the last partial one included: the same for any number of workers.
 
-    `first` batches are passed over, as a resumed epoch needs, without changing the others. `start_method` is how
-    workers start (`spawn`, `fork`); None is fork on Linux, else the platform's own. Under `forkserver`, the default of
-    Python 3.14, workers outlive a run that is killed: they watch their parent, which is then the server.
+    `first` batches are passed over, as a resumed epoch needs, without changing the others. `workers` are threads that
+    read ahead: copying from a store leaves Python's lock, and threads need neither shared memory nor a second copy of
+    the process, and none outlives it.
     """
     if batch_size < 1:
         raise CalotError(f"batch_size={batch_size} must be at least 1.")
-    yield from DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=_Requests(order=order, epoch=epoch, batch_size=batch_size, first=first),
-        num_workers=workers,
-        pin_memory=pin and torch.cuda.is_available(),
-        worker_init_fn=_begin_worker,
-        multiprocessing_context=(start_method or _START_METHOD) if workers else None,
-    )
+    starts = range(first * batch_size, len(order), batch_size)
+
+    def load(start: int) -> Batch:
+        indices = tuple(order[start : start + batch_size].tolist())
+        batch = dataset[EpochIndices(epoch=epoch, indices=indices, start=start)]
+        return batch.pin_memory() if pin and torch.cuda.is_available() else batch
+
+    return map(load, starts) if workers == 0 else _ahead(load, starts, workers=workers)
 
 
-def _begin_worker(worker: int) -> None:
-    """Workers copy: more threads than one each would only take the cores from one another. Signals sent to
-    the whole group are for the parent, which finishes its step with them and then ends them."""
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _ahead(load: Callable[[int], Batch], starts: Iterable[int], *, workers: int) -> Iterator[Batch]:
+    """The same in order, with as many batches under way as there are workers, and one waiting."""
+    waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="calot loader") as pool:
+        try:
+            for start in starts:
+                waiting.append(pool.submit(load, start))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for batch in waiting:
+                batch.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -230,10 +231,20 @@ def test_whole_files_are_kept_and_broken_ones_written_again(archive: Path, whole
     assert (out / "val" / "121_121000.jpg").stat().st_mtime_ns == untouched
 
 
-def test_it_stops_when_asked_and_goes_on(archive: Path, whole: Path, tmp_path: Path) -> None:
-    out, asked = tmp_path / "out", iter(range(10_000))
-    with pytest.raises(Stopped, match="Run the same again"):
-        unpack(archive, out, sha256=None, stop=lambda: next(asked) > 1 + len(tree(whole)) + 20)
+@pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
+def test_a_signal_ends_it_and_the_same_again_continues(
+    archive: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real, written = tmp_path / "out", shutil.copyfileobj, itertools.count()
+
+    def copy(*args: object) -> None:
+        if next(written) == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy)
+    with pytest.raises(Stopped, match=r"stopped; what is unpacked stays\. Run the same again to continue"):
+        CliRunner().invoke(app, ["unpack", str(archive), str(out), "--any-version"])
     stopped = len(tree(out))
     assert 0 < stopped < len(tree(whole))
     made = unpack(archive, out, sha256=None)

@@ -7,17 +7,16 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from calot.data.endoscapes.archive import Member, members
 from calot.data.endoscapes.linktext import LONGEST_TEXT, link_target
 from calot.data.endoscapes.published import ARCHIVE_SHA256, TERMS
-from calot.errors import CalotError, Stopped, first_line
+from calot.errors import CalotError, first_line
 from calot.progress import Ui
 from calot.reading import read_plain
 from calot.writing import whole_file
@@ -48,17 +47,15 @@ def unpack(
     *,
     sha256: str | None = ARCHIVE_SHA256,
     ui: Ui | None = None,
-    stop: Callable[[], bool] = lambda: False,
 ) -> Unpacked:
     """Unpack `archive` into `root`, keeping files that are there and right; `sha256=None` takes any version.
 
     Every file is written whole, so after a kill the same call goes on. Raises CalotError before it writes anything
-    where the archive is not the one asked for, cut short, or holds a name that leads out of `root`; raises Stopped
-    where `stop()` says so.
+    where the archive is not the one asked for, cut short, or holds a name that leads out of `root`.
     """
-    ui, heed = ui or Ui(), partial(_heed, stop, root=root)
+    ui = ui or Ui()
     with _opened(archive) as file, _clear_errors(archive, root=root):
-        found = _digest(archive, ui=ui, heed=heed)
+        found = _digest(archive, ui=ui)
         if sha256 is not None and found != sha256.strip().lower():
             raise CalotError(
                 f"{archive}: SHA-256 is {found}, need {sha256.strip().lower()}. Download it again; if it is another "
@@ -67,10 +64,10 @@ def unpack(
         parts = members(file, name=str(archive))
         _require_plain_folders(root, parts)
         _remove_parts(root, parts)
-        kept = _whole(root, parts, ui=ui, heed=heed)
+        kept = _whole(root, parts, ui=ui)
         left = [part for part in parts if part.path not in kept]
         _require_space(root, needed=sum(part.info.file_size for part in left))
-        _write(root, left, file=file, archive=archive, ui=ui, heed=heed)
+        _write(root, left, file=file, archive=archive, ui=ui)
     return Unpacked(
         files=len(parts),
         written=len(left),
@@ -93,11 +90,6 @@ def _clear_errors(archive: Path, *, root: Path, entry: str = "") -> Iterator[Non
         raise CalotError(f"{root}: cannot be read or written ({first_line(error)}). Choose another folder.") from error
 
 
-def _heed(stop: Callable[[], bool], *, root: Path) -> None:
-    if stop():
-        raise Stopped(f"{root}: stopped; what is unpacked stays. Run the same again to go on.")
-
-
 def _opened(archive: Path) -> zipfile.ZipFile:
     if not archive.is_file():
         raise CalotError(f"{archive}: no such file. {TERMS}")
@@ -111,11 +103,10 @@ def _opened(archive: Path) -> zipfile.ZipFile:
         ) from error
 
 
-def _digest(archive: Path, *, ui: Ui, heed: Callable[[], None]) -> str:
+def _digest(archive: Path, *, ui: Ui) -> str:
     digest, total = hashlib.sha256(), archive.stat().st_size
     with archive.open("rb") as file, ui.task("sha256, MB") as advance:
         while block := file.read(_BLOCK):
-            heed()
             digest.update(block)
             advance(file.tell() // 1_000_000, total // 1_000_000)
     return digest.hexdigest()
@@ -155,12 +146,11 @@ def _remove_parts(root: Path, parts: list[Member]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _whole(root: Path, parts: list[Member], *, ui: Ui, heed: Callable[[], None]) -> set[str]:
+def _whole(root: Path, parts: list[Member], *, ui: Ui) -> set[str]:
     """Paths that stand there already with the right size and checksum."""
     kept = set()
     with ui.task("files already there") as advance:
         for done, part in enumerate(parts, start=1):
-            heed()
             path = root / part.path
             sized = path.is_file() and not path.is_symlink() and path.stat().st_size == part.info.file_size
             if sized and _crc(path) == part.info.CRC:
@@ -189,12 +179,9 @@ def _require_space(root: Path, *, needed: int) -> None:
         )
 
 
-def _write(
-    root: Path, parts: list[Member], *, file: zipfile.ZipFile, archive: Path, ui: Ui, heed: Callable[[], None]
-) -> None:
+def _write(root: Path, parts: list[Member], *, file: zipfile.ZipFile, archive: Path, ui: Ui) -> None:
     with ui.task("files unpacked") as advance:
         for done, part in enumerate(parts, start=1):
-            heed()
             with _clear_errors(archive, root=root, entry=part.info.filename), whole_file(root / part.path) as half:
                 with file.open(part.info) as source, half.open("wb") as target:
                     shutil.copyfileobj(source, target, _BLOCK)
