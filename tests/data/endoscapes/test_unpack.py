@@ -199,6 +199,84 @@ def test_names_that_only_case_tells_apart_are_refused(archive: Path, tmp_path: P
     refused(archive, tmp_path / "out", match="stands there twice")
 
 
+ALIKE = [("train/x.jpg", "train/X.JPG"), ("caf\u00e9.txt", "cafe\u0301.txt"), ("a.txt", "a.txt."), ("b", "b ")]
+
+
+@pytest.mark.parametrize("names", ALIKE)
+def test_names_that_some_system_takes_for_one_are_refused(
+    archive: Path, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for name in names:
+        add(archive, f"endoscapes/{name}", b"x")
+    refused(archive, tmp_path / "out", match="stands there twice")
+
+
+@pytest.mark.parametrize("name", ["endoscapes/NUL", "endoscapes/con.jpg", "COM1/x", "endoscapes/aux .txt"])
+def test_a_name_that_windows_gives_to_a_device_is_refused(archive: Path, tmp_path: Path, name: str) -> None:
+    add(archive, name, b"x")
+    refused(archive, tmp_path / "out", match="is no safe path")
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+def test_a_pipe_or_a_device_among_the_entries_is_refused(archive: Path, tmp_path: Path, kind: int) -> None:
+    entry = zipfile.ZipInfo("endoscapes/p")
+    entry.create_system, entry.external_attr = 3, (kind | 0o644) << 16
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr(entry, b"")
+    refused(archive, tmp_path / "out", match="is a pipe or a device")
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(archive: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file:
+            file.writestr(f"endoscapes/zeros{number}.jpg", bytes(40_000_000))
+    refused(archive, tmp_path / "out", match="times as many; pictures do not compress so. Nothing was written")
+
+
+def test_entries_that_lie_on_top_of_one_another_are_refused(archive: Path, tmp_path: Path) -> None:
+    """Each names the same bytes under an offset of its own, so that few bytes are many files."""
+    with zipfile.ZipFile(archive, "a") as file:
+        for number in range(3):
+            file.writestr(f"endoscapes/big{number}.jpg", os.urandom(1000))
+            file.getinfo(f"endoscapes/big{number}.jpg").compress_size = 10**9
+    refused(archive, tmp_path / "out", match="endoscapes.zip")
+
+
+def test_links_that_make_a_file_of_each_other_file_are_counted_first(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calot.data.endoscapes.archive.MOST_ENTRIES", 200)
+    for number in range(40):
+        add(archive, f"endoscapes/more{number}", "train", link=True)
+    refused(archive, tmp_path / "out", match="its links make more than 200 files")
+
+
+def test_a_list_of_files_beyond_reason_is_not_read(archive: Path, tmp_path: Path) -> None:
+    data = bytearray(archive.read_bytes())
+    place = data.rfind(b"PK\x05\x06")
+    data[place + 12 : place + 16] = (2**32 - 2).to_bytes(4, "little")
+    archive.write_bytes(data)
+    refused(archive, tmp_path / "out", match="its list of files takes 4,294,967,294 bytes")
+
+
+@pytest.mark.parametrize("what", ["a folder", "a named pipe"])
+def test_an_archive_that_is_no_file_is_said_to_be_none(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "endoscapes.zip"
+    path.mkdir() if what == "a folder" else os.mkfifo(path)
+    refused(path, tmp_path / "out", match=f"cannot be read ({what}, not a regular file)")
+
+
+def test_a_file_where_the_folder_would_go_is_named(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    done = call(archive, tmp_path / "out", "--any-version")
+    assert isinstance(done.exception, CalotError)
+    assert (
+        str(done.exception)
+        == f"{tmp_path / 'out'}: a file stands there, and the archive needs a folder. Give another one."
+    )
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_a_file_that_is_a_folder_too_is_refused(archive: Path, tmp_path: Path) -> None:
     add(archive, "endoscapes/train_vids.txt/x", b"1")
     refused(archive, tmp_path / "out", match="stands below a file")
@@ -316,7 +394,7 @@ def test_too_little_space_is_said_before_anything_is_written(
 @pytest.mark.parametrize(
     ("prepare", "match"),
     [
-        (lambda out: out.write_text("x"), "a file stands where a folder must be"),
+        (lambda out: out.write_text("x"), "a file stands there, and the archive needs a folder"),
         (lambda out: (out.mkdir(), (out / "train").write_text("x")), "a file stands where a folder must be"),
         (lambda out: (out / "train_vids.txt").mkdir(parents=True), "a folder stands where a file must be"),
     ],

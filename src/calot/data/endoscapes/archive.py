@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import stat
+import unicodedata
 import zipfile
 from dataclasses import dataclass
 
@@ -13,6 +14,12 @@ from calot.data.endoscapes.reader import METADATA
 from calot.errors import CalotError
 
 _HOPS = 16
+#: The published archive holds about 130,000 entries and, being JPEGs, hardly more bytes than it has.
+MOST_ENTRIES, MOST_TIMES = 1_000_000, 20
+_SMALL = 64 << 20  # bytes that an archive may unpack to however small it is: tables of zeros compress well
+#: Names that Windows gives to devices, whatever ending follows.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))}
+_GET = "Get the archive from its publisher."
 _BAD = re.compile(r'[\x00-\x1f:*?"<>|\\]')
 
 
@@ -34,14 +41,14 @@ def members(file: zipfile.ZipFile, *, name: str) -> list[Member]:
         if info.is_dir() or _is_clutter(path):
             continue
         if info.flag_bits & 1:
-            raise CalotError(f"{name}: entry {info.filename} is encrypted. Get the archive from its publisher.")
+            raise CalotError(f"{name}: entry {info.filename} is encrypted. {_GET}")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise CalotError(
                 f"{name}: entry {info.filename} is compressed by method {info.compress_type}, which is not read here. "
                 f"Unpack it with another program, then run calot data verify."
             )
-        if folded.setdefault(path.casefold(), path) != path or path in entries:
-            raise CalotError(f"{name}: entry {info.filename} stands there twice. Get the archive from its publisher.")
+        if folded.setdefault(_folded(path), path) != path or path in entries:
+            raise CalotError(f"{name}: entry {info.filename} stands there twice. {_GET}")
         entries[path] = info
     top = _top(entries, name=name)
     entries = {path.removeprefix(top): info for path, info in entries.items()}
@@ -55,12 +62,32 @@ def _safe(info: zipfile.ZipInfo, *, name: str) -> str:
     # An absolute name has an empty first step; Windows drops dots and spaces at a step's end.
     steps = raw.rstrip("/").split("/")
     fine = not _BAD.search(raw) and all(step.rstrip(". ") or step == "." for step in steps)
+    fine = fine and not any(step.partition(".")[0].rstrip().casefold() in _DEVICES for step in steps)
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        raise CalotError(f"{name}: entry {raw!r} is a pipe or a device, no file; nothing was written. {_GET}")
     if not fine:
-        raise CalotError(
-            f"{name}: entry {raw!r} is no safe path below one folder; nothing was written. "
-            f"Get the archive from its publisher."
-        )
+        raise CalotError(f"{name}: entry {raw!r} is no safe path below one folder; nothing was written. {_GET}")
     return posixpath.normpath(raw)
+
+
+def _folded(path: str) -> str:
+    """What two names have in common that some system takes for one: capitals, accents, dots and spaces at the end."""
+    steps = unicodedata.normalize("NFC", path).casefold().split("/")
+    return "/".join(step.rstrip(". ") for step in steps)
+
+
+def require_sane_sizes(parts: list[Member], *, archive_bytes: int, name: str) -> None:
+    """Refuse an archive that unpacks to far more than it is."""
+    stored = sum(info.compress_size for info in {part.info.header_offset: part.info for part in parts}.values())
+    if stored > archive_bytes:
+        raise CalotError(f"{name}: its entries lie on top of one another; nothing was written. {_GET}")
+    total = sum(part.info.file_size for part in parts)
+    if total > max(_SMALL, MOST_TIMES * archive_bytes):
+        raise CalotError(
+            f"{name}: {archive_bytes:,} bytes would unpack to {total:,}, {total / archive_bytes:,.0f} times as many; "
+            f"pictures do not compress so. Nothing was written. {_GET}"
+        )
 
 
 def _is_clutter(path: str) -> bool:
@@ -101,10 +128,7 @@ def _marked(content: bytes, *, path: str, name: str) -> str:
     text = content.decode("utf-8", errors="replace")
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
     if not text or _BAD.search(text) or text.startswith("/") or target.split("/")[0] == "..":
-        raise CalotError(
-            f"{name}: entry {path} is a link to {text!r}, out of the archive; nothing was written. "
-            f"Get the archive from its publisher."
-        )
+        raise CalotError(f"{name}: entry {path} is a link to {text!r}, out of the archive; nothing was written. {_GET}")
     return target
 
 
@@ -128,8 +152,10 @@ def _flat(entries: dict[str, zipfile.ZipInfo], *, links: dict[str, str], name: s
         if not inside or path.startswith(f"{target}/"):
             raise CalotError(
                 f"{name}: entry {path} is a link to {links[path]}, which "
-                f"{'holds the link itself' if inside else 'is not in the archive'}. Get the archive from its publisher."
+                f"{'holds the link itself' if inside else 'is not in the archive'}. {_GET}"
             )
+        if len(flat) + len(inside) > MOST_ENTRIES:
+            raise CalotError(f"{name}: its links make more than {MOST_ENTRIES:,} files. {_GET}")
         for other in inside:
             source = _followed(other, links=links, name=name)
             if source not in entries:
@@ -140,7 +166,7 @@ def _flat(entries: dict[str, zipfile.ZipInfo], *, links: dict[str, str], name: s
     files = {path.casefold() for path in flat}
     for path in flat:
         if any(parent.casefold() in files for parent in _parents(path)):
-            raise CalotError(f"{name}: entry {path} stands below a file. Get the archive from its publisher.")
+            raise CalotError(f"{name}: entry {path} stands below a file. {_GET}")
     return [flat[path] for path in sorted(flat)]
 
 
@@ -151,4 +177,4 @@ def _followed(path: str, *, links: dict[str, str], name: str) -> str:
         if step is None:
             return path
         path = posixpath.normpath(links[step] + path.removeprefix(step))
-    raise CalotError(f"{name}: entry {path} is a link that leads in a circle. Get the archive from its publisher.")
+    raise CalotError(f"{name}: entry {path} is a link that leads in a circle. {_GET}")

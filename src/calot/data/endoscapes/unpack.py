@@ -13,15 +13,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from calot.data.endoscapes.archive import Member, members
+from calot.data.endoscapes.archive import MOST_ENTRIES, Member, members, require_sane_sizes
 from calot.data.endoscapes.linktext import LONGEST_TEXT, link_target
 from calot.data.endoscapes.published import ARCHIVE_SHA256, TERMS
 from calot.errors import CalotError, first_line
 from calot.progress import Ui
-from calot.reading import read_plain
+from calot.reading import plain_size, read_plain
 from calot.writing import whole_file
 
 _BLOCK = 1 << 20
+_TAIL = 1 << 17  # a zip's end record, its comment and the record of large archives before it
+_LARGEST_ENTRY = 512  # bytes of one file in the list: its name and what programs add
+_LARGEST_ARCHIVE = 1 << 46
 _PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
@@ -62,6 +65,7 @@ def unpack(
                 f"version that you trust, give --sha256 {found}, or --any-version."
             )
         parts = members(file, name=str(archive))
+        require_sane_sizes(parts, archive_bytes=archive.stat().st_size, name=str(archive))
         _require_plain_folders(root, parts)
         _remove_parts(root, parts)
         kept = _whole(root, parts, ui=ui)
@@ -91,9 +95,14 @@ def _clear_errors(archive: Path, *, root: Path, entry: str = "") -> Iterator[Non
 
 
 def _opened(archive: Path) -> zipfile.ZipFile:
-    if not archive.is_file():
-        raise CalotError(f"{archive}: no such file. {TERMS}")
     try:
+        plain_size(archive, largest=_LARGEST_ARCHIVE)
+    except FileNotFoundError:
+        raise CalotError(f"{archive}: no such file. {TERMS}") from None
+    except OSError as error:
+        raise CalotError(f"{archive}: cannot be read ({error.strerror}). Give the archive's file.") from error
+    try:
+        _require_few_entries(archive)
         return zipfile.ZipFile(archive)
     except (*_DAMAGED, OSError) as error:
         size = archive.stat().st_size
@@ -101,6 +110,26 @@ def _opened(archive: Path) -> zipfile.ZipFile:
             f"{archive}: no whole zip archive ({size:,} bytes; {first_line(error)}). It was cut short, or is something "
             f"else: download it again."
         ) from error
+
+
+def _require_few_entries(archive: Path) -> None:
+    """Look at the size of the archive's list before it is read whole: each entry of it takes 46 bytes at least."""
+    with archive.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - _TAIL))
+        tail = file.read()
+    place = tail.rfind(b"PK\x05\x06")
+    if place < 0 or len(tail) < place + 22:
+        return  # no zip, or a cut one: zipfile says so
+    listed = int.from_bytes(tail[place + 12 : place + 16], "little")
+    larger = tail.rfind(b"PK\x06\x06", 0, place)
+    if larger >= 0 and len(tail) >= larger + 48:
+        listed = max(listed if listed < 2**32 - 1 else 0, int.from_bytes(tail[larger + 40 : larger + 48], "little"))
+    if listed > MOST_ENTRIES * _LARGEST_ENTRY:
+        raise CalotError(
+            f"{archive}: its list of files takes {listed:,} bytes, more than {MOST_ENTRIES:,} files need. Download it "
+            "again."
+        )
 
 
 def _digest(archive: Path, *, ui: Ui) -> str:
@@ -114,6 +143,8 @@ def _digest(archive: Path, *, ui: Ui) -> str:
 
 def _require_plain_folders(root: Path, parts: list[Member]) -> None:
     """Refuse to write through a link, which an earlier unzip may have left and which may lead anywhere."""
+    if root.exists() and not root.is_dir():
+        raise CalotError(f"{root}: a file stands there, and the archive needs a folder. Give another one.")
     for folder in sorted({parent for part in parts for parent in Path(part.path).parents}):
         path = root / folder
         if folder != Path() and path.is_symlink():
