@@ -15,9 +15,9 @@ from PIL import Image
 
 from calot.data import store as store_module
 from calot.data import store_build
+from calot.data.digests import file_digest
 from calot.data.geometry import Squash
 from calot.data.readers import open_folder
-from calot.data.sealed import file_digest
 from calot.data.sources import ImageFiles
 from calot.data.store import FrameStore, open_store, require_equal_sizes, verify_store
 from calot.errors import CalotError

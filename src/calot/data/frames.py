@@ -14,8 +14,8 @@ import polars as pl
 
 from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
+from calot.data.digests import read_checked, with_digest
 from calot.data.manifest import Manifest
-from calot.data.sealed import read_sealed, sealed
 from calot.data.sources import FrameSource
 from calot.errors import CalotError
 from calot.progress import Advance
@@ -56,7 +56,7 @@ def unreadable_frames(
     path = cache_folder(root, cache) / "readable" / f"{_fingerprint(frames, images)}.json"
     if path.is_file():
         try:
-            return [str(name) for name in read_sealed(path)]
+            return [str(name) for name in read_checked(path)]
         except (OSError, ValueError, TypeError):  # damaged: found anew, and written over
             pass
     bad: list[str] = []
@@ -69,7 +69,7 @@ def unreadable_frames(
             if check is not None:
                 check()
     with cached_file(path) as new:
-        new.write_text(sealed(bad), encoding="utf-8")
+        new.write_text(with_digest(bad), encoding="utf-8")
     return bad
 
 

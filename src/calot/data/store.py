@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.data.cache import cache_folder
+from calot.data.digests import read_checked, spot_check
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
-from calot.data.sealed import read_sealed, spot_check
 from calot.data.sources import FrameSource, ImageFiles
 from calot.data.store_build import FORMAT, PIXELS, RECORD, StoreBuild, files_of, listed
 from calot.errors import CalotError
@@ -225,7 +225,7 @@ def _shifted(root: Path, missing: list[str], *, step: int) -> str:
 
 def _open(home: Path, *, fingerprint: str) -> FrameStore:
     try:
-        record = read_sealed(home / RECORD)
+        record = read_checked(home / RECORD)
         shape = tuple(int(x) for x in record["shape"])
         store = FrameStore(
             path=home,

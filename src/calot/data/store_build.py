@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.data.cache import ELSEWHERE
+from calot.data.digests import file_digest, held_to_digest, with_digest
 from calot.data.geometry import Geometry
-from calot.data.sealed import file_digest, sealed, unsealed
 from calot.data.sources import FrameSource
 from calot.errors import CalotError
 from calot.progress import Advance
@@ -142,7 +142,7 @@ class StoreBuild:
     def _journalled(self, line: str) -> _Chunk | None:
         """A line's chunk; None for the line that was being written when the build was killed, or a damaged one."""
         try:
-            entry = unsealed(json.loads(line))
+            entry = held_to_digest(json.loads(line))
         except (ValueError, RecursionError):
             return None
         sizes = tuple((height, width) for height, width in entry["sizes"])
@@ -194,7 +194,7 @@ class StoreBuild:
             sources=sources,
         )
         with (self.work / JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write(sealed(asdict(chunk)) + "\n")
+            journal.write(with_digest(asdict(chunk)) + "\n")
         return chunk
 
     def _finish(self, done: dict[int, _Chunk]) -> None:
@@ -217,7 +217,7 @@ class StoreBuild:
             "sources": list(sources.values()),
         }
         part = self.work / f"{RECORD}.{uuid.uuid4().hex[:8]}"  # another process may be finishing the same store
-        part.write_text(sealed(record), encoding="utf-8")
+        part.write_text(with_digest(record), encoding="utf-8")
         os.replace(part, self.work / RECORD)
         os.replace(self.work, self.home)
         (self.home / JOURNAL).unlink(missing_ok=True)

@@ -18,21 +18,21 @@ _BLOCK, _BLOCKS = 1 << 18, 32
 _ANY_SIZE = 1 << 62
 
 
-def sealed(value: Any) -> str:
+def with_digest(value: Any) -> str:
     """JSON text of a value together with its digest."""
     return json.dumps({"sha256": _digest(value), "value": value}, allow_nan=False)
 
 
-def unsealed(found: Any) -> Any:
+def held_to_digest(found: Any) -> Any:
     """The value in such JSON, once read. Raises ValueError where it is not as it was written."""
     if not isinstance(found, dict) or found.get("sha256") != _digest(found.get("value")):
         raise ValueError("its content does not match its own digest")
     return found["value"]
 
 
-def read_sealed(path: Path) -> Any:
+def read_checked(path: Path) -> Any:
     """The value in a file of such JSON. Raises OSError, or ValueError where it is not as it was written."""
-    return unsealed(read_json(path))
+    return held_to_digest(read_json(path))
 
 
 def _digest(value: Any) -> str:
