@@ -4,12 +4,21 @@ as CALOT_HYPOTHESIS says (`properties.py`)."""
 import importlib.util
 import os
 import secrets
+import tempfile
 
 import pytest
 
 pytest_plugins = ["shared_fixtures"]  # tests/helpers, which `pythonpath` in pyproject.toml puts in reach
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["CALOT_STATE"] = tempfile.mkdtemp(prefix="calot-state-")  # what fixtures of a session record
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test counts openings of test, and equal predictions, for itself."""
+    monkeypatch.setenv("CALOT_STATE", str(tmp_path_factory.mktemp("state")))
+
 
 if importlib.util.find_spec("torch") and importlib.util.find_spec("jaxtyping"):
     from jaxtyping import install_import_hook

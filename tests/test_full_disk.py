@@ -148,13 +148,13 @@ def test_the_ledger_takes_a_line_whole_or_not_at_all(tmp_path: Path) -> None:
 from calot.provenance import ledger
 def fill():
     for number in range(10_000):
-        ledger.record(small, event="predicted", run="r" * 300, number=number)
+        ledger.append(small, ledger.make_entry("predicted", run="r" * 300, number=number))
 refused(fill)
 kept = ledger.read(small)
 assert len(kept) > 10
 assert [entry.facts["number"] for entry in kept] == list(range(len(kept)))
 grow("8m")
-ledger.record(small, event="predicted", run="r", number=-1)
+ledger.append(small, ledger.make_entry("predicted", run="r", number=-1))
 assert len(ledger.read(small)) == len(kept) + 1
 """
     said = _on_small_disk(tmp_path / "small", size="20k", code=code)

@@ -239,10 +239,10 @@ def test_predictions_of_another_checkpoint_than_the_best_are_found_out(tmp_path:
 
 def test_test_openings_are_counted_from_the_ledger(page: str, tmp_path: Path, words: Words) -> None:
     assert "how often test was opened is unknown" in visible(page)
-    ledger.record(tmp_path, event=ledger.TEST_OPENED, manifest_hash="other")
+    ledger.append(tmp_path, ledger.make_entry(ledger.TEST_OPENED, manifest_hash="other"))
     assert openings_text(tmp_path, manifest_hash=MANIFEST) == "Test has never been opened on this manifest."
     for _ in range(2):
-        ledger.record(tmp_path, event=ledger.TEST_OPENED, manifest_hash=MANIFEST)
+        ledger.append(tmp_path, ledger.make_entry(ledger.TEST_OPENED, manifest_hash=MANIFEST))
     assert "Test has been opened 2 times on this manifest." in words(make_run(tmp_path / "e02/run_s0", pictures=False))
 
 

@@ -48,8 +48,8 @@ def metrics(
     """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions; exit code
     1 and no numbers where the run's receipt failed, 2 where there are no labels."""
     from calot.cli.printed import print_metrics
-    from calot.cli.tables import run_of, table_of, thresholds_for, treatment_of_table
-    from calot.provenance import ledger
+    from calot.cli.tables import data_of, run_of, table_of, thresholds_for, treatment_of_table
+    from calot.provenance.data_ledger import DataLedger
     from calot.statistics.summary import header, summarise
     from calot.statistics.videos import per_video
 
@@ -57,7 +57,8 @@ def metrics(
     path = table_of(predictions, split=split)
     table = options.load(path)
     treatment = treatment_of_table(path, table=table)
-    opened = ledger.test_openings(results, manifest_hash=table.manifest_hash) if table.split == "test" else None
+    record = DataLedger(manifest_hash=table.manifest_hash, data=data_of(path), results=results)
+    opened = record.test_openings() if table.split == "test" and record.known else None
     proof = {"test_openings": opened, "treatment": asdict(treatment), "invalid": None, "unscored": None}
     if not table.labelled:
         _unscored(header(table) | proof, json=json)

@@ -123,6 +123,18 @@ def run_of(path: Path) -> Path | None:
     return run if path.parent.name == "predictions" and (run / "experiment.json").is_file() else None
 
 
+def data_of(path: Path) -> Path | None:
+    """The data set that the run of a table was described on, where that is a folder here."""
+    from calot.reading import read_json
+
+    run = run_of(path)
+    try:
+        root = None if run is None else _object(read_json(run / "data.json")).get("root")
+    except (OSError, ValueError):
+        return None
+    return Path(root) if isinstance(root, str) and Path(root).is_dir() else None
+
+
 def treatment_of_table(path: Path, *, table: Predictions) -> Treatment:
     """What the receipt of the run that a table belongs to proves of it."""
     from calot.provenance.receipt import Receipt

@@ -141,11 +141,14 @@ def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> 
 
     Entered before looked up: of two processes that end at once, at least one finds the other.
     """
-    from calot.provenance import ledger
+    from calot.provenance.data_ledger import DataLedger
+    from calot.provenance.ledger import PREDICTED
+    from calot.run.environment import code_hash
 
+    record, code = DataLedger(manifest_hash=predictions.manifest_hash, results=results), code_hash()
     facts = {"digest": predictions.digest, "fingerprint": predictions.fingerprint, "split": predictions.split}
-    ledger.record(results, event=ledger.PREDICTED, run=str(folder), manifest_hash=predictions.manifest_hash, **facts)
-    twins = ledger.equal_predictions(results, digest=predictions.digest, fingerprint=predictions.fingerprint)
+    record.record(PREDICTED, run=str(folder), code=code, **facts)
+    twins = record.twins(digest=predictions.digest, fingerprint=predictions.fingerprint, code=code)
     for twin in twins:
         ui.say(
             f"INVALID: another treatment gave the very same predictions ({twin.facts.get('run')}): it took no effect"
@@ -164,7 +167,8 @@ def evaluate(
     from calot.cli.statistics import metrics
     from calot.pipeline import predict_run
     from calot.progress import Ui
-    from calot.provenance import ledger
+    from calot.provenance.data_ledger import DataLedger
+    from calot.provenance.ledger import TEST_OPENED
     from calot.run import folder as run_folder
 
     ui = Ui(log=run / "train.log")
@@ -172,14 +176,15 @@ def evaluate(
     def on_open(manifest_hash: str) -> None:
         if split != "test":
             return
-        ledger.record(results, event=ledger.TEST_OPENED, run=str(run), manifest_hash=manifest_hash)
-        count = ledger.test_openings(results, manifest_hash=manifest_hash)
-        ui.say(f"test opened for this data set: {count} time{'s' if count != 1 else ''}, counted in {results}")
+        record = DataLedger(manifest_hash=manifest_hash, data=root, results=results)
+        record.record(TEST_OPENED, run=str(run))
+        count = record.test_openings()
+        ui.say(f"test opened for this data set: {count} time{'s' if count != 1 else ''}, wherever results go")
 
     root = data or Path(run_folder.read_data(run)["root"])
     predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
     finish(run, ui=ui, results=results, split=split)
-    metrics(run / "predictions" / f"{split}.parquet", json=json)
+    metrics(run / "predictions" / f"{split}.parquet", json=json, results=results)
 
 
 def predict(

@@ -1,4 +1,4 @@
-"""An append-only record, `ledger.jsonl` in the results root: one JSON line an event, never rewritten."""
+"""An append-only record, `ledger.jsonl` in a folder: one JSON line per event, never rewritten."""
 
 from __future__ import annotations
 
@@ -28,20 +28,24 @@ class Entry:
     facts: dict[str, Any]
 
 
-def record(results: Path, *, event: str, **facts: Any) -> Entry:
+def make_entry(event: str, **facts: Any) -> Entry:
+    """An event that happens now; `facts` are JSON values."""
+    return Entry(event=event, time=datetime.now(UTC).isoformat(timespec="microseconds"), facts=facts)
+
+
+def append(folder: Path, entry: Entry) -> None:
     """Append one line, in a single write to a file opened for appending, flushed to disk, under a lock between
     processes.
 
-    `facts` are JSON values. Raises CalotError where the last line is unfinished: nothing is ever glued to a broken
-    line.
+    Raises CalotError where the last line is unfinished: nothing is ever glued to a broken line.
     """
-    entry = Entry(event=event, time=datetime.now(UTC).isoformat(timespec="microseconds"), facts=facts)
     try:
-        line = json.dumps({"event": entry.event, "time": entry.time, **facts}, sort_keys=True, allow_nan=False)
+        line = json.dumps({"event": entry.event, "time": entry.time, **entry.facts}, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise CalotError(f"ledger event {event!r}: {error}; facts are JSON values without NaN") from error
-    path = Path(results) / NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
+        raise CalotError(f"ledger event {entry.event!r}: {error}; facts are JSON values without NaN") from error
+    path = Path(folder) / NAME
+    with clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with clear_disk_errors(path), locked(path.with_suffix(".lock")):
         _refuse_unfinished(path)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
@@ -53,12 +57,11 @@ def record(results: Path, *, event: str, **facts: Any) -> Entry:
             os.fsync(handle)
         finally:
             os.close(handle)
-    return entry
 
 
-def read(results: Path) -> tuple[Entry, ...]:
+def read(folder: Path) -> tuple[Entry, ...]:
     """Every entry, oldest first; a line that is no entry is a CalotError naming the line."""
-    path = Path(results) / NAME
+    path = Path(folder) / NAME
     if not path.exists():
         return ()
     entries = []
@@ -68,29 +71,11 @@ def read(results: Path) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def test_openings(results: Path, *, manifest_hash: str) -> int:
-    """How often the test frames of this manifest were opened for scoring."""
-    return sum(
-        entry.event == TEST_OPENED and entry.facts.get("manifest_hash") == manifest_hash for entry in read(results)
-    )
-
-
-def equal_predictions(results: Path, *, digest: str, fingerprint: str) -> tuple[Entry, ...]:
-    """Recorded predictions with this digest under another fingerprint: such a result is INVALID."""
-    return tuple(
-        entry
-        for entry in read(results)
-        if entry.event == PREDICTED
-        and entry.facts.get("digest") == digest
-        and entry.facts.get("fingerprint") != fingerprint
-    )
-
-
 def _parse(line: bytes, *, where: str) -> Entry:
     try:
         fields = json.loads(line)
         event, time = fields.pop("event"), fields.pop("time")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CalotError(
             f"{where}: not an entry ({line[:60]!r}); "
             "restore the ledger from a copy, or move it "
@@ -108,4 +93,4 @@ def _refuse_unfinished(path: Path) -> None:
         if stream.read(1) != b"\n":
             stream.seek(0)
             number = stream.read().count(b"\n") + 1
-            raise CalotError(f"{path}, line {number}: unfinished (no line break at its end); mend or remove that line")
+            raise CalotError(f"{path}, line {number}: unfinished (no line break at its end); fix or remove that line")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from calot.provenance import ledger
+from calot.provenance.data_ledger import DataLedger
 
 _LEVELS = 4
 
@@ -19,12 +20,13 @@ def find_results(path: Path) -> Path:
 
 
 def openings_text(results: Path, *, manifest_hash: str | None) -> str:
-    """How often test was opened on this manifest, from the ledger; without one nothing is claimed."""
-    if not (results / ledger.NAME).is_file():
-        return "No ledger stands in the results root, so how often test was opened is unknown."
+    """How often test was opened on this manifest, wherever its results went; without a ledger nothing is claimed."""
     if manifest_hash is None:
         return "How often test was opened is unknown: data.json names no manifest."
-    times = ledger.test_openings(results, manifest_hash=manifest_hash)
+    found = DataLedger(manifest_hash=manifest_hash, results=results)
+    times = found.test_openings()
+    if times == 0 and not found.entries() and not (results / ledger.NAME).is_file():
+        return "No ledger stands in the results root, so how often test was opened is unknown."
     if times == 0:
         return "Test has never been opened on this manifest."
     return f"Test has been opened {times} time{'' if times == 1 else 's'} on this manifest."
