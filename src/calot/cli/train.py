@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calot.cli.next_step import report_of, say_next
+
 if TYPE_CHECKING:
     from calot.progress import Ui
     from calot.run.request import Request
@@ -73,7 +75,15 @@ def train(
     if invalid:
         print(f"INVALID, see receipt.json: {', '.join(invalid)}")
         raise typer.Exit(1)
-    print(f"next: calot evaluate {asked[0].folder} --split test   (once; every opening of test is counted)")
+    say_next(*_after_training(asked))
+
+
+def _after_training(asked: list[Request]) -> tuple[object, ...]:
+    """Compare what was trained; one experiment alone is looked at. Test is opened last, not after a first run."""
+    names = {request.experiment.name for request in asked}
+    if len(names) > 1:
+        return "compare", *(request.folder for request in asked)
+    return report_of([request.folder for request in asked])
 
 
 def requests(what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str) -> list[Request]:
@@ -202,4 +212,5 @@ def predict(
         raise CalotError("test is opened by `calot evaluate RUN --split test`, which counts it")
     path = out or run / "predictions" / f"{split}.parquet"
     predict_run(run, split=split, data=data, ui=Ui(), out=out)
-    print(f"{path}\nnext: calot metrics {path}")
+    print(path)
+    say_next("metrics", path)
