@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from calot.data.dataset import ClipDataset
-from calot.data.decode import decode_jpeg
 from calot.evaluation.predict import predictions_table, score
 from calot.experiment import Experiment
 from calot.models.adaptation import save_adapter
@@ -122,4 +121,4 @@ def clip_frames(folder: Path, *, split: str, clips: list[tuple[str, int]], ui: U
     table, images = data.clips(split, training=False), data.manifest.split(split).table["image"]
     places = {key: i for i, key in enumerate(zip(table.videos.tolist(), table.frame_numbers.tolist(), strict=True))}
     rows = [table.frames[places[clip]].tolist() for clip in clips]
-    return [[decode_jpeg(data.root / images[row]) for row in clip] for clip in rows]
+    return [data.folder.frames.pictures([images[row] for row in clip]) for clip in rows]

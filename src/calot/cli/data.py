@@ -177,13 +177,13 @@ def phantom(
 @app.command("verify")
 def verify_folder(
     root: Root,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one a core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that decode; 0: one per core.")] = 0,
     json: AsJson = False,
 ) -> None:
-    """Find everything that is wrong with a folder, decoding every image; exit code 1 with findings."""
-    from calot.data.verify import verify
+    """Find everything that is wrong with a folder, decoding every frame; exit code 1 with findings."""
+    from calot.data.readers import reader_of
 
-    found = verify(root, workers=workers)
+    found = reader_of(root).verify(root, workers=workers)
     if json:
         _print_json(found.to_dict())
     else:

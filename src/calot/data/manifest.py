@@ -275,3 +275,18 @@ def _check_unique(table: pl.DataFrame, *, source: str) -> None:
         )
     twice = pl.struct("video", "frame").is_duplicated()
     _refuse(table, twice, "frame", source=source, why="stands in the table more than once")
+
+
+def completed(table: pl.DataFrame) -> pl.DataFrame:
+    """Columns that follow from others, and those that a data set need not have: the label from the rater mean, that
+    from the votes, no mask."""
+    raters = raters_of(table.columns)
+    for criterion, soft, label in zip(CRITERIA, SOFT, LABELS, strict=True):
+        votes = [f"vote{r}_{criterion}" for r in raters]
+        mean = pl.mean_horizontal(votes) if votes else pl.lit(None)
+        if soft not in table.columns:
+            table = table.with_columns(mean.cast(pl.Float32).alias(soft))
+        if label not in table.columns:
+            table = table.with_columns((pl.col(soft) >= 0.5).cast(pl.Int8).alias(label))
+    absent = [pl.lit(None, dtype=pl.String).alias(n) for n in ("mask", "mask_source") if n not in table.columns]
+    return table.with_columns(absent)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
+from calot.data.filenames import frame_of
 from calot.data.manifest import Manifest
 from calot.errors import CalotError
-from calot.identity import hidden_file, video_id, whole_number
+from calot.identity import hidden_file
 
 #: Endings of pictures that hold no class ids for sure, and are refused where masks should be.
 PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
@@ -86,18 +87,6 @@ def masks_below(folder: Path) -> dict[tuple[str, int], Path]:
             "them out."
         )
     return found
-
-
-def frame_of(name: str) -> tuple[str, int] | None:
-    """The video and frame that a file is named after, `<video>_<frame>.<ending>`; None for any other name."""
-    video, mark, number = name.rpartition(".")[0].rpartition("_")
-    frame = whole_number(number)
-    if not mark or frame is None:
-        return None
-    try:
-        return video_id(video), frame
-    except ValueError:
-        return None
 
 
 def _files(folder: Path) -> Iterator[Path]:

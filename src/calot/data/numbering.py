@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,14 +63,27 @@ def found_step(videos: Sequence[str], frames: NDArray[np.int64]) -> int | None:
     return max(counts, key=lambda step: (counts[step], -step)) if counts else None
 
 
-def misnumbered(videos: Sequence[str], frames: NDArray[np.int64], *, step: int) -> dict[str, int]:
-    """Videos of which most steps are no multiple of `step`, with their own commonest one: numbered another way."""
+def found_numbering(
+    videos: Sequence[str], frames: NDArray[np.int64], *, per_second: float, where: Path
+) -> FrameNumbering:
+    """The step that frame numbers show, at a known rate; one a second where no video has two frames.
+
+    Raises CalotError naming a video of which most steps are no multiple of it: it is numbered another way.
+    """
+    step = found_step(videos, frames) or max(1, round(per_second))
     wrong = {}
     for video, numbers in _by_video(videos, frames).items():
         steps = np.diff(numbers)
         if 2 * int((steps % step != 0).sum()) > len(steps):
             wrong[video] = Counter(steps.tolist()).most_common(1)[0][0]
-    return wrong
+    if wrong:
+        video, own = next(iter(wrong.items()))
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise CalotError(
+            f"{where}: frame numbers rise by {step}, but by {own} in video {video}{more}. Number all videos alike, or "
+            "keep these apart."
+        )
+    return FrameNumbering(per_second=per_second, step=step)
 
 
 def _by_video(videos: Sequence[str], frames: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from calot.data.manifest import Manifest
 from calot.data.maskfolder import with_synthetic
 from calot.data.sources import FrameSource, ImageFiles
 from calot.errors import CalotError
+
+if TYPE_CHECKING:
+    from calot.data.verify.finding import CheckedFolder
 
 _HERE = Path(__file__).parent
 
@@ -43,6 +46,12 @@ class Reader(ABC):
     def frames(self, root: Path) -> FrameSource:
         """Where pixels are; image files unless a reader says otherwise."""
         return ImageFiles(root)
+
+    def verify(self, root: Path, *, workers: int = 0) -> CheckedFolder:
+        """Everything that is wrong with a folder, in one pass; `workers` are threads that decode, 0 for all cores."""
+        from calot.data.verify.plain import verify_plain
+
+        return verify_plain(root, reader=self, workers=workers)
 
     def findings(self, root: Path) -> Iterator[str]:
         """What is wrong with a folder that its manifest can be read from all the same, one sentence each."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from calot.data.filenames import frame_files, video_files
+from calot.data.numbering import FrameNumbering
 from calot.errors import CalotError, first_line
 
 if TYPE_CHECKING:
@@ -48,6 +52,15 @@ class FrameSource(ABC):
     ) -> Iterator[T | CalotError]:
         """What `each` makes of every frame and its name, in the order of `names`, in the pool's threads; or why a
         frame cannot be had: missing, cut short, unreadable, past the end of its video."""
+
+    def pictures(self, names: Sequence[str]) -> list[Pixels]:
+        """A few frames as they were filmed. Raises CalotError for the first that cannot be had."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            found = list(self.read(names, pool=pool, each=lambda _, image: image))
+        for frame in found:
+            if isinstance(frame, CalotError):
+                raise frame
+        return [frame for frame in found if not isinstance(frame, CalotError)]
 
 
 @dataclass(frozen=True)
@@ -102,8 +115,7 @@ class VideoFiles(FrameSource):
     def read(
         self, names: Sequence[str], *, pool: Executor, each: Callable[[str, Pixels], T]
     ) -> Iterator[T | CalotError]:
-        runs = [list(part) for _, part in groupby(names, key=lambda name: _at(name)[0])]
-        return chain.from_iterable(pool.map(partial(self._run, each), runs))
+        return chain.from_iterable(pool.map(partial(self._run, each), _passes(names)))
 
     def _run(self, each: Callable[[str, Pixels], T], names: list[str]) -> list[T | CalotError]:
         found: list[T | CalotError] = []
@@ -115,6 +127,19 @@ class VideoFiles(FrameSource):
                 return found + [error] * (len(names) - len(found))
             found.append(each(names[len(found)], frame))
         return found
+
+
+def _passes(names: Sequence[str]) -> list[list[str]]:
+    """Cut into parts that one pass over one video gives: a new one where the video changes or time goes back."""
+    passes: list[list[str]] = []
+    last: tuple[str, float] | None = None
+    for name in names:
+        file, time = _at(name)
+        if last is None or last[0] != file or time < last[1]:
+            passes.append([])
+        passes[-1].append(name)
+        last = file, time
+    return passes
 
 
 def _at(name: str) -> tuple[str, float]:
@@ -197,3 +222,21 @@ def _end(frame: av.VideoFrame, stream: av.VideoStream) -> float:
     assert stream.time_base is not None
     own = float(frame.duration * stream.time_base) if frame.duration else 0.0
     return _seconds(frame, stream) + max(own, usual) - _EPSILON
+
+
+def sampled_videos(root: Path, folder: str, *, numbering: FrameNumbering) -> pl.DataFrame:
+    """One row per frame that is sampled of each video of a folder, from its first on: `video, frame, image`."""
+    rows: dict[str, list[Any]] = {"video": [], "frame": [], "image": []}
+    for video, name in video_files(root / folder).items():
+        length = video_seconds(root / folder / name) * numbering.per_second
+        frames = range(0, max(1, math.ceil(length - _EPSILON)), numbering.step)
+        rows["video"] += [video] * len(frames)
+        rows["frame"] += frames
+        rows["image"] += [f"{folder}/{name}{AT}{frame / numbering.per_second:.9g}" for frame in frames]
+    return pl.DataFrame(rows, schema={"video": pl.String, "frame": pl.Int64, "image": pl.String})
+
+
+def numbered_images(root: Path, folder: str) -> pl.DataFrame:
+    """One row per image of a folder: `video, frame, image`; frames count as the images' names do."""
+    rows = [(video, frame, f"{folder}/{name}") for (video, frame), name in frame_files(root / folder).items()]
+    return pl.DataFrame(rows, schema={"video": pl.String, "frame": pl.Int64, "image": pl.String}, orient="row")

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from calot.criteria import COLUMNS, CRITERIA
+from calot.data.cells import LARGEST_NUMBER, read_cells, refuse_cells, video_column, whole_numbers
 from calot.data.declared import DECLARED, Declared
 from calot.data.endoscapes.published import NUMBERING, is_endoscapes
+from calot.data.filenames import IMAGES, frame_files
 from calot.data.manifest import Manifest
-from calot.data.maskfolder import frame_of, masks_below, with_masks
-from calot.data.numbering import FrameNumbering, found_step, misnumbered
+from calot.data.maskfolder import masks_below, with_masks
+from calot.data.numbering import FrameNumbering, found_numbering
 from calot.data.readers import Reader
-from calot.errors import CalotError, first_line, nearest_name
-from calot.identity import SPLITS, hidden_file, video_ids, whole_number
-from calot.reading import LARGEST_TABLE, read_plain, read_text
+from calot.errors import CalotError
+from calot.identity import SPLITS, video_ids
+from calot.reading import read_text
+
+if TYPE_CHECKING:
+    from calot.data.verify.finding import CheckedFolder
 
 METADATA = "all_metadata.csv"
 MASKS = "semseg"
@@ -28,14 +33,10 @@ MASKS = "semseg"
 #: A folder that holds this file was rendered, not filmed.
 PHANTOM_MARK = "phantom.json"
 
-#: Endings of images that are read; the archive's own is the first.
-IMAGES = (".jpg", ".jpeg", ".png")
-
 RATERS = (1, 2, 3)
 _LETTERS = {criterion: letter for letter, criterion in COLUMNS["endoscapes"].items()}
 _ANNOTATORS = tuple(f"cvs_annotator_{r}" for r in RATERS)
 _NEEDED = ("vid", "frame", *COLUMNS["endoscapes"], "is_ds_keyframe", *_ANNOTATORS)
-_LARGEST = 2**31 - 1
 
 
 class EndoscapesReader(Reader):
@@ -49,6 +50,11 @@ class EndoscapesReader(Reader):
     def manifest(self, root: Path) -> Manifest:
         return read_endoscapes(root)
 
+    def verify(self, root: Path, *, workers: int = 0) -> CheckedFolder:
+        from calot.data.verify import verify
+
+        return verify(root, workers=workers)
+
 
 def read_endoscapes(root: Path) -> Manifest:
     """Read the manifest of a folder in the Endoscapes layout; images need not be there yet.
@@ -60,8 +66,7 @@ def read_endoscapes(root: Path) -> Manifest:
     if not root.is_dir():
         raise CalotError(f"{root}: no such folder. Give the folder that holds {METADATA}.")
     path = root / METADATA
-    rows = _read_table(path)
-    _require_columns(rows, path=path)
+    rows = read_cells(path, needed=_NEEDED, remedy=remedy(root))
     splits = _read_splits(root)
     table = _parse(rows, path=path)
     table = _place(table, splits=splits, path=path, root=root)
@@ -79,37 +84,6 @@ def read_endoscapes(root: Path) -> Manifest:
 def remedy(root: Path) -> str:
     """What to do about a folder that cannot be read: it is either Endoscapes, damaged, or somebody's own."""
     return f"Unpack the archive again; a folder of your own: calot data adopt {root} --out DIR"
-
-
-def _read_table(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise CalotError(
-            f"{path}: not found. Give the folder that holds {METADATA} (the unpacked archive's top folder)."
-        )
-    try:
-        raw = read_plain(path, largest=LARGEST_TABLE)  # not the path: polars would take brackets in it for a pattern
-        rows = pl.read_csv(io.BytesIO(raw), infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise CalotError(f"{path}: not a readable CSV table ({reason}). {remedy(path.parent)}") from error
-    if len(rows.columns) == 1 and (mark := next((m for m in ";\t|" if m in rows.columns[0]), None)):
-        shown = "tabs" if mark == "\t" else f"'{mark}'"
-        raise CalotError(
-            f"{path}: columns are separated by {shown}; save the file with commas, or: "
-            f"calot data adopt {path.parent} --out DIR"
-        )
-    return rows
-
-
-def _require_columns(rows: pl.DataFrame, *, path: Path) -> None:
-    for name in _NEEDED:
-        if f"{name}_duplicated_0" in rows.columns:  # polars' own name for the second of two
-            raise CalotError(f'{path}: column "{name}" stands twice. Take one out. {remedy(path.parent)}')
-    for name in _NEEDED:
-        if name not in rows.columns:
-            raise CalotError(
-                f'{path}: column "{name}" is missing.{nearest_name(name, among=rows.columns)} {remedy(path.parent)}'
-            )
 
 
 def _read_splits(root: Path) -> dict[str, str]:
@@ -148,55 +122,32 @@ def _read_videos(path: Path) -> list[str]:
 
 
 def _parse(rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
-    rows = rows.select(pl.col(_NEEDED).str.strip_chars()).with_columns(
-        keyframe=pl.col("is_ds_keyframe").str.to_lowercase()
-    )
-    _refuse(rows, ~pl.col("keyframe").is_in(["true", "false"]), "is_ds_keyframe", path=path, need="True or False")
+    refuse = partial(refuse_cells, path=path, remedy=remedy(path.parent))
+    rows = rows.with_columns(keyframe=pl.col("is_ds_keyframe").str.to_lowercase(), number=whole_numbers(rows, "frame"))
+    refuse(rows, ~pl.col("keyframe").is_in(["true", "false"]), "is_ds_keyframe", need="True or False")
+    refuse(rows, pl.col("number").is_null(), "frame", need=f"a whole number from 0 to {LARGEST_NUMBER}")
     keyframe = pl.col("keyframe") == "true"
-    rows = rows.with_columns(number=pl.Series([_frame(cell) for cell in rows["frame"]], dtype=pl.Int64))
-    _refuse(rows, pl.col("number").is_null(), "frame", path=path, need=f"a whole number from 0 to {_LARGEST}")
-    ids = video_ids(rows["vid"], where=lambda row: f"{path}, line {row + 2}")
     for name in COLUMNS["endoscapes"]:
         value = pl.col(name).cast(pl.Float64, strict=False)
         wanted = value.is_between(0, 1) & value.is_not_nan()
-        _refuse(rows, ~wanted, name, path=path, need="a label from 0 to 1 (an unknown label is not a negative)")
+        refuse(rows, ~wanted, name, need="a label from 0 to 1 (an unknown label is not a negative)")
     votes = {}
     for rater, name in zip(RATERS, _ANNOTATORS, strict=True):
         cell = pl.when(keyframe).then(pl.col(name))
         groups = cell.str.extract_groups(r"^\[\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*\]$")
-        empty = pl.col(name).fill_null("") == ""
         need = 'three votes such as "[0, 1, 0]" on a keyframe'
-        _refuse(rows, keyframe & groups.struct.field("1").is_null(), name, path=path, need=need)
-        _refuse(rows, ~keyframe & ~empty, name, path=path, need="nothing off a keyframe")
+        refuse(rows, keyframe & groups.struct.field("1").is_null(), name, need=need)
+        refuse(rows, ~keyframe & pl.col(name).is_not_null(), name, need="nothing off a keyframe")
         for place, criterion in enumerate(CRITERIA, start=1):
             votes[f"vote{rater}_{criterion}"] = groups.struct.field(str(place)).cast(pl.Int8)
-    soft = {c: pl.col(_LETTERS[c]).cast(pl.Float64) for c in CRITERIA}
     return rows.select(
-        video=pl.Series(ids, dtype=pl.String),
+        video=video_column(rows, "vid", path=path),
         frame=pl.col("number"),
         keyframe=keyframe,
-        **{f"soft_{c}": value.cast(pl.Float32) for c, value in soft.items()},
-        **{f"label_{c}": (value >= 0.5).cast(pl.Int8) for c, value in soft.items()},
+        **{f"soft_{c}": pl.col(_LETTERS[c]).cast(pl.Float64).cast(pl.Float32) for c in CRITERIA},
+        **{f"label_{c}": (pl.col(_LETTERS[c]).cast(pl.Float64) >= 0.5).cast(pl.Int8) for c in CRITERIA},
         **votes,
     )
-
-
-def _frame(cell: str | None) -> int | None:
-    number = whole_number(cell or "")
-    return number if number is not None and number <= _LARGEST else None
-
-
-def _refuse(rows: pl.DataFrame, wrong: pl.Expr, name: str, *, path: Path, need: str) -> None:
-    """Raise for the first row where `wrong` holds or cannot be told, with its line in the file."""
-    bad = rows.select(pl.arg_where(wrong.fill_null(True))).to_series()
-    if len(bad):
-        line = int(bad[0]) + 2
-        value = rows[name][int(bad[0])]
-        shown = "empty" if value in (None, "") else f'"{value}"'
-        more = f" ({len(bad)} rows like it)" if len(bad) > 1 else ""
-        raise CalotError(
-            f"{path}, line {line}: {name} is {shown}; need {need}{more}. Correct the table. {remedy(path.parent)}"
-        )
 
 
 def _place(table: pl.DataFrame, *, splits: dict[str, str], path: Path, root: Path) -> pl.DataFrame:
@@ -223,8 +174,8 @@ def numbering_of(videos: Sequence[str], frames: NDArray[np.int64], *, declared: 
     """The layout's own numbering, or the declared one. Raises CalotError where the numbers are of neither: every clip
     hangs on it, so it is never guessed."""
     per_second = declared.frames_per_second or NUMBERING.per_second
-    step = found_step(videos, frames) or max(1, round(per_second))
-    numbering = FrameNumbering(per_second=per_second, step=step)
+    numbering = found_numbering(videos, frames, per_second=per_second, where=path)
+    step = numbering.step
     wanted = declared.seconds_apart or NUMBERING.seconds_apart
     stated = declared.frames_per_second is not None and declared.seconds_apart is None
     if not stated and abs(numbering.seconds_apart - wanted) > 0.02 * wanted:
@@ -233,38 +184,14 @@ def numbering_of(videos: Sequence[str], frames: NDArray[np.int64], *, declared: 
             f"apart are {per_second * wanted:g} apart. Say how they count in {DECLARED}, such as "
             f'{{"frames_per_second": {step}}} for one frame a second, or: calot data adopt {path.parent} --out DIR'
         )
-    if wrong := misnumbered(videos, frames, step=step):
-        video, own = next(iter(wrong.items()))
-        raise CalotError(
-            f"{path}: frame numbers rise by {step}, but by {own} in video {video}"
-            f"{f' and {len(wrong) - 1} more' if len(wrong) > 1 else ''}. Number all videos alike, or keep these apart."
-        )
     return numbering
 
 
 def _images(root: Path, *, table: pl.DataFrame) -> pl.Series:
     """Each frame's file as its folder has it (`001_25.JPG`), or as the layout would where it is not there yet."""
-    there: dict[tuple[str, str, int], str] = {}
-    for split in table["split"].unique().to_list():
-        for name in _pictures(root / split):
-            if (frame := frame_of(name)) is None:
-                continue
-            other = there.setdefault((split, *frame), name)
-            if other != name:
-                raise CalotError(
-                    f"{root / split}: {other} and {name} are both frame {frame[1]} of video {frame[0]}. Keep one."
-                )
+    there = {split: frame_files(root / split) for split in table["split"].unique().to_list()}
     names = [
-        f"{split}/{there.get((split, video, frame), f'{video}_{frame}{IMAGES[0]}')}"
+        f"{split}/{there[split].get((video, frame), f'{video}_{frame}{IMAGES[0]}')}"
         for split, video, frame in table.select("split", "video", "frame").iter_rows()
     ]
     return pl.Series("image", names, dtype=pl.String)
-
-
-def _pictures(folder: Path) -> Iterator[str]:
-    if folder.is_dir():
-        yield from sorted(
-            entry.name
-            for entry in os.scandir(folder)
-            if not hidden_file(entry.name) and os.path.splitext(entry.name)[1].lower() in IMAGES
-        )
