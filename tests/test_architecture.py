@@ -79,6 +79,24 @@ def test_every_public_function_and_class_says_what_it_is() -> None:
     assert missing == []
 
 
+def test_no_file_outside_endoscapes_and_the_phantom_knows_its_frame_rate() -> None:
+    """25 frame numbers a second, 125 to a keyframe: a data set's own, which its reader knows and nobody else."""
+    allowed = {"RATE_OF_0_1"}  # tables of calot 0.1, which knew no other
+    known = []
+    for path in SOURCES:
+        if "endoscapes" in path.parts or "phantom" in path.parts:
+            continue
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.Assign, ast.AnnAssign, ast.keyword, ast.BinOp, ast.Compare, ast.Call, ast.Return)):
+                text = ast.get_source_segment(source, node) or ""
+                numbers = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and type(n.value) is not str}
+                timed = re.search(r"fps|rate\b|RATE|frame|step|second", text, re.I)
+                if numbers & {25, 125} and timed and not any(name in text for name in allowed):
+                    known.append(f"{path.relative_to(ROOT)}:{node.lineno}: {text.splitlines()[0]}")
+    assert known == []
+
+
 def test_experiments_are_values_of_10_to_25_lines_without_logic() -> None:
     for path in SOURCES:
         if path.parent.name != "experiments" or path.name == "__init__.py":

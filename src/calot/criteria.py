@@ -35,6 +35,10 @@ def label(criterion: str) -> str:
 MASK_CLASSES = ("background", "cystic_plate", "hepatocystic_triangle", "cystic_artery", "cystic_duct")
 
 
+#: Mask pixels that no term may use.
+IGNORED = 255
+
+
 @dataclass(frozen=True)
 class PerCriterion(Component):
     """One number a criterion, stored by name; `PerCriterion.of([1, 5, 1])` reads column order C1, C2, C3."""

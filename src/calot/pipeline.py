@@ -34,6 +34,7 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
     with run_folder.claimed(request):
         ui = replace(ui, log=request.folder / run_folder.LOG)
         data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
+        ui.say(str(data.understood()))
         trainer = Trainer.start(request, data=data, ui=ui, stopper=stopper)
         receipt = opening_receipt(request, ui=ui) if request.receipt else None
         run_folder.describe_run(request, data=data, accelerator=trainer.accelerator)
@@ -82,6 +83,7 @@ def predict_run(
     """
     experiment, model, seed = load_run(folder)
     opened = OpenData.of(data, experiment=experiment, ui=ui)
+    ui.say(str(opened.understood()))
     if out is None:
         run_folder.require_own_data(folder, data=opened)
     table = opened.clips(split, training=False)

@@ -15,14 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from calot.criteria import IGNORED as IGNORED
+
 #: Side of a mask, in mask pixels a token: the segmentation decoder's output.
 MASK_PIXELS = 4
 
 #: The head whose scores are the criteria's logits.
 CRITERIA_HEAD = "head"
-
-#: Mask pixels that no term may use.
-IGNORED = 255
 
 
 def is_anatomy(values: UInt8[Tensor, "*any"]) -> Bool[Tensor, "*any"]:

@@ -100,7 +100,7 @@ def frame_column(rows: pl.DataFrame, numbering: FrameNumbering, *, path: Path) -
         refuse_cells(wrong, bad, "frame", path=path, need=f"a whole number from 0 to {LARGEST_NUMBER}")
     if "time" not in rows.columns:
         return frames
-    exact = numbers(rows, "time", path=path) * numbering.per_second
+    exact = decimals(rows, "time", path=path) * numbering.per_second
     times = exact.round().cast(pl.Int64)
     off = (((exact - times).abs() > _OFF) | (exact < 0)).fill_null(False)
     need = f"seconds from 0 at a whole frame number ({numbering.per_second:g} a second)"
@@ -125,7 +125,7 @@ def whole_numbers(rows: pl.DataFrame, name: str) -> pl.Series:
     return pl.Series(name, [n if n is not None and n <= LARGEST_NUMBER else None for n in found], dtype=pl.Int64)
 
 
-def numbers(rows: pl.DataFrame, name: str, *, path: Path) -> pl.Series:
+def decimals(rows: pl.DataFrame, name: str, *, path: Path) -> pl.Series:
     """Plain decimal numbers, null where a cell is empty. Raises CalotError for any other text, `nan` and `0,5` too."""
     plain = pl.Series([cell is None or _NUMBER.fullmatch(cell) is not None for cell in rows[name]], dtype=pl.Boolean)
     need = "a number with a decimal point, or nothing"

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import polars as pl
 
+from calot.criteria import IGNORED
 from calot.data.filenames import frame_of
 from calot.data.manifest import Manifest
 from calot.errors import CalotError
 from calot.identity import hidden_file
+
+#: Class ids of `semseg/` on disk -> training classes. Gallbladder (5) and tool (6) are background; the archive's one
+#: stray 7 is ignored, as 255 is.
+ENDOSCAPES_CODES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 0, 6: 0, 7: IGNORED, 255: IGNORED}
 
 #: Endings of pictures that hold no class ids for sure, and are refused where masks should be.
 PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -22,14 +23,11 @@ from calot.data.clips import ClipTable
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
 from calot.data.maskfile import read_class_ids
+from calot.data.maskfolder import ENDOSCAPES_CODES
 from calot.data.pictures import picture_size
 from calot.errors import CalotError, first_line
 from calot.identity import user_path
 from calot.types import IGNORED, Masks
-
-#: Class ids of `semseg/` on disk -> training classes. Gallbladder (5) and tool (6) are background; the archive's one
-#: stray 7 is ignored, as 255 is.
-_TRAINING = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 0, 6: 0, 7: IGNORED, 255: IGNORED}
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,17 @@ class MaskSource(Component):
 
 
 def read_mask(
-    path: Path, *, geometry: Geometry, size: int, frame_size: tuple[int, int] | None = None
+    path: Path,
+    *,
+    geometry: Geometry,
+    size: int,
+    frame_size: tuple[int, int] | None = None,
+    codes: Mapping[int, int] = ENDOSCAPES_CODES,
 ) -> NDArray[np.uint8]:
     """One mask as training classes, `(size, size)`, seen through the same geometry as its frame.
 
-    Raises CalotError for an unreadable file, a class id that is none of 0..7 and 255, channels that differ, or a size
-    other than `frame_size` (height, width).
+    `codes` are class ids on disk -> training classes. Raises CalotError for an unreadable file, a class id that is none
+    of them, channels that differ, or a size other than `frame_size` (height, width).
     """
     raw = read_class_ids(path)
     if frame_size is not None and raw.shape != frame_size:
@@ -60,14 +63,15 @@ def read_mask(
             f"{path}: the mask is {raw.shape[0]} x {raw.shape[1]}, its frame {frame_size[0]} x {frame_size[1]}. "
             "A mask has its frame's size: write it again."
         )
-    unknown = sorted(set(np.unique(raw).tolist()) - set(_TRAINING))
+    unknown = sorted(set(np.unique(raw).tolist()) - set(codes))
     if unknown:
         raise CalotError(
-            f"{path}: class ids {unknown} are unknown; have 0 background, 1 cystic plate, 2 triangle, 3 artery, "
-            "4 duct, 5 gallbladder, 6 tool, 255 ignored. Write the mask again."
+            f"{path}: class ids {unknown} are unknown; have {', '.join(map(str, sorted(codes)))} (Endoscapes: "
+            "0 background, 1 cystic plate, 2 triangle, 3 artery, 4 duct, 5 gallbladder, 6 tool, 255 ignored). Write "
+            "the mask again."
         )
     table = np.full(256, IGNORED, dtype=np.uint8)
-    table[list(_TRAINING)] = list(_TRAINING.values())
+    table[list(codes)] = list(codes.values())
     return geometry.resize_mask(table[raw.astype(np.uint8)], size=size)
 
 
@@ -136,6 +140,7 @@ def open_masks(
     geometry: Geometry,
     size: int,
     labelled_place: int,
+    codes: Mapping[int, int] = ENDOSCAPES_CODES,
     cache: Path | None = None,
 ) -> ClipMasks:
     """Find each clip's mask and read all masks of the split, once; `manifest` is that of the table's split.
@@ -147,11 +152,11 @@ def open_masks(
     rows = manifest.table.with_row_index("row").filter(pl.col("mask").is_not_null())
     names, images = rows["mask"].to_list(), rows["image"].to_list()
     stated = [(name, s.st_size, s.st_mtime_ns) for name in names for s in [(root / name).stat()]]
-    what = json.dumps([1, repr(geometry), size, sorted(_TRAINING.items()), stated])
+    what = json.dumps([1, repr(geometry), size, sorted(codes.items()), stated])
     path = cache_folder(root, cache) / "masks" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy"
     if not path.is_file():
         with ThreadPoolExecutor() as pool:
-            read = partial(_read_beside, root=root, geometry=geometry, size=size)
+            read = partial(_read_beside, root=root, geometry=geometry, size=size, codes=codes)
             masks = list(pool.map(read, names, images))
         stacked = np.stack(masks) if masks else np.zeros((0, size, size), dtype=np.uint8)
         with cached_file(path) as part, part.open("wb") as stream:
@@ -169,9 +174,11 @@ def open_masks(
     return ClipMasks(path, labelled_place, tuple(sources), which, place, of_clip)
 
 
-def _read_beside(name: str, image: str, *, root: Path, geometry: Geometry, size: int) -> NDArray[np.uint8]:
+def _read_beside(
+    name: str, image: str, *, root: Path, geometry: Geometry, size: int, codes: Mapping[int, int]
+) -> NDArray[np.uint8]:
     try:
         frame_size = picture_size(root / image)
     except CalotError as error:
         raise CalotError(f"{error} (its mask {name} needs its size)") from error
-    return read_mask(root / name, geometry=geometry, size=size, frame_size=frame_size)
+    return read_mask(root / name, geometry=geometry, size=size, frame_size=frame_size, codes=codes)

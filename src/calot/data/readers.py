@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from calot.data.manifest import Manifest
-from calot.data.maskfolder import with_synthetic
+from calot.data.maskfolder import ENDOSCAPES_CODES, with_synthetic
 from calot.data.sources import FrameSource, ImageFiles
 from calot.errors import CalotError
 
@@ -32,8 +32,8 @@ class Reader(ABC):
 
     #: What a folder of this kind holds, for a person whose folder nobody claims.
     looks_for: ClassVar[str]
-    #: Class ids on disk -> training classes, where they are other than Endoscapes' own.
-    mask_codes: ClassVar[Mapping[int, int] | None] = None
+    #: Class ids of masks on disk -> training classes; Endoscapes' own, unless a reader says otherwise.
+    mask_codes: ClassVar[Mapping[int, int]] = ENDOSCAPES_CODES
 
     @abstractmethod
     def recognises(self, root: Path) -> bool:

@@ -47,7 +47,7 @@ class TableReader(Reader):
             video=(video := cells.video_column(rows, "video", path=path)),
             split=cells.split_column(rows, video, path=path),
             frame=cells.frame_column(rows, numbering, path=path),
-            **{f"soft_{c}": cells.numbers(rows, c, path=path) for c in CRITERIA if c in rows.columns},
+            **{f"soft_{c}": cells.decimals(rows, c, path=path) for c in CRITERIA if c in rows.columns},
         )
         table = cells.labelled_frames(seen, asked, path=path).with_columns(dataset=pl.lit(declared.dataset(root)))
         return Manifest(completed(table), numbering, source=str(path))

@@ -13,7 +13,6 @@ from calot.report.tables import KEYS
 from calot.report.timelines import clock
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
-from calot.statistics.videos import FRAMES_PER_SECOND
 
 #: All pictures together stay below this, so that the page stays a file one can mail.
 _BUDGET_BYTES = 1_700_000
@@ -75,7 +74,7 @@ def clip_groups(predictions: Predictions, *, pictures: Mapping[tuple[str, int], 
 
 
 def _view(predictions: Predictions, *, choice: ClipChoice, jpeg: bytes) -> ClipView:
-    probability = sigmoid(predictions.logits[choice.row])
+    probability, rate = sigmoid(predictions.logits[choice.row]), predictions.frames_per_second
     lines = []
     for place, criterion in enumerate(CRITERIA):
         if predictions.soft is None:
@@ -91,7 +90,7 @@ def _view(predictions: Predictions, *, choice: ClipChoice, jpeg: bytes) -> ClipV
         source="data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii"),
         video=choice.video,
         frame=choice.frame,
-        clock=clock(choice.frame / FRAMES_PER_SECOND),
+        clock="time unknown" if rate is None else clock(choice.frame / rate),
         loss=f"{choice.loss:.2f}",
         rows=lines,
     )

@@ -13,7 +13,6 @@ from calot.report.canvas import CRITERION, MUTED, canvas, svg
 from calot.statistics.calibration import Thresholds
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
-from calot.statistics.videos import FRAMES_PER_SECOND
 
 _GAP_SECONDS = 30.0
 #: Height from one criterion's 0 to the next one's.
@@ -39,7 +38,7 @@ def timeline(predictions: Predictions, *, video: str, thresholds: Thresholds | N
     """
     rows = np.flatnonzero(predictions.videos == video)
     rows = rows[np.argsort(predictions.frames[rows], kind="stable")]
-    seconds = predictions.frames[rows].astype(np.float64) / FRAMES_PER_SECOND
+    seconds = predictions.frames[rows] / (predictions.frames_per_second or 1.0)
     truth = predictions.labels[rows] if predictions.soft is None else predictions.soft[rows]
     probability = sigmoid(predictions.logits[rows])
     positive = int((predictions.labels[rows] == 1).any(axis=1).sum())
@@ -51,7 +50,7 @@ def timeline(predictions: Predictions, *, video: str, thresholds: Thresholds | N
             _row(
                 axes, seconds, truth=truth[:, place], probability=probability[:, place], base=base, criterion=criterion
             )
-        _axes(axes, seconds)
+        _axes(axes, seconds, clocked=predictions.frames_per_second is not None)
         title = f"Video {video}: {positive} of {rows.size} frames with a criterion"
         figure.text(0.0, 0.985, title, va="top", fontsize=12.5, fontweight="bold")
         spoken = f"Timeline of video {video}: rater mean and predicted probability"
@@ -63,7 +62,9 @@ def _row(
 ) -> None:
     """One criterion, its 0 at height `base`: neither band nor line crosses a gap in the scored frames."""
     colour = CRITERION[criterion]
-    for part in np.split(np.arange(seconds.size), np.flatnonzero(np.diff(seconds) > _GAP_SECONDS) + 1):
+    steps = np.diff(seconds)
+    gap = max(_GAP_SECONDS, 2 * float(np.median(steps))) if steps.size else _GAP_SECONDS
+    for part in np.split(np.arange(seconds.size), np.flatnonzero(steps > gap) + 1):
         band = base + np.append(truth[part], truth[part[-1]])
         axes.fill_between(_edges(seconds[part]), base, band, step="post", alpha=0.28, linewidth=0, color=colour)
         axes.plot(seconds[part], base + probability[part], color=colour, linewidth=1.5, marker="o", markersize=2.2)
@@ -75,17 +76,17 @@ def _threshold(axes: Any, logit: float | None, *, base: float) -> None:
         axes.axhline(base + float(sigmoid(logit)), color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)))
 
 
-def _axes(axes: Any, seconds: np.ndarray) -> None:
-    """A 0 and a 1 for each criterion; time as mm:ss."""
+def _axes(axes: Any, seconds: np.ndarray, *, clocked: bool) -> None:
+    """A 0 and a 1 for each criterion; time as mm:ss, or frame numbers where nobody says how fast they count."""
     bases = [_PITCH * place for place in range(len(CRITERIA))]
     axes.set_yticks([base + value for base in bases for value in (0, 1)], ["0", "1"] * len(bases))
     axes.set_ylim(-0.08, bases[-1] + 1.4)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 1.5, 3, 6, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value) if clocked else f"{value:.0f}"))
     axes.set_xlim(seconds.min() - 3, seconds.max() + 3)
-    axes.set_xlabel("time in the video, mm:ss")
+    axes.set_xlabel("time in the video, mm:ss" if clocked else "frame number (frame rate unknown)")
 
 
 def _edges(seconds: np.ndarray) -> np.ndarray:

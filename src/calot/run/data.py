@@ -16,6 +16,7 @@ from calot.data.manifest import Manifest
 from calot.data.masks import ClipMasks, open_masks
 from calot.data.readers import DataFolder, open_folder
 from calot.data.store import FrameStore, open_store, require_equal_sizes
+from calot.data.understood import Understood, windows_of
 from calot.experiment import Experiment
 from calot.progress import Ui
 from calot.types import MASK_PIXELS
@@ -85,6 +86,14 @@ class OpenData:
             "black": {"dropped": rule.drop_black, "splits": counts},
         }
 
+    def understood(self) -> Understood:
+        """What the folder was taken to be, for a line on the screen and for data.json."""
+        return Understood.of(self.folder)
+
+    def windows(self) -> dict[str, Any]:
+        """What the clips of each split opened so far show, for data.json; those of train as they are trained on."""
+        return {split: windows_of(self._every_clip(split, training=split == "train")) for split in sorted(self._stores)}
+
     def _every_clip(self, split: str, *, training: bool) -> ClipTable:
         return build_clips(
             self.manifest,
@@ -107,6 +116,7 @@ class OpenData:
             geometry=experiment.geometry,
             size=experiment.backbone.grid[1] * MASK_PIXELS,
             labelled_place=experiment.labelled_place,
+            codes=self.folder.reader.mask_codes,
             cache=experiment.compute.cache_folder,
         )
         self._masks[table.split] = found.summary()

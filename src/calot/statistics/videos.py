@@ -15,9 +15,7 @@ from calot.errors import CalotError
 from calot.statistics.calibration import Thresholds
 from calot.statistics.metrics import average_precision, ratio
 from calot.statistics.predictions import Predictions
-from calot.statistics.schema import RATE_OF_0_1
 
-FRAMES_PER_SECOND = RATE_OF_0_1
 NO_THRESHOLDS = "no thresholds: flips, alarms and delays are undefined"
 NO_RATE = "frame rate unknown (--fps says it): flips per minute, alarms per hour and delays are undefined"
 Flags = NDArray[np.bool_]
