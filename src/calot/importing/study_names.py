@@ -30,7 +30,7 @@ _RULES = tuple(
         (r"(?:pooler|pooling)\.query", r"pooling.query"),
         (r"(?:pooler|pooling)\.(?:attention|attn)\.(in_proj_\w+|out_proj\.\w+)", r"pooling.attention.\1"),
         (rf"(?:pooler|pooling)\.(?:norm|layer_norm|ln)\.{_LINEAR}", r"pooling.norm.\1"),
-        (rf"(?:classifier|cvs_head|head)\.(?:net\.|mlp\.|layers\.)?(\d+)\.{_LINEAR}", r"head.\1.\2"),
+        (rf"(?:classifier|cvs_head|head)\.(?:head\.|net\.|mlp\.|layers\.)?(\d+)\.{_LINEAR}", r"head.\1.\2"),
         (
             rf"(?:seg_head|segmentation)\.(?:project|proj|projection|input_proj)\.(\d+)\.{_LINEAR}",
             r"segmentation.project.\1.\2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from calot.errors import CalotError, first_line
@@ -32,7 +34,9 @@ def find_weights(weights: str) -> Path:
     """
     folder = user_path(Path(weights))
     if folder.is_dir():
-        if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        if official_file(folder) is None and (
+            not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors"))
+        ):
             raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors")
         _require_readable(folder)
         return folder
@@ -47,16 +51,63 @@ def _require_readable(folder: Path) -> None:
     """Open every file's head: a cut or foreign file is named here, not deep inside a loader."""
     config = folder / "config.json"
     try:
-        if not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
+        if config.exists() and not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
             raise ValueError("not an object")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CalotError(f"{config}: not a model's configuration ({first_line(error)}); download it again") from None
     for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except (OSError, SafetensorError) as error:
-            raise CalotError(f"{path}: not a whole safetensors file ({first_line(error)}); download it again") from None
+        require_whole_safetensors(path)
+
+
+#: Bytes of a number by the names that safetensors gives its types.
+_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_BYTES |= dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1)
+
+
+def require_whole_safetensors(path: Path) -> None:
+    """Hold a file's header against its bytes before any library reads it. Raises CalotError naming the file."""
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > size - 8:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(length))
+        _require_spans(header, size=size - 8 - length)
+        with safe_open(path, framework="pt"):
+            pass
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError) as error:
+        raise CalotError(f"{path}: not a whole safetensors file ({first_line(error)}); download it again") from None
+
+
+def _require_spans(header: dict[str, Any], *, size: int) -> None:
+    """The tensors lie one after the other and fill the file, each of the bytes that its type and shape say."""
+    end = 0
+    entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
+    for name, entry in sorted(entries, key=lambda item: item[1]["data_offsets"]):
+        if entry["dtype"] not in _BYTES:
+            raise ValueError(f"{name} is of an unknown type {entry['dtype']!r}")
+        first, last = entry["data_offsets"]
+        if first != end or last - first != math.prod(entry["shape"]) * _BYTES[entry["dtype"]]:
+            raise ValueError(f"{name} does not lie where its type and shape say")
+        end = last
+    if end != size:
+        raise ValueError(f"its tensors end at byte {end} of {size}")
+
+
+def official_file(place: Path) -> Path | None:
+    """The file of official names (`blocks.0.attn.qkv` ...): the place itself, or the one in that folder, if any."""
+    if place.suffix in (".pt", ".pth", ".safetensors"):
+        return place
+    torch_files = sorted([*place.glob("*.pt"), *place.glob("*.pth")])
+    if len(torch_files) == 1 and not list(place.glob("*.safetensors")):
+        return torch_files[0]
+    for path in sorted(place.glob("*.safetensors"))[:1]:
+        require_whole_safetensors(path)
+        with safe_open(path, framework="pt") as file:
+            if any("blocks." in name for name in file.keys()):  # noqa: SIM118  # not a dict
+                return path
+    return None
 
 
 def local_weights(weights: str) -> Path | None:
@@ -129,13 +180,16 @@ def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict
     The file holds `encoder` (as the official hub loader reads it) with fused `qkv` under `blocks.N.attn`; training
     wrappers (`module.`, `backbone.`) are dropped. Raises CalotError naming tensors that lack or have another shape.
     """
-    data = read_pt(path)
-    source = data.get("encoder", data.get("target_encoder")) if isinstance(data, dict) else None
-    if not isinstance(source, dict):
-        raise CalotError(f"{path}: holds neither 'encoder' nor 'target_encoder'; not an official V-JEPA 2 checkpoint")
     state: dict[str, Tensor] = {}
-    for key, tensor in source.items():
-        state |= official_encoder_names(key.replace("module.", "").replace("backbone.", ""), tensor)
+    for key, tensor in _official_tensors(path).items():
+        plain = key.replace("module.", "").replace("backbone.", "").replace("encoder.", "")
+        if plain == "pos_embed" and tensor.ndim == 3 and tensor.shape[1] in _FIRST_TABLES:
+            raise CalotError(
+                f"{path}: a V-JEPA 1 checkpoint (its table of positions has {tensor.shape[1]:,} entries), whose "
+                "encoder adds positions that V-JEPA 2's does not have. Use V-JEPA 2 weights; where the file is of a "
+                "rotary encoder all the same, take pos_embed out of it."
+            )
+        state |= official_encoder_names(plain, tensor)
     missing = sorted(set(expected) - set(state))
     unknown = sorted(set(state) - set(expected))
     shapes = sorted(k for k in set(expected) & set(state) if expected[k].shape != state[k].shape)
@@ -143,6 +197,36 @@ def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict
         if keys:
             raise CalotError(f"{path}: {what} {len(keys)} encoder tensors, first {keys[0]}; is it of another size?")
     return state
+
+
+#: Lengths of V-JEPA 1's published tables: 16 frames of 224 or of 384 pixels. V-JEPA 2's carry one too, of others.
+_FIRST_TABLES = (8 * 14 * 14, 8 * 24 * 24)
+
+
+def _official_tensors(path: Path) -> dict[str, Tensor]:
+    """The encoder's tensors under their official names, wherever the file keeps them."""
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise CalotError(f"{path}: no such file")
+        require_whole_safetensors(path)
+        data: Any = load_file(path)
+    else:
+        data = read_pt(path)
+    data = data if isinstance(data, dict) else {}
+    kept = next((data[k] for k in _KEPT_UNDER if isinstance(data.get(k), dict)), data)
+    tensors = {str(k): v for k, v in kept.items() if isinstance(v, Tensor)}
+    if "ema_encoder" in data or any("norms_block" in k or "modality" in k for k in tensors):
+        raise CalotError(
+            f"{path}: a V-JEPA 2.1 checkpoint, whose encoder is another than V-JEPA 2's (positions, patch embedding, "
+            "norms) and is not read yet. Use V-JEPA 2 weights."
+        )
+    if not any("blocks." in k for k in tensors):
+        raise CalotError(f"{path}: holds neither 'encoder' nor 'target_encoder'; not an official V-JEPA 2 checkpoint")
+    return tensors
+
+
+#: Where an official file keeps the encoder.
+_KEPT_UNDER = ("encoder", "target_encoder", "backbone", "ema_encoder")
 
 
 def official_encoder_names(key: str, tensor: Tensor) -> dict[str, Tensor]:

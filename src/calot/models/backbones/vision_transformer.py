@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 
 from calot.config.fields import Range, Size
-from calot.errors import CalotError
+from calot.errors import CalotError, first_line
 from calot.models.backbones.protocol import Backbone, BackboneSpec
 from calot.models.checkpoints import find_weights
 
@@ -107,19 +108,34 @@ class VisionTransformer(BackboneSpec):
         fields = {**self.shape(), **self.settings(), **self.dropped}
         return self.trimmed(model(config(**fields, attn_implementation=IMPLEMENTATION)))
 
+    def _read(self, reader: Callable[..., Any], place: Path, **options: Any) -> Any:
+        """What transformers reads from a folder. Raises CalotError naming it, whatever was wrong there."""
+        try:
+            kind = json.loads((place / "config.json").read_text(encoding="utf-8")).get("model_type")
+            wanted = self._classes()[0].model_type
+            if kind not in (None, wanted):
+                raise ValueError(f"its config.json is of a {kind} model, and {self.name} needs {wanted}")
+            return reader(place, **options)
+        except Exception as error:  # a mangled file makes it raise nearly anything
+            raise CalotError(
+                f"{place}: no weights that {self.name} can be read from ({first_line(error)}); download them again, or "
+                "name others with backbone.weights"
+            ) from error
+
     def _published(self, place: Path) -> Any:
         """The model with the weights of a folder that transformers wrote."""
         from calot.models.attention import IMPLEMENTATION
 
         config, model = self._classes()
-        found = config.from_pretrained(place)
+        found = self._read(config.from_pretrained, place)
         wrong = {k: (v, getattr(found, k)) for k, v in self.shape().items() if getattr(found, k) != v}
         if wrong:
             listed = ", ".join(f"{k} {theirs} where the experiment says {ours}" for k, (ours, theirs) in wrong.items())
             raise CalotError(
                 f"weights={self.weights!r} are of another size: {listed}. Set the backbone's fields to match."
             )
-        loaded, info = model.from_pretrained(
+        loaded, info = self._read(
+            model.from_pretrained,
             place,
             **self.settings(),
             attn_implementation=IMPLEMENTATION,

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from calot.config.fields import FractionBelowOne, Path
 from calot.models.backbones.protocol import Backbone, Layout
 from calot.models.backbones.vision_transformer import VideoTransformer
-from calot.models.checkpoints import read_official_encoder
+from calot.models.checkpoints import find_weights, official_file, read_official_encoder
+
+#: Endings of single files of official names.
+_FILES = (".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +62,13 @@ class VJEPA2(VideoTransformer):
         return network.encoder(video).last_hidden_state  # type: ignore[no-any-return]
 
     def build(self) -> Backbone:
-        if self.weights is None or not self.weights.endswith((".pt", ".pth")):
+        if self.weights is None:
+            return super().build()
+        place = pathlib.Path(self.weights)
+        path = official_file(place if place.suffix in _FILES else find_weights(self.weights))
+        if path is None:
             return super().build()
         built = self.build_without_weights()
         encoder = built.model.encoder
-        encoder.load_state_dict(read_official_encoder(pathlib.Path(self.weights), expected=encoder.state_dict()))
+        encoder.load_state_dict(read_official_encoder(path, expected=encoder.state_dict()))
         return built
