@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
 from calot.data.readers import DataFolder, Reader
-from calot.data.store import BLACK_MEAN
+from calot.data.store_build import BLACK_MEAN
 from calot.data.understood import Understood
 from calot.data.verify.finding import CheckedFolder, Finding, Note
 from calot.errors import CalotError
