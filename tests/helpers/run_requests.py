@@ -25,12 +25,18 @@ from calot.types import Batch
 QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")
 
 
+def with_quick(changes: tuple[str, ...]) -> list[str]:
+    """The changes, and those of `QUICK` whose field they leave alone."""
+    own = {change.partition("=")[0] for change in changes}
+    return [*(quick for quick in QUICK if quick.partition("=")[0] not in own), *changes]
+
+
 def requested(
     phantom: Path, folder: Path, name: str = "e00_finetune", *, changes: tuple[str, ...] = (), seed: int = 0
 ) -> Request:
     """A quick run of a shipped experiment, with changes."""
     found = find(name)
-    experiment = apply_overrides(scaled(found.experiment, "tiny"), [*QUICK, *changes])
+    experiment = apply_overrides(scaled(found.experiment, "tiny"), with_quick(changes))
     return Request(
         found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=seed, receipt=False
     )

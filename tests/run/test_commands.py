@@ -17,7 +17,7 @@ def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
     done = _calot("train", "e02_frozen_probe", *QUICK, "--data", phantom, "--scale", "tiny", "--seeds", "7", cwd=home)
     assert done.returncode == 0, done.stderr
-    assert "next: calot evaluate" in done.stdout
+    assert "Next: calot report" in done.stdout
     return home
 
 

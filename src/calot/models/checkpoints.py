@@ -220,7 +220,7 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
             f"{path}: a V-JEPA 2.1 checkpoint, whose encoder is another than V-JEPA 2's (positions, patch embedding, "
             "norms) and is not read yet. Use V-JEPA 2 weights."
         )
-    if not any("blocks." in k for k in tensors):
+    if not any("blocks." in k or "layer." in k for k in tensors):  # transformers' names are taken as they are
         raise CalotError(f"{path}: holds neither 'encoder' nor 'target_encoder'; not an official V-JEPA 2 checkpoint")
     return tensors
 
