@@ -38,7 +38,10 @@ def test_a_file_and_its_experiment_share_their_name_and_the_baseline_exists(name
 
 #: Shipped experiments that differ from their baseline in more than one thing: in which, and why that is meant.
 SEVERAL = {
-    "clip5_majority": ("clip geometry label train.adaptation", "the study's later recipe, asked about as a whole"),
+    "clip5_majority": (
+        "clip geometry label train.adaptation train.batch",
+        "the study's later recipe, asked about as a whole",
+    ),
     "e05_focal_balanced": ("loss sampler", "the question is about the two together"),
     "e08_multitask": (
         "loss segmentation train.adaptation train.epochs train.patience train.weight_decay",
