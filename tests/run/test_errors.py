@@ -135,7 +135,10 @@ def _edited(change: Callable[[str], str]) -> Callable[[Path], None]:
         (_edited(lambda text: text.replace("avg_cvs", "C2", 1)), 'all_metadata.csv: column "C2" stands twice'),
         (_edited(lambda text: text + "1,2,3,4,5,6,7,8,9,10,11,12,13\n"), "all_metadata.csv: not a readable CSV table"),
         (lambda root: (root / "train" / "1_25.jpg").unlink(), "1 of 4 frames are missing: train/1_25.jpg"),
-        (lambda root: (root / "train" / "1_25.jpg").write_bytes(b"\xff\xd8"), "1 of 4 frames cannot be decoded: train/1_25.jpg"),
+        (
+            lambda root: (root / "train" / "1_25.jpg").write_bytes(b"\xff\xd8"),
+            "1 of 4 frames cannot be decoded: train/1_25.jpg",
+        ),
     ],
     ids=[
         "column",
@@ -160,7 +163,9 @@ def test_a_damaged_data_set_stops_training_before_a_step(
 
 def test_a_split_without_any_positive_is_refused(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "data")
-    folder.video(1, split="train", frames=[0, 25], votes={25: ALL}).video(2, split="val", frames=[0, 25], votes={25: NO})
+    folder.video(1, split="train", frames=[0, 25], votes={25: ALL}).video(
+        2, split="val", frames=[0, 25], votes={25: NO}
+    )
     said = _fails("train", "e02_frozen_probe", *QUICK, "--data", folder.write_images(), "--out", tmp_path / "run")
     assert "split val of this data set has no positive label" in said
 
@@ -427,7 +432,10 @@ def test_debug_shows_the_stack_trace_and_nothing_else_does(tmp_path: Path, debug
         (ModuleNotFoundError("no calot.x", name="calot.x"), f"calot: {UNFORESEEN} ModuleNotFoundError"),
         (ModuleNotFoundError("no x", name="x"), "calot: this command needs the package 'x'"),
         (MemoryError(), "calot: out of memory (MemoryError). In training lower compute.micro_batch"),
-        (torch.OutOfMemoryError("CUDA out of memory.\nmore"), "calot: out of memory (CUDA out of memory.). In training lower"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nmore"),
+            "calot: out of memory (CUDA out of memory.). In training lower",
+        ),
         (PermissionError(13, "Permission denied", "x.csv"), "calot: x.csv: Permission denied. Mend its permissions"),
     ],
 )

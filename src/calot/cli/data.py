@@ -193,6 +193,29 @@ def verify_folder(
         raise typer.Exit(1)
 
 
+@app.command("adopt")
+def adopt_folder(
+    source: Annotated[Path, typer.Argument(help="A folder of your own, or a table of predictions.")],
+    out: Annotated[Path, typer.Option(help="Where the clean view goes; must not exist, or be empty.")],
+    frames_per_second: Annotated[
+        float | None, typer.Option(help="How many frame numbers pass in a second, where the files do not tell.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Make a folder or table of another make readable: a clean view with links, each assumption said."""
+    from calot.data.adopt import adopt
+
+    made = adopt(source, out, frames_per_second=frames_per_second)
+    if json:
+        _print_json(made.to_dict())
+        return
+    print(f"{source}, as {out}; assumed:")
+    for assumption in made.assumed or ["nothing"]:
+        print(f"  {assumption}")
+    print(made.understood)
+    _next(f"calot metrics {out / 'predictions.csv'}" if source.is_file() else f"calot data verify {out}")
+
+
 @app.command("phantom-check")
 def phantom_check(
     root: Root,

@@ -35,8 +35,8 @@ PHANTOM_MARK = "phantom.json"
 
 RATERS = (1, 2, 3)
 _LETTERS = {criterion: letter for letter, criterion in COLUMNS["endoscapes"].items()}
-_ANNOTATORS = tuple(f"cvs_annotator_{r}" for r in RATERS)
-_NEEDED = ("vid", "frame", *COLUMNS["endoscapes"], "is_ds_keyframe", *_ANNOTATORS)
+ANNOTATORS = tuple(f"cvs_annotator_{r}" for r in RATERS)
+NEEDED = ("vid", "frame", *COLUMNS["endoscapes"], "is_ds_keyframe", *ANNOTATORS)
 
 
 class EndoscapesReader(Reader):
@@ -66,7 +66,7 @@ def read_endoscapes(root: Path) -> Manifest:
     if not root.is_dir():
         raise CalotError(f"{root}: no such folder. Give the folder that holds {METADATA}.")
     path = root / METADATA
-    rows = read_cells(path, needed=_NEEDED, remedy=remedy(root))
+    rows = read_cells(path, needed=NEEDED, remedy=remedy(root))
     splits = _read_splits(root)
     table = _parse(rows, path=path)
     table = _place(table, splits=splits, path=path, root=root)
@@ -132,7 +132,7 @@ def _parse(rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
         wanted = value.is_between(0, 1) & value.is_not_nan()
         refuse(rows, ~wanted, name, need="a label from 0 to 1 (an unknown label is not a negative)")
     votes = {}
-    for rater, name in zip(RATERS, _ANNOTATORS, strict=True):
+    for rater, name in zip(RATERS, ANNOTATORS, strict=True):
         cell = pl.when(keyframe).then(pl.col(name))
         groups = cell.str.extract_groups(r"^\[\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*\]$")
         need = 'three votes such as "[0, 1, 0]" on a keyframe'
