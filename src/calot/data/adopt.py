@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,7 @@ def _adopt_layout(source: Path, table: Path, part: Path, made: Adopted, *, frame
     for split in SPLITS:
         for path in (p for p in sorted(source.iterdir()) if p.name.lower() == f"{split}_vids.txt"):
             lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-            videos = video_ids(lines, where=lambda row, path=path: f"{path}, video {row + 1}")
+            videos = video_ids(lines, where=partial(_listed_at, path=path))
             write_text(part / f"{split}_vids.txt", "".join(f"{video}\n" for video in videos))
             split_of |= dict.fromkeys(videos, split)
     if not split_of:
@@ -318,3 +319,7 @@ def _adopt_predictions(source: Path, part: Path, made: Adopted) -> None:
     (part / "predictions.csv").write_bytes(frame.select(columns).write_csv().encode())
     videos = ids_in_words(predictions.videos.tolist())
     made.understood = f"{videos}; {len(frame):,} frames; scores from {scores.min():.4g} to {scores.max():.4g} as logits"
+
+
+def _listed_at(row: int, *, path: Path) -> str:
+    return f"{path}, video {row + 1}"
