@@ -25,10 +25,10 @@ from calot.types import Batch
 QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")
 
 
-def with_quick(changes: tuple[str, ...]) -> list[str]:
-    """The changes, and those of `QUICK` whose field they leave alone."""
+def beside(quick: tuple[str, ...], changes: tuple[str, ...]) -> list[str]:
+    """The changes, and of the quick ones those whose field they leave alone: no field may be given twice."""
     own = {change.partition("=")[0] for change in changes}
-    return [*(quick for quick in QUICK if quick.partition("=")[0] not in own), *changes]
+    return [*(one for one in quick if one.partition("=")[0] not in own), *changes]
 
 
 def requested(
@@ -36,7 +36,7 @@ def requested(
 ) -> Request:
     """A quick run of a shipped experiment, with changes."""
     found = find(name)
-    experiment = apply_overrides(scaled(found.experiment, "tiny"), with_quick(changes))
+    experiment = apply_overrides(scaled(found.experiment, "tiny"), beside(QUICK, changes))
     return Request(
         found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=seed, receipt=False
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_requests import beside
 
 from calot.cli.main import main
 from calot.config.overrides import apply_overrides
@@ -25,7 +26,7 @@ QUICK = ("train.epochs=3", "train.batch=8", "compute.train_subset=8", "backbone.
 
 def _request(phantom: Path, folder: Path, *changes: str, name: str = "e02_frozen_probe") -> Request:
     found = find(name)
-    experiment = apply_overrides(scaled(found.experiment, "tiny"), [*QUICK, *changes])
+    experiment = apply_overrides(scaled(found.experiment, "tiny"), beside(QUICK, changes))
     return Request(found=found, experiment=experiment, scale="tiny", data=phantom, folder=folder, seed=0)
 
 
