@@ -109,7 +109,7 @@ DRAWS = """
 from hypothesis import given, strategies as st
 from properties import searched
 
-@searched(5)
+@searched(50)
 @given(number=st.integers())
 def test_draws(number):
     print("drawn", number)
@@ -119,10 +119,11 @@ def test_is_no_property():
 """
 
 
-def drawn(folder: Path, *options: str) -> list[str]:
+def drawn(folder: Path, *options: str, extra: str = "") -> list[str]:
     """What a property test draws in a pytest of its own, under the suite's own conftest.py and properties.py."""
     helpers = (ROOT / "tests" / "helpers").as_posix()
-    (folder / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+    conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
+    (folder / "conftest.py").write_text(conftest + extra, encoding="utf-8")
     (folder / "pytest.ini").write_text(
         f"[pytest]\nmarkers = property\naddopts = --strict-markers\npythonpath = {helpers}\n"
     )
@@ -138,8 +139,9 @@ def drawn(folder: Path, *options: str) -> list[str]:
 def test_property_tests_draw_the_same_examples_every_time_unless_asked_not_to(tmp_path: Path) -> None:
     pytest.importorskip("hypothesis")
     usual = drawn(tmp_path)
-    assert len(usual) == 5
-    assert usual == drawn(tmp_path)
+    assert len(usual) == 50
+    (tmp_path / "imported.py").write_text("NUMBERS = " + str([100_003 + 7 * i for i in range(500)]))
+    assert usual == drawn(tmp_path, extra="\nimport imported\n")  # as where other tests ran before in the process
     one, other = (drawn(tmp_path, "--hypothesis-profile=random", f"--hypothesis-seed={seed}") for seed in (1, 2))
-    assert len(one) == len(other) == 100  # 20 times as many
+    assert len(one) == len(other) == 1000  # 20 times as many
     assert one != other

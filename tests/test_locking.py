@@ -45,11 +45,11 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
 def test_a_forked_process_does_not_keep_its_killed_parents_lock(tmp_path: Path) -> None:
     """A killed run's loading workers live on for some seconds; the run must be resumable at once."""
-    worker = (
-        f"child = os.fork(); child or time.sleep(9); pathlib.Path({str(tmp_path / 'child')!r}).write_text(str(child))"
-    )
+    child = tmp_path / "child"
+    path = f"pathlib.Path({str(child)!r})"
+    worker = f"os.fork() or ({path}.write_text(str(os.getpid())), time.sleep(9))\n while not ({path}.exists() and {path}.read_text()): pass"
     holder = _hold(tmp_path / "lock", then=worker)
     holder.kill()
     holder.wait()
     with locked(tmp_path / "lock", refusal="taken"):
-        os.kill(int((tmp_path / "child").read_text()), 0)  # the forked process is still there
+        os.kill(int(child.read_text()), 0)  # the forked process is still there

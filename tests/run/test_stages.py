@@ -12,6 +12,7 @@ from run_requests import digests, requested, trained
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from calot import pipeline
 from calot.errors import Stopped
 from calot.models.adaptation import LoRA
 from calot.pipeline import load_run
@@ -226,7 +227,7 @@ def test_what_was_drawn_before_training_does_not_reach_an_adapters_first_weights
     def draw(request: Request, *, ui: Ui) -> None:
         torch.rand(7)
 
-    monkeypatch.setattr(line, "opening_receipt", draw)
+    monkeypatch.setattr(pipeline, "opening_receipt", draw)
     trained(replace(plain, folder=tmp_path / "drawn", receipt=True))
     assert digests(tmp_path / "drawn") == digests(tmp_path / "plain")
 

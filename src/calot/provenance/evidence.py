@@ -12,6 +12,8 @@ from calot.errors import CalotError
 
 Number = Annotated[float, Range(ge=-1e12, le=1e12)]
 Whole = Annotated[int, Range(ge=0, le=10**15)]
+#: A layer of the encoder, from 0, or from its end as the experiment names it: -1 is the last.
+LayerNumber = Annotated[int, Range(ge=-(10**6), le=10**6)]
 
 #: How a declared field came out; `not binding`: a limit that this run is too short to reach.
 Verdict = Literal["acts", "negligible", "inert", "not binding"]
@@ -210,7 +212,7 @@ class InstrumentReading(Component):
     """How far the output rebuilt from a layer's captured queries and keys is from its own, and whether a bias was
     among its scores."""
 
-    layer: Whole
+    layer: LayerNumber
     apart: Number
     biased: bool
 
