@@ -47,7 +47,8 @@ def test_a_forked_process_does_not_keep_its_killed_parents_lock(tmp_path: Path) 
     """A killed run's loading workers live on for some seconds; the run must be resumable at once."""
     child = tmp_path / "child"
     path = f"pathlib.Path({str(child)!r})"
-    worker = f"os.fork() or ({path}.write_text(str(os.getpid())), time.sleep(9))\n while not ({path}.exists() and {path}.read_text()): pass"
+    worker = f"os.fork() or ({path}.write_text(str(os.getpid())), time.sleep(9))\n"
+    worker += f" while not ({path}.exists() and {path}.read_text()): pass"
     holder = _hold(tmp_path / "lock", then=worker)
     holder.kill()
     holder.wait()
