@@ -159,3 +159,30 @@ assert len(ledger.read(small)) == len(kept) + 1
 """
     said = _on_small_disk(tmp_path / "small", size="20k", code=code)
     assert "ledger.jsonl: the disk is full (No space left on device); what stood there is intact" in said
+
+
+@pytest.mark.slow
+def test_a_phantom_that_finds_no_room_continues_where_it_was_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    code = """
+from calot.phantom import PhantomSpec, generate
+spec = PhantomSpec(videos=6, seed=4, mean_frames=24.0, min_frames=24, max_frames=24)
+def tree(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+from calot.writing import clear_disk_errors
+def draw():
+    with clear_disk_errors(small):
+        generate(small / "phantom", spec)
+refused(draw)
+refused(lambda: generate(small / "phantom", PhantomSpec(videos=6, seed=5, mean_frames=24.0, min_frames=24)))
+grow("60m")
+kept = {p.name: p.stat().st_mtime_ns for p in (small / "phantom" / ".unfinished").glob("*.json")}
+assert len(kept) > 2, kept
+draw()
+generate(small.parent / "at once", spec)
+assert tree(small / "phantom") == tree(small.parent / "at once")
+refused(draw)
+"""
+    said = _on_small_disk(tmp_path / "small", size="5m", code=code)
+    assert "the disk is full" in said
+    assert "holds another phantom, left unfinished" in said
+    assert "holds a finished phantom" in said

@@ -1,5 +1,6 @@
 """True masks: classes on disk become training classes, and a picture that is no mask is never read as one."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from whole_folder import HEIGHT, WIDTH, write_mask, write_whole
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash
-from calot.data.masks import ClipMasks, open_masks, read_mask
+from calot.data.masks import ClipMasks, open_masks, read_mask, verify_masks
 from calot.errors import CalotError
 from calot.types import IGNORED
 
@@ -101,6 +102,29 @@ def test_a_cut_file_of_read_masks_is_named(tmp_path: Path, left: int) -> None:
     root = write_whole(tmp_path / "whole")
     path = opened(root).path
     path.write_bytes(path.read_bytes()[:left])
-    masks = opened(root)
-    with pytest.raises(CalotError, match=rf"{path.name}: damaged .*Delete it: the masks are then read again"):
-        masks.read(np.arange(2))
+    with pytest.raises(CalotError, match=rf"{path.name}: damaged .*Delete .*: the masks are then read again"):
+        opened(root)
+
+
+def _flip(path: Path, *, at: int) -> None:
+    """Change one bit and leave size and time as they were."""
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_flipped_byte_in_kept_masks_or_in_a_mask_of_the_same_size_and_time_is_named(tmp_path: Path) -> None:
+    root = write_whole(tmp_path / "whole")
+    path = opened(root).path
+    _flip(path, at=path.stat().st_size - 1)
+    with pytest.raises(CalotError, match="its masks are not those that were read"):
+        opened(root)
+    path.unlink()
+    opened(root)
+    mask = sorted((root / "semseg").glob("2_*.png"))[0]
+    _flip(mask, at=mask.stat().st_size - 20)
+    with pytest.raises(CalotError, match=rf"{mask.name}: its bytes changed, under the same size and time"):
+        opened(root)
+    with pytest.raises(CalotError, match=rf"{mask.name}: its bytes changed"):
+        verify_masks(root)

@@ -126,6 +126,10 @@ def store(
         if not json:
             black = f", {len(made.black)} of them nearly black" if made.black else ""
             print(f"{name}: {len(made):,} frames{black}, {made.path}")
+    if verify:
+        from calot.data.masks import verify_masks  # imports torch
+
+        verify_masks(root, cache=cache)
     if json:
         _print_json(answer)
         return
@@ -161,10 +165,12 @@ def phantom(
     """Draw procedural operations in the Endoscapes layout. Scores on them mean nothing clinically."""
     from calot.phantom import PhantomSpec, generate
     from calot.progress import Ui
+    from calot.run.signals import stop_on_signal
 
     knobs: dict[str, Any] = {"invisible": invisible, "shortcut": shortcut, "biased_rater": biased_rater}
     spec = PhantomSpec(videos=videos, seed=seed, mean_frames=mean_frames, **knobs)
-    with Ui().task("phantom") as advance:
+    stopped = f"{out}: stopped; videos that are drawn stay. Run the same again to continue."
+    with Ui().task("phantom") as advance, stop_on_signal(stopped):
         made = generate(out, spec=spec, workers=workers, progress=advance)
     if json:
         _print_json(made.to_dict())

@@ -262,6 +262,14 @@ class ClipTable:
                 f'protocol that does not ask for them ("{self.protocol}" does); `calot predict` needs no labels.'
             )
 
+    def require_positives(self) -> None:
+        """Raises CalotError where no clip is positive of anything: no epoch could be selected on such a split."""
+        if not (self.majority > 0).any():
+            raise CalotError(
+                f'{self.dataset}: split "{self.split}" has no positive label under the protocol "{self.protocol}": no '
+                "epoch could be selected on it. Move a video with positives into it."
+            )
+
 
 def build_clips(
     manifest: Manifest, *, split: str, protocol: Protocol, rule: ClipRule, label_rule: LabelRule, training: bool

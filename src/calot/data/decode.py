@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import PIL
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 
 from calot.errors import CalotError
 from calot.reading import LARGEST_PICTURE, read_plain
@@ -19,6 +21,8 @@ DECODER = f"simplejpeg {simplejpeg.__version__}, pillow {PIL.__version__}"
 MOST_PIXELS = 40_000_000
 #: A baseline or progressive JPEG spends a bit on each block of 64 pixels at least: 512 pixels a byte.
 _MOST_PIXELS_PER_BYTE = 1024
+
+_ORIENTATION = 274
 
 _AGAIN = "Unpack the archive again."
 
@@ -54,6 +58,17 @@ def jpeg_size(data: bytes, *, path: Path) -> tuple[int, int]:
         raise CalotError(f"{path}: not a whole JPEG ({len(data)} bytes; {error}). {_AGAIN}") from error
     require_sane_size((height, width), stored=len(data) * _MOST_PIXELS_PER_BYTE, path=path)
     return height, width
+
+
+def is_turned(data: bytes) -> bool:
+    """Whether a JPEG's EXIF asks for another orientation than the one its pixels are stored in."""
+    if b"Exif\0\0" not in data[:65536]:
+        return False
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # a damaged EXIF block says nothing
+        return False
 
 
 def require_sane_size(size: tuple[int, int], *, stored: int, path: Path) -> None:

@@ -20,6 +20,7 @@ from calot.config import fields
 from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
 from calot.data.clips import ClipTable
+from calot.data.digests import file_digest, read_checked, spot_check, with_digest
 from calot.data.geometry import Geometry
 from calot.data.manifest import Manifest
 from calot.data.maskfile import read_class_ids
@@ -28,6 +29,10 @@ from calot.data.pictures import picture_size
 from calot.errors import CalotError, first_line
 from calot.identity import user_path
 from calot.types import IGNORED, Masks
+
+
+#: Masks whose own files are looked at again on each opening.
+CHECKED_FILES = 256
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,7 @@ class ClipMasks:
 
     @cached_property
     def _values(self) -> NDArray[np.uint8]:
-        try:
-            return np.asarray(np.load(self.path, mmap_mode="r"))
-        except (ValueError, EOFError) as error:
-            raise CalotError(
-                f"{self.path}: damaged ({first_line(error)}). Delete it: the masks are then read again."
-            ) from error
+        return np.asarray(np.load(self.path, mmap_mode="r"))
 
     def coverage(self) -> dict[str, float]:
         """Share of clips with a mask, by source, in all, and what it would be without synthetic masks."""
@@ -154,13 +154,18 @@ def open_masks(
     stated = [(name, s.st_size, s.st_mtime_ns) for name in names for s in [(root / name).stat()]]
     what = json.dumps([1, repr(geometry), size, sorted(codes.items()), stated])
     path = cache_folder(root, cache) / "masks" / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.npy"
-    if not path.is_file():
+    if not path.is_file() or not path.with_suffix(".json").is_file():
         with ThreadPoolExecutor() as pool:
             read = partial(_read_beside, root=root, geometry=geometry, size=size, codes=codes)
             masks = list(pool.map(read, names, images))
+            files = list(pool.map(file_digest, [root / name for name in names]))
         stacked = np.stack(masks) if masks else np.zeros((0, size, size), dtype=np.uint8)
         with cached_file(path) as part, part.open("wb") as stream:
             np.save(stream, stacked)
+        kept = {"sha256": _digest(stacked), "names": names, "files": files}
+        with cached_file(path.with_suffix(".json")) as part:
+            part.write_text(with_digest(kept), encoding="utf-8")
+    _verify(path, root=root, count=CHECKED_FILES)
     mask_of_row = np.full(len(manifest), -1, dtype=np.int64)
     mask_of_row[rows["row"].to_numpy()] = np.arange(len(names))
     of_frame = mask_of_row[table.frames]
@@ -172,6 +177,32 @@ def open_masks(
     real = np.array([source != "synthetic" for source in [*sources, "synthetic"]])  # the last for frames without one
     of_clip = np.asarray(real[of_frame].any(axis=1))
     return ClipMasks(path, labelled_place, tuple(sources), which, place, of_clip)
+
+
+def verify_masks(root: Path, *, cache: Path | None = None) -> int:
+    """Hold every kept file of masks, and all files it was read from, to their digests; returns how many there are."""
+    paths = sorted((cache_folder(root, cache) / "masks").glob("*.npy"))
+    for path in paths:
+        _verify(path, root=root, count=None)
+    return len(paths)
+
+
+def _verify(path: Path, *, root: Path, count: int | None) -> None:
+    """The whole array, which is small, and the files it was read from or some of them."""
+    remedy = f"Delete {path}: the masks are then read again."
+    try:
+        kept = read_checked(path.with_suffix(".json"))
+        same = _digest(np.load(path, mmap_mode="r")) == kept["sha256"]
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        raise CalotError(f"{path}: damaged ({first_line(error)}). {remedy}") from error
+    if not same:
+        raise CalotError(f"{path}: damaged (its masks are not those that were read). {remedy}")
+    files = [root / name for name in kept["names"]]
+    spot_check(files, kept["files"], count=count, rng=np.random.default_rng(), remedy=remedy)
+
+
+def _digest(masks: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(masks).data).hexdigest()
 
 
 def _read_beside(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +20,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
+from calot.data.digests import held_to_digest, with_digest
 from calot.errors import CalotError
 from calot.phantom import coco
 from calot.phantom.dynamics import spells
@@ -25,11 +29,14 @@ from calot.phantom.plan import VideoPlan
 from calot.phantom.render import Renderer, drawn_exposure
 from calot.phantom.spec import NOTICE, SPLITS, VERSION, PhantomSpec, PhantomSummary
 from calot.progress import Advance
+from calot.reading import read_json
+from calot.writing import write_json, write_text
 
 COLUMNS = (
     *("vid", "frame", "avg_cvs", "C1", "C2", "C3", "is_ds_keyframe"),
     *("cvs_annotator_1", "cvs_annotator_2", "cvs_annotator_3", "mask_path", "label_path"),
 )
+UNFINISHED = ".unfinished"
 #: The drawn structures of each criterion, which `PhantomSpec.invisible` hides.
 DRAWN = dict(zip(CRITERIA, (("duct", "artery"), ("triangle",), ("plate",)), strict=True))
 
@@ -48,10 +55,11 @@ class _Written:
 def generate(out: Path, spec: PhantomSpec, *, workers: int = 1, progress: Advance | None = None) -> PhantomSummary:
     """Write the phantom of `spec` into the empty or new folder `out`; equal bytes for any number of processes.
 
-    `phantom.json` is written last: a folder without it was left unfinished. `progress` is told frames done and in all.
+    `phantom.json` is written last: a folder without it was left unfinished, and the same call continues there, since
+    each finished video leaves a note in `.unfinished/`. `progress` is told frames done and in all.
     """
     started = time.perf_counter()
-    _claim(out)
+    _claim(out, spec=spec)
     plans = calibrated_plans(spec)
     total, done = sum(plan.frames for plan in plans), 0
     written: list[_Written] = []
@@ -69,27 +77,65 @@ def generate(out: Path, spec: PhantomSpec, *, workers: int = 1, progress: Advanc
         seconds=round(time.perf_counter() - started, 2),
     )
     _write_tables(out, spec=spec, written=written, summary=summary)
+    shutil.rmtree(out / UNFINISHED)
     return summary
 
 
-def _claim(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def _claim(out: Path, *, spec: PhantomSpec) -> None:
+    """Take a new or empty folder, or one in which the same phantom was left unfinished."""
+    try:
+        same = read_json(out / UNFINISHED / "spec.json") == _described(spec)
+    except (OSError, ValueError):
+        same = None
+    if same is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         state = (
-            "holds a finished phantom" if (out / "phantom.json").is_file() else "is not empty and no finished phantom"
+            "holds a finished phantom" if (out / "phantom.json").is_file() else "is not empty and no unfinished phantom"
         )
         raise CalotError(f"phantom folder {out} {state}; name a new folder, or remove this one first")
+    if same is False:
+        raise CalotError(
+            f"phantom folder {out} holds another phantom, left unfinished: give the settings it was begun with, name a "
+            "new folder, or remove this one first"
+        )
+    write_json(out / UNFINISHED / "spec.json", _described(spec))
     for folder in (*SPLITS, "semseg"):
         (out / folder).mkdir(parents=True, exist_ok=True)
 
 
+def _described(spec: PhantomSpec) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "spec": spec.to_dict()}))
+    return described
+
+
 def _each(plans: Sequence[VideoPlan], *, out: Path, spec: PhantomSpec, workers: int) -> Iterator[_Written]:
     """Every video in order, drawn here or by spawned processes."""
-    draw = partial(draw_video, out=out, spec=spec)
+    draw = partial(_drawn_once, out=out, spec=spec)
     if workers <= 1 or len(plans) == 1:
         yield from map(draw, plans)
         return
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(plans))) as pool:
-        yield from pool.imap(draw, plans)
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(plans)), mp_context=spawn, initializer=_ignore_ctrl_c)
+    try:
+        yield from pool.map(draw, plans)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ignore_ctrl_c() -> None:
+    """A terminal sends it to these processes too; it is the parent that ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _drawn_once(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
+    """A video drawn now, or by an earlier call that was ended before it had drawn all."""
+    note = out / UNFINISHED / f"{plan.video}.json"
+    try:
+        kept = held_to_digest(read_json(note))
+    except (OSError, ValueError):
+        written = draw_video(plan, out=out, spec=spec)
+        kept = {name: value for name, value in vars(written).items() if name != "plan"}
+        write_text(note, with_digest(kept))
+    return _Written(plan=plan, **kept)
 
 
 def marker_frames(labels: VideoLabels, *, spec: PhantomSpec) -> NDArray[np.bool_]:

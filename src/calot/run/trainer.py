@@ -11,10 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from calot.criteria import CRITERIA
-from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
 from calot.data.preparation import Prepared
-from calot.errors import CalotError
 from calot.evaluation.attention import AnatomyAttention
 from calot.evaluation.masks import MaskConfusion
 from calot.evaluation.predict import score
@@ -61,7 +59,7 @@ class Trainer:
         train_table = data.clips("train", training=True)
         val_table = data.clips("val", training=False)
         val_table.require_labels()
-        _require_positives(val_table)
+        val_table.require_positives()
         train_masks = data.masks(train_table)
         return cls(
             request=request,
@@ -217,7 +215,7 @@ class Trainer:
         }
         if self.request.experiment.segmentation is not None:
             columns |= {"val_miou": confusion.mean_iou(), **{f"val_iou_{c}": v for c, v in confusion.iou().items()}}
-        assert val_map.over_defined is not None  # _require_positives saw to it
+        assert val_map.over_defined is not None  # require_positives saw to it
         return EpochScores(val_map.over_defined, columns)
 
     def _save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
@@ -239,10 +237,3 @@ def stage_schedule(stage: Stage, *, clips: int) -> Schedule:
 
 def _stage_seed(seed: int, *, stage: int) -> int:
     return int(np.random.SeedSequence([seed, stage]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _require_positives(table: ClipTable) -> None:
-    if not table.majority.any():
-        raise CalotError(
-            f"split {table.split} of this data set has no positive label: no epoch could be selected on it"
-        )

@@ -21,6 +21,7 @@ from calot.data.verify.links import check_links
 from calot.data.verify.masks import check_masks
 from calot.data.verify.splits import read_lists
 from calot.data.verify.table import LenientTable, read_table
+from calot.data.verify.training import check_training
 from calot.errors import CalotError
 from calot.identity import SPLITS
 from calot.progress import Ui
@@ -29,7 +30,8 @@ from calot.progress import Ui
 def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFolder:
     """Find everything that is wrong with `root`; raises only where it is no data set at all.
 
-    `workers` are threads that decode; 0 is one a core. A folder without findings is one that `read_endoscapes` accepts.
+    `workers` are threads that decode; 0 is one a core. A folder without findings is one that
+    `calot data stats`, `data store`, `train` and `predict` accept.
     """
     _require_data_set(root)
     ui, workers = ui or Ui(), workers or os.cpu_count() or 1
@@ -102,15 +104,14 @@ def _numbering(root: Path, *, table: LenientTable) -> tuple[FrameNumbering, Foun
 
 
 def _reader(root: Path, *, before: list[Found]) -> Found:
-    """Whatever the strict reader refuses is a finding, too, should the checks have missed it."""
+    """Whatever the strict reader or training refuses is a finding, too, should the checks have missed it."""
     if any(found.findings for found in before):
         return Found()
     try:
-        read_endoscapes(root)
+        return check_training(read_endoscapes(root))
     except Exception as error:  # the one place that must name any failure rather than end with it
         remedy = "Mend what the message names, or unpack the archive again."
         return Found(findings=(Finding(check="reader", file=METADATA, message=str(error), remedy=remedy),))
-    return Found()
 
 
 def _together(root: Path, all_found: list[Found]) -> CheckedFolder:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from calot.data.decode import decode_jpeg
+from calot.data.decode import decode_jpeg_bytes, is_turned, read_picture
 from calot.data.endoscapes.published import BLACK_KEYFRAMES
 from calot.data.endoscapes.reader import METADATA
 from calot.data.store_build import BLACK_MEAN
@@ -31,6 +31,7 @@ class DecodedImage:
 
     size: Size | None = None
     mean: float = 0.0
+    turned: bool = False
     fault: str = ""
 
 
@@ -74,10 +75,17 @@ def check_images(
         sizes=sizes,
         found=Found(
             findings=(*findings, *black.findings),
-            notes=black.notes,
+            notes=(*black.notes, *_turned([names[s] for s, picture in decoded.items() if picture.turned])),
             counts=(("images", len(whole)), *black.counts),
         ),
     )
+
+
+def _turned(names: list[str]) -> tuple[Note, ...]:
+    if not names:
+        return ()
+    message = f"{len(names):,} images ask in their EXIF to be turned, first {names[0]}; they are used as stored"
+    return (Note(check="orientation", message=message),)
 
 
 def jpegs(folder: Path) -> set[str]:
@@ -140,10 +148,11 @@ def _decode(root: Path, names: list[str], *, workers: int, advance: Advance) -> 
 
 def _picture(path: Path) -> DecodedImage:
     try:
-        image = decode_jpeg(path)
+        data = read_picture(path)
+        image = decode_jpeg_bytes(data, path=path)
     except CalotError as error:
         return DecodedImage(fault=str(error).removeprefix(f"{path}: ").partition(". Unpack")[0])
-    return DecodedImage(size=(image.shape[0], image.shape[1]), mean=float(image.mean()))
+    return DecodedImage(size=(image.shape[0], image.shape[1]), mean=float(image.mean()), turned=is_turned(data))
 
 
 def _sizes(sizes: dict[str, Size], *, names: dict[str, str], need: Size | None) -> Iterator[Finding]:
