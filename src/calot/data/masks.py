@@ -30,7 +30,6 @@ from calot.errors import CalotError, first_line
 from calot.identity import user_path
 from calot.types import IGNORED, Masks
 
-
 #: Masks whose own files are looked at again on each opening.
 CHECKED_FILES = 256
 
