@@ -1,7 +1,7 @@
 """Does training the heads first, and the last layer after them, do better than both at once?
 
 Documented: 49.94 (stage 1, epoch 2), 48.49 (stage 2, epoch 1). Audit: hue was always 0; jitter, erasing and blur
-flickered; masks missed the rotation. Here one draw holds for a clip and its mask.
+flickered per frame (masks did follow the rotation). Here one draw holds for a clip and its mask.
 Prediction: stage 2, at 1e-6, moves the val mAP by less than the width of its interval.
     calot train e09_staged --data ROOT masks.synthetic=FOLDER
 """

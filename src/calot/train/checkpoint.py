@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from calot.errors import CalotError, first_line
 from calot.models.adaptation import canonical_name
+from calot.reading import plain_size, read_json
 from calot.writing import clear_disk_errors, sync, sync_folder
 
+_ANY_SIZE = 1 << 62
 MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors", "state.json", "manifest.json"
 
 
@@ -102,7 +104,7 @@ def _write(
         scaler = getattr(optimiser, "scaler", None)  # fp16's loss scaler, which accelerate hangs on the optimiser
         state["scaler"] = scaler and scaler.state_dict()
     (folder / STATE).write_text(json.dumps(state))
-    digests = {p.name: _sha256(p) for p in sorted(folder.iterdir())}
+    digests = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(folder.iterdir())}
     for name in digests:
         sync(folder / name)
     (folder / MANIFEST).write_text(json.dumps(digests, indent=1))
@@ -229,14 +231,24 @@ def _problem(folder: Path) -> str | None:
     if not folder.is_dir():
         return "absent"
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        wrong = [name for name, digest in manifest.items() if _sha256(folder / name) != digest]
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, AttributeError) as error:
+        manifest = read_json(folder / MANIFEST)
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError) as error:
         return f"{MANIFEST} is unreadable ({first_line(error)})"
-    if wrong:
-        return f"{wrong[0]} does not match its checksum"
+    if not isinstance(manifest, dict) or not set(manifest) <= {MODEL, OPTIMISER, STATE}:
+        return f"{MANIFEST} lists no files of a checkpoint"
+    for name, stated in manifest.items():
+        try:
+            size = plain_size(folder / name, largest=_ANY_SIZE)
+            if not isinstance(stated, dict) or size != stated.get("bytes"):
+                return f"{name} has {size:,} bytes, not what {MANIFEST} states"
+            if _sha256(folder / name) != stated.get("sha256"):
+                return f"{name} does not match its checksum"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
     unlisted = {MODEL, STATE, *([OPTIMISER] if (folder / OPTIMISER).exists() else [])} - set(manifest)
     return f"{MANIFEST} does not list {min(unlisted)}" if unlisted else None
 
@@ -254,7 +266,7 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = json.loads((folder / STATE).read_text())
+    state: dict[str, Any] = read_json(folder / STATE)
     return state
 
 
