@@ -18,12 +18,12 @@ from calot.data.mixing import Mixed, Mixing
 from calot.data.sampling import Balanced
 from calot.data.transforms import HorizontalFlip
 from calot.errors import CalotError
-from calot.experiment import scaled
+from calot.experiment import Experiment, scaled
 from calot.experiments import find
 from calot.models import masking
 from calot.models.adaptation import LoRA, ParameterGroup, Unfreeze
 from calot.progress import Ui
-from calot.provenance.evidence import ControlsEvidence
+from calot.provenance.evidence import ControlsEvidence, DifferenceEvidence
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck
 from calot.receipts import sanity
 from calot.receipts.attention import instruments_check
@@ -35,6 +35,7 @@ from calot.receipts.receipt import opening_receipt, receipt_before
 from calot.receipts.sanity import controls_check
 from calot.run.request import Request
 from calot.train.losses import BCE
+from calot.train.stage import Stage
 from calot.types import QueryKey
 
 
@@ -358,6 +359,61 @@ def test_an_honest_experiment_raises_no_alarm(phantom: Path, tmp_path: Path, nam
     receipt = receipt_before(_request(name, phantom, tmp_path), ui=Ui(), results=tmp_path, controls=False)
     assert receipt.failed == ()
     assert [c.name for c in receipt.checks] == list(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "idle"),
+    [
+        ("e09_staged", ("train.epochs=3",), "train.patience"),
+        ("e02_frozen_probe", ("train.epochs=1", "train.patience=1"), "train.patience"),
+    ],
+)
+def test_a_patience_that_a_shortened_run_cannot_reach_is_told_and_not_refused(
+    phantom: Path, tmp_path: Path, name: str, changes: tuple[str, ...], idle: str
+) -> None:
+    request = _request(name, phantom, tmp_path, *changes)
+    receipt = receipt_before(request, ui=Ui(), results=tmp_path, controls=False)
+    check = receipt.check("declared difference")
+    assert receipt.failed == ()
+    assert f"{idle}: not binding at this length" in check.why
+    assert isinstance(check.evidence, DifferenceEvidence)
+    assert [f.field for f in check.evidence.fields if f.verdict == "not binding"] == [idle]
+
+
+def test_a_patience_that_never_binds_is_no_treatment_by_itself(phantom: Path, tmp_path: Path) -> None:
+    baseline = apply_overrides(scaled(find("e02_frozen_probe").experiment, "tiny"), ["train.epochs=3"])
+    request = replace(
+        _request("e02_frozen_probe", phantom, tmp_path), experiment=replace(baseline, train=_patient(baseline, 9))
+    )
+    with _probing(request) as data:
+        first, off = declared_difference(request.experiment, baseline, request=request, data=data)
+    assert (first.status, off.status) == ("passed", "failed")
+    assert "nothing differs from the baseline" in off.why
+
+
+def _patient(experiment: Experiment, patience: int) -> Stage:
+    return replace(experiment.train, patience=patience)
+
+
+def test_a_loop_that_does_not_heed_patience_is_caught(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from calot.train import loop
+
+    request = _request("e02_frozen_probe", phantom, tmp_path)
+    assert _dose(request).status == "passed"
+    monkeypatch.setattr(loop, "_patient", lambda stage, progress: True)
+    check = _dose(request)
+    assert (check.status, "epochs of stage 1 without a gain is 12, declared 6" in check.why) == ("failed", True)
+
+
+@pytest.mark.slow
+def test_a_linear_head_on_averaged_tokens_learns_its_clips(phantom: Path, tmp_path: Path) -> None:
+    request = _request("e02_frozen_probe", phantom, tmp_path, "pooling=MeanPooling()", "head=LinearHead()")
+    check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
+    assert check.status == "passed", check.why
+    assert isinstance(check.evidence, ControlsEvidence)
+    assert check.evidence.overfit.lr > 2e-3  # at e02's own rate 150 steps are not enough
 
 
 @pytest.mark.slow

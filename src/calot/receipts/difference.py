@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from calot.experiment import Experiment
-from calot.provenance.evidence import Change, DifferenceEvidence, FieldEvidence, SwitchedOffEvidence, SwitchOff
+from calot.provenance.evidence import Change, DifferenceEvidence, FieldEvidence, SwitchedOffEvidence, SwitchOff, Verdict
 from calot.provenance.receipt import ReceiptCheck, Status
 from calot.receipts.probe import FLOOR, Probe, ProbeData, probe
 from calot.receipts.reverting import Path, at, changes, reverted, with_fields
@@ -36,14 +36,16 @@ def declared_difference(
                 against=str(at(baseline, path)),
                 reverted_with=tuple(".".join(p) for p in together[1:]),
                 changes=found,
-                verdict="acts" if found else "inert",
+                verdict=_verdict(path, found, sides=(experiment, value)),
             )
         )
-    inert = [f.field for f in fields if not f.changes]
+    inert = [f.field for f in fields if f.verdict == "inert"]
+    idle = [f.field for f in fields if f.verdict == "not binding"]
     if inert:
         why = f"{', '.join(inert)}: putting it back to the baseline's value changes nothing"
     else:
         why = f"{len(fields)} declared field{'s' if len(fields) != 1 else ''}, each of which acts"
+        why += f", but for {', '.join(idle)}: not binding at this length" if idle else ""
     first = ReceiptCheck(
         name="declared difference",
         status="failed" if inert else "passed",
@@ -57,6 +59,15 @@ def declared_difference(
 
     off = [_off(experiment, baseline, path, base=base, put_in=put_in) for path in paths]
     return first, _switched_off(whole.changes(base), off)
+
+
+def _verdict(path: Path, changed: tuple[Change, ...], *, sides: tuple[Experiment, Experiment]) -> Verdict:
+    """How a field came out. A patience that its stage could reach on neither side is no fault of the experiment's: the
+    run was shortened."""
+    if changed:
+        return "acts"
+    binds = path[-1] != "patience" or any(at(side, path[:-1]).patience_binds for side in sides)
+    return "inert" if binds else "not binding"
 
 
 def _switched_off(changed: tuple[Change, ...], off: list[SwitchOff]) -> ReceiptCheck:

@@ -20,6 +20,7 @@ from calot.receipts.probe import ProbeData, clean_batch, trainer_for
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.train.combined import CombinedLoss
+from calot.train.loop import epochs_without_gain
 from calot.types import IGNORED, MASK_PIXELS, Batch, Masks
 
 _DRAWS = 96  # effective batches prepared to count what happens to them
@@ -40,6 +41,7 @@ def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> 
         *_following(trainer),
         *_masks(trainer, data=whole),
         *_masking(trainer),
+        *_patience(experiment),
     ]
     wrong = [d for d in doses if not d.met]
     status: Status = "failed" if wrong else "passed" if doses else "not applicable"
@@ -72,6 +74,14 @@ def _sampling(experiment: Experiment, *, labels: np.ndarray, seed: int) -> Itera
     for k, rate in enumerate(expected.tolist()):
         positive = int((labels[drawn, k] >= 0.5).sum())
         yield _binomial(f"sampled positive rate of C{k + 1}", count=positive, of=len(drawn), probability=rate)
+
+
+def _patience(experiment: Experiment) -> Iterator[DoseReading]:
+    """How many epochs the loop trains when none after the first is better, where patience ends a stage early."""
+    for number, stage in enumerate(experiment.stages, start=1):
+        if stage.patience_binds:
+            wanted = stage.patience + 1.0
+            yield _dose(f"epochs of stage {number} without a gain", epochs_without_gain(stage), wanted, wanted)
 
 
 def _mixing(trainer: Trainer) -> Iterator[DoseReading]:

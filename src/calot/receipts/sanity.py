@@ -18,19 +18,16 @@ from calot.data.dataset import ClipDataset, EpochIndices
 from calot.errors import CalotError
 from calot.experiment import TINY, Experiment, scaled
 from calot.progress import Ui
-from calot.provenance.evidence import ControlsEvidence, Evidence, Overfit, Shuffled
+from calot.provenance.evidence import ControlsEvidence, Evidence, Shuffled
 from calot.provenance.receipt import ReceiptCheck, Status
+from calot.receipts.overfitting import in_words, overfit
 from calot.receipts.probe import ProbeData, every_clip, probe_data, trainer_for
 from calot.run.environment import code_hash
 from calot.run.request import Request
-from calot.run.trainer import Trainer
-from calot.statistics.metrics import mean_ap
 from calot.train.loop import optimise
 from calot.train.stage import Compute, Stage
-from calot.types import Batch
 from calot.writing import write_json
 
-_OVERFIT_STEPS, _LEARNT = 150, 0.99
 _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 12, 32
 
 #: Deals of the labels, each with weights of its own, and the p below which they know something: on 20 operations true
@@ -46,12 +43,10 @@ def controls_check(experiment: Experiment, *, request: Request, results: Path, u
     if evidence is None:
         asked = replace(request, experiment=bare, scale=TINY, seed=0)
         with probe_data(request.data, experiment=bare, ui=ui) as data:
-            evidence = ControlsEvidence(overfit=_overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
+            evidence = ControlsEvidence(overfit=overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
         write_json(path, evidence.to_json())
     over, shuffled = evidence.overfit, evidence.shuffled
-    problems = []
-    if not over.map >= _LEARNT:
-        problems.append(f"after {over.steps} steps on {over.clips} clips, training mAP is {over.map:.2f}")
+    problems = [said] if (said := in_words(over)) else []
     auc = f"AUC {shuffled.auc:.2f}, p {shuffled.p:.2g}"
     if shuffled.p < _RARE:
         problems.append(f"labels dealt to other clips still rank val ({auc} over {_DEALS} deals)")
@@ -81,29 +76,6 @@ def unregularised(experiment: Experiment) -> Experiment:
         then=(),
         compute=Compute(threads=experiment.compute.threads, device=experiment.compute.device),
     )
-
-
-def _overfit(request: Request, *, data: ProbeData) -> Overfit:
-    """Train on the probe's eight clips until they are ranked without a mistake."""
-    trainer = trainer_for(request.experiment, request=request, data=data)
-    batch = trainer.train_set[every_clip(trainer.train_set)].to(trainer.accelerator.device)
-    score, steps = 0.0, 0
-    fit = trainer.fit(request.experiment.train)
-    while steps < _OVERFIT_STEPS and score < _LEARNT:
-        for _ in range(10):
-            trainer.model.train()
-            optimise(fit, batch, progress=trainer.progress)
-            steps += 1
-        score = _map(trainer, batch)
-    return Overfit(clips=len(batch), map=score, steps=steps, lr=request.experiment.train.lr, reachable=1.0)
-
-
-@torch.no_grad()
-def _map(trainer: Trainer, batch: Batch) -> float:
-    """Macro mAP of a batch in training mode, where true masks decide; nothing in it draws any more."""
-    trainer.model.train()
-    logits = trainer.model(batch).logits.cpu().numpy()
-    return mean_ap((batch.labels.cpu().numpy() >= 0.5).astype(np.int8), logits).over_defined or 0.0
 
 
 def _shuffled(request: Request, *, data: ProbeData) -> Shuffled:

@@ -35,6 +35,11 @@ class Stage(Component):
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr={self.min_lr} is above lr={self.lr}: a rate that falls to it starts above it")
 
+    @property
+    def patience_binds(self) -> bool:
+        """Whether a stage that never gets better ends before its last epoch."""
+        return self.patience + 1 < self.epochs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compute(Component):
