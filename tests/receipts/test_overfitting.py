@@ -15,7 +15,7 @@ from calot.experiments import find
 from calot.progress import Ui
 from calot.provenance.evidence import LookAlike, Overfit
 from calot.receipts import overfitting
-from calot.receipts.overfitting import in_words, look_alikes, overfit, reachable
+from calot.receipts.overfitting import look_alikes, overfit, reachable, why_not_learnt
 from calot.receipts.probe import every_clip, probe_data, trainer_for
 from calot.receipts.sanity import unregularised
 from calot.run.request import Request
@@ -87,7 +87,7 @@ def test_equal_labels_make_no_pair(opened: tuple[Trainer, Batch]) -> None:
 )
 def test_the_reason_names_the_likely_cause(found: dict[str, float], words: str) -> None:
     given = {"clips": 8, "steps": 150, "lr": 0.02, "reachable": 1.0, **found}
-    said = in_words(Overfit(**given))  # type: ignore[arg-type]
+    said = why_not_learnt(Overfit(**given))  # type: ignore[arg-type]
     assert words in said
     assert bool(said) == bool(words)
 
@@ -103,5 +103,5 @@ def test_a_data_set_of_one_picture_is_refused_for_its_frames(
     experiment = unregularised(scaled(found.experiment, "tiny"))
     request = Request(found=found, experiment=experiment, scale="tiny", data=phantom, folder=tmp_path, seed=0)
     with probe_data(phantom, experiment=experiment, ui=Ui()) as data:
-        said = in_words(overfit(request, data=data))
+        said = why_not_learnt(overfit(request, data=data))
     assert "The likely cause is in the data" in said

@@ -123,7 +123,7 @@ def _name(dataset: ClipDataset, batch: Batch, place: int) -> str:
     return f"{dataset.table.videos[clip]}_{dataset.table.frame_numbers[clip]}"
 
 
-def in_words(over: Overfit) -> str:
+def why_not_learnt(over: Overfit) -> str:
     """Why the clips were not learnt, and where to look for the cause; empty where they were."""
     if over.map >= LEARNT:
         return ""

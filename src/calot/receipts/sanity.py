@@ -20,7 +20,7 @@ from calot.experiment import TINY, Experiment, scaled
 from calot.progress import Ui
 from calot.provenance.evidence import ControlsEvidence, Evidence, Shuffled
 from calot.provenance.receipt import ReceiptCheck, Status
-from calot.receipts.overfitting import in_words, overfit
+from calot.receipts.overfitting import overfit, why_not_learnt
 from calot.receipts.probe import ProbeData, every_clip, probe_data, trainer_for
 from calot.run.environment import code_hash
 from calot.run.request import Request
@@ -46,7 +46,7 @@ def controls_check(experiment: Experiment, *, request: Request, results: Path, u
             evidence = ControlsEvidence(overfit=overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
         write_json(path, evidence.to_json())
     over, shuffled = evidence.overfit, evidence.shuffled
-    problems = [said] if (said := in_words(over)) else []
+    problems = [said] if (said := why_not_learnt(over)) else []
     auc = f"AUC {shuffled.auc:.2f}, p {shuffled.p:.2g}"
     if shuffled.p < _RARE:
         problems.append(f"labels dealt to other clips still rank val ({auc} over {_DEALS} deals)")
