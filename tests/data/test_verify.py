@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from whole_folder import HEIGHT, WIDTH, edited, edited_json, write_mask, write_whole
 
 from calot.cli.data import app
+from calot.data.endoscapes import published
 from calot.data.endoscapes.published import SIZES
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.verify import Finding, verify
@@ -130,7 +131,7 @@ def test_an_extra_column_is_named(root: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "check"),
     [
-        ("vid", "x", "cells"),
+        ("vid", "nan", "cells"),
         ("frame", "10025.5", "cells"),
         ("frame", "-25", "cells"),
         ("is_ds_keyframe", "maybe", "cells"),
@@ -500,6 +501,13 @@ def test_a_missing_coco_file_is_found_and_none_at_all_is_a_note(root: Path) -> N
 # --- the published data set
 
 
+@pytest.fixture
+def _one_frame_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published videos are known by their frame numbers: here, as if each had frame 25 alone."""
+    digest = published._digest([25])
+    monkeypatch.setattr(published, "_KNOWN", dict.fromkeys(published._KNOWN, digest))
+
+
 def publish(root: Path, *, leave_out: int | None = None) -> None:
     """The published videos, each with one frame: a table that is recognised and much too short."""
     root.mkdir()
@@ -514,6 +522,7 @@ def publish(root: Path, *, leave_out: int | None = None) -> None:
     (root / "all_metadata.csv").write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.usefixtures("_one_frame_each")
 def test_the_published_data_set_is_recognised_and_counted(tmp_path: Path) -> None:
     publish(tmp_path / "real", leave_out=7)
     found = verify(tmp_path / "real")
@@ -529,6 +538,7 @@ def test_the_published_data_set_is_recognised_and_counted(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.usefixtures("_one_frame_each")
 def test_overlaps_with_cholec_are_notes_and_notes_do_not_change_the_exit_code(tmp_path: Path) -> None:
     publish(tmp_path / "real")
     done = call(tmp_path / "real")
@@ -539,6 +549,7 @@ def test_overlaps_with_cholec_are_notes_and_notes_do_not_change_the_exit_code(tm
     assert not any("(test)" in note for note in notes)
 
 
+@pytest.mark.usefixtures("_one_frame_each")
 def test_known_properties_of_the_published_archive_are_notes(tmp_path: Path) -> None:
     root = tmp_path / "real"
     publish(root)
@@ -556,12 +567,21 @@ def test_known_properties_of_the_published_archive_are_notes(tmp_path: Path) -> 
     assert [f.check for f in verify(root).findings].count("mask-classes") == 2
 
 
+@pytest.mark.usefixtures("_one_frame_each")
 def test_an_image_of_the_published_data_set_must_have_its_size(tmp_path: Path) -> None:
     publish(tmp_path / "real")
     (tmp_path / "real" / "val").mkdir()
     Image.fromarray(np.full((240, 427, 3), 99, dtype=np.uint8)).save(tmp_path / "real" / "val" / "121_25.jpg")
     sizes = [f.message for f in verify(tmp_path / "real").findings if f.check == "sizes"]
     assert sizes == ["240 x 427 pixels; need 480 x 854 (height x width)"]
+
+
+def test_a_hospital_that_numbers_its_videos_from_one_is_not_held_against_endoscapes(tmp_path: Path) -> None:
+    publish(tmp_path / "site")
+    found = verify(tmp_path / "site")
+    assert not [f for f in found.findings if f.check == "counts"]
+    assert not [n for n in found.notes if n.check == "overlaps"]
+    assert read_endoscapes(tmp_path / "site").dataset == "site"
 
 
 @pytest.mark.skipif(TABLES is None, reason="CALOT_REAL_LABELS is not set: it names the folder of the real tables")

@@ -30,14 +30,11 @@ def read_cells(path: Path, *, needed: Iterable[str], remedy: str) -> pl.DataFram
         raise CalotError(f"{path}: not found. Give the folder that holds {path.name}.")
     try:
         raw = read_plain(path, largest=LARGEST_TABLE)  # not the path: polars would take brackets in it for a pattern
+        _require_commas(raw, path=path)
         rows = pl.read_csv(io.BytesIO(raw), infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise CalotError(f"{path}: not a readable CSV table ({reason}). {remedy}") from error
-    if len(rows.columns) == 1 and (mark := next((m for m in ";\t|" if m in rows.columns[0]), None)):
-        shown = "tabs" if mark == "\t" else f"'{mark}'"
-        adopt = f"calot data adopt {path.parent} --out DIR"
-        raise CalotError(f"{path}: columns are separated by {shown}; save the file with commas, or: {adopt}")
     for name in rows.columns:
         if f"{name}_duplicated_0" in rows.columns:  # polars' own name for the second of two
             raise CalotError(f'{path}: column "{name}" stands twice. Take one out. {remedy}')
@@ -46,6 +43,19 @@ def read_cells(path: Path, *, needed: Iterable[str], remedy: str) -> pl.DataFram
             raise CalotError(f'{path}: column "{name}" is missing.{nearest_name(name, among=rows.columns)} {remedy}')
     text = pl.all().str.strip_chars()
     return rows.select(pl.when(text != "").then(text))
+
+
+def separator_of(header: str) -> str | None:
+    """What separates the columns of a first line where no comma does, in words; None where commas do."""
+    mark = next((m for m in ";\t|" if m in header), None) if "," not in header else None
+    return "tabs" if mark == "\t" else f"'{mark}'" if mark else None
+
+
+def _require_commas(raw: bytes, *, path: Path) -> None:
+    found = separator_of(raw.partition(b"\n")[0].decode("utf-8-sig", errors="replace"))
+    if found is not None:
+        adopt = f"calot data adopt {path.parent} --out DIR"
+        raise CalotError(f"{path}: columns are separated by {found}; save the file with commas, or: {adopt}")
 
 
 def refuse_cells(rows: pl.DataFrame, wrong: pl.Expr, name: str, *, path: Path, need: str, remedy: str = "") -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from calot.data.decode import decode_jpeg, jpeg_size, read_picture, require_sane_size
+from calot.data.decode import decode_jpeg_bytes, jpeg_size, read_picture, require_sane_size
 from calot.errors import CalotError, first_line
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -20,7 +20,12 @@ MOST_PIXELS_PER_PNG_BYTE = 8 * 1032
 
 def decode_picture(path: Path) -> NDArray[np.uint8]:
     """Decode in full to uint8 `h w 3` RGB: Pillow's pixels."""
-    return decode_png(path) if _is_png(path) else decode_jpeg(path)
+    return decode_picture_bytes(read_picture(path), path=path)
+
+
+def decode_picture_bytes(data: bytes, *, path: Path) -> NDArray[np.uint8]:
+    """As `decode_picture`, of bytes at hand."""
+    return decode_png(data, path=path) if _is_png(path) else decode_jpeg_bytes(data, path=path)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -44,9 +49,8 @@ def png_size(data: bytes, *, path: Path) -> tuple[int, int] | None:
     return height, width
 
 
-def decode_png(path: Path) -> NDArray[np.uint8]:
+def decode_png(data: bytes, *, path: Path) -> NDArray[np.uint8]:
     """As RGB; transparency, palettes and 16 bits are refused: how they were meant is not sure."""
-    data = read_picture(path)
     png_size(data, path=path)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

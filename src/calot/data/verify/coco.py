@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from calot.data.endoscapes.reader import METADATA
+from calot.data.filenames import frame_of
 from calot.data.manifest import MEAN_TOLERANCE
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.splits import SplitLists
 from calot.data.verify.table import LenientTable, TableRow
 from calot.errors import first_line
+from calot.identity import whole_number
 from calot.reading import read_json
 
 BOXES, KEYFRAMES, VIDEO = "annotation_coco.json", "annotation_ds_coco.json", "annotation_coco_vid.json"
-_NAME = re.compile(r"(\d+)_(\d+)\.jpg", re.ASCII)
 _AGAIN = "Unpack the archive again."
 #: Image id in the video file: the video's number times this, plus the frame's.
 _ID_FACTOR = 1_000_000
@@ -28,7 +28,7 @@ def check_coco(root: Path, *, table: LenientTable, lists: SplitLists) -> Found:
     """Check every COCO file of the listed splits, and of their `*_seg` folders."""
     rows: dict[str, dict[str, TableRow]] = {split: {} for split in lists.present}
     for row in table.rows:
-        split = lists.split_of.get(row.video if row.video is not None else -1)
+        split = lists.split_of.get(row.video or "")
         if split is not None:
             rows[split][row.stem] = row
     needed = [(split, f"{split}/{name}") for split in lists.present for name in (BOXES, KEYFRAMES, VIDEO)]
@@ -81,8 +81,8 @@ def _check_images(
 ) -> Iterator[Finding]:
     listed, ids = set(), set()
     for image in images:
-        label, match = str(image.get("file_name"))[:60], _NAME.fullmatch(str(image.get("file_name")).rpartition("/")[2])
-        row = rows.get(f"{int(match[1])}_{int(match[2])}") if match else None
+        label, frame = str(image.get("file_name"))[:60], frame_of(str(image.get("file_name")).rpartition("/")[2])
+        row = rows.get(f"{frame[0]}_{frame[1]}") if frame else None
         if row is None:
             yield file.wrong(f"image {label} is no {split} frame of {METADATA}")
         if repr(image.get("id")) in ids:
@@ -93,8 +93,9 @@ def _check_images(
         if row.stem in listed:
             yield file.wrong(f"image {label} stands there twice")
         listed.add(row.stem)
-        right = (row.video or 0) * _ID_FACTOR + (row.frame or 0)
-        if file.name.endswith(VIDEO) and image.get("id") != right:
+        number = whole_number(row.video or "")
+        right = None if number is None else number * _ID_FACTOR + (row.frame or 0)
+        if file.name.endswith(VIDEO) and right is not None and image.get("id") != right:
             yield file.wrong(f"image {label}: id is {image.get('id')!r}; need {right} (video x {_ID_FACTOR:,} + frame)")
         yield from _check_labels_of(file, image=image, row=row, label=label)
     yield from _unlisted(file, rows=rows, listed=listed)

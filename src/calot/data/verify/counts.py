@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from calot.data.endoscapes.published import CHOLEC80, CHOLECT50, SIZES
+from calot.data.endoscapes.published import CHOLEC80, CHOLECT50, SIZES, resembles_endoscapes
 from calot.data.endoscapes.reader import METADATA, PHANTOM_MARK
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.splits import SplitLists
@@ -13,11 +13,15 @@ from calot.data.verify.table import LenientTable
 _REMEDY = "Unpack the archive again; where you left frames out on purpose, results do not compare with published ones."
 
 
-def is_published(root: Path, *, lists: SplitLists) -> bool:
-    """Whether this is meant to be Endoscapes2023: a list holds at least half of the videos published under it."""
+def is_published(root: Path, *, table: LenientTable, lists: SplitLists) -> bool:
+    """Whether this is meant to be Endoscapes2023: at least half of its videos hold the published frame numbers."""
     if (root / PHANTOM_MARK).is_file():
         return False
-    return any(2 * len(set(lists.videos(name)) & set(size.videos)) >= len(size.videos) for name, size in SIZES.items())
+    frames: dict[str, list[int]] = {}
+    for row in table.rows:
+        if row.video in lists.split_of and row.frame is not None:
+            frames.setdefault(row.video, []).append(row.frame)
+    return resembles_endoscapes(frames)
 
 
 def check_counts(table: LenientTable, *, lists: SplitLists) -> Found:
@@ -26,7 +30,8 @@ def check_counts(table: LenientTable, *, lists: SplitLists) -> Found:
     for split in lists.present:
         size, videos = SIZES[split], set(lists.videos(split))
         rows = [row for row in table.rows if row.video in videos]
-        absent, extra = sorted(set(size.videos) - videos), sorted(videos - set(size.videos))
+        known = {str(video) for video in size.videos}
+        absent, extra = (sorted(some, key=_natural) for some in (known - videos, videos - known))
         for what, wrong in (("lacks", absent), ("holds beside the published ones", extra)):
             if wrong:
                 shown = ", ".join(map(str, wrong[:10])) + (" and more" if len(wrong) > 10 else "")
@@ -41,11 +46,17 @@ def check_counts(table: LenientTable, *, lists: SplitLists) -> Found:
     return Found(findings=tuple(findings), notes=(Note(check="counts", message=sizes), *_overlaps(lists)))
 
 
+def _natural(video: str) -> tuple[int, str]:
+    return (int(video) if video.isdigit() else 0, video)
+
+
 def _overlaps(lists: SplitLists) -> tuple[Note, ...]:
     notes = []
     for name, pairs in (("Cholec80", CHOLEC80), ("CholecT50", CHOLECT50)):
         shared = [
-            f"{video}={other} ({lists.split_of[video]})" for video, other in pairs.items() if video in lists.split_of
+            f"{video}={other} ({lists.split_of[str(video)]})"
+            for video, other in pairs.items()
+            if str(video) in lists.split_of
         ]
         if shared:
             message = (

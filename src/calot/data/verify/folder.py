@@ -37,7 +37,7 @@ def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFold
     ui, workers = ui or Ui(), workers or os.cpu_count() or 1
     table = read_table(root)
     lists = read_lists(root, table=table)
-    published = is_published(root, lists=lists)
+    published = is_published(root, table=table, lists=lists)
     drawn = (root / PHANTOM_MARK).is_file()
     size = (HEIGHT, WIDTH) if published or drawn else None
     numbering, misread = _numbering(root, table=table)
@@ -91,7 +91,7 @@ def _require_data_set(root: Path) -> None:
 
 def _numbering(root: Path, *, table: LenientTable) -> tuple[FrameNumbering, Found]:
     """How the folder numbers its frames; where that cannot be, a finding, and the layout's own for the other checks."""
-    rows = [(str(row.video), row.frame) for row in table.rows if row.video is not None and row.frame is not None]
+    rows = [(row.video, row.frame) for row in table.rows if row.video is not None and row.frame is not None]
     frames = np.array([frame for _, frame in rows], dtype=np.int64)
     try:
         declared = Declared.of(root)
@@ -110,7 +110,7 @@ def _reader(root: Path, *, before: list[Found]) -> Found:
     try:
         return check_training(read_endoscapes(root))
     except Exception as error:  # the one place that must name any failure rather than end with it
-        remedy = "Mend what the message names, or unpack the archive again."
+        remedy = "Correct what the message names, or unpack the archive again."
         return Found(findings=(Finding(check="reader", file=METADATA, message=str(error), remedy=remedy),))
 
 

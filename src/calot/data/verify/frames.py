@@ -17,7 +17,7 @@ _STEP = "Number all frames of a video alike, from one start: frames that do not 
 
 def check_frames(table: LenientTable, *, numbering: FrameNumbering, keyframes_regular: bool) -> Found:
     """Steps and gaps within each video; with `keyframes_regular`, keyframes must be as far apart as in Endoscapes."""
-    videos: dict[int, list[TableRow]] = defaultdict(list)
+    videos: dict[str, list[TableRow]] = defaultdict(list)
     for row in table.rows:
         if row.video is not None and row.frame is not None:
             videos[row.video].append(row)
@@ -38,7 +38,7 @@ def _at(row: TableRow, check: str, message: str, *, remedy: str) -> Finding:
     return Finding(check=check, file=METADATA, row=row.line, message=message, remedy=remedy)
 
 
-def _steps(video: int, rows: list[TableRow], *, need: int) -> list[Finding]:
+def _steps(video: str, rows: list[TableRow], *, need: int) -> list[Finding]:
     findings = []
     for before, row in pairwise(rows):
         step = (row.frame or 0) - (before.frame or 0)
@@ -54,7 +54,7 @@ def _steps(video: int, rows: list[TableRow], *, need: int) -> list[Finding]:
     return findings
 
 
-def _keyframe_steps(video: int, keys: list[TableRow]) -> list[Finding]:
+def _keyframe_steps(video: str, keys: list[TableRow]) -> list[Finding]:
     return [
         _at(
             row,

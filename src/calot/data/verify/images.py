@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from calot.data.decode import decode_jpeg_bytes, is_turned, read_picture
+from calot.data.decode import is_turned, read_picture
 from calot.data.endoscapes.published import BLACK_KEYFRAMES
 from calot.data.endoscapes.reader import METADATA
+from calot.data.filenames import IMAGES, frame_of
+from calot.data.pictures import decode_picture_bytes
 from calot.data.store_build import BLACK_MEAN
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.links import names_in
 from calot.data.verify.splits import SplitLists
 from calot.data.verify.table import LETTERS, LenientTable, TableRow
 from calot.errors import CalotError
+from calot.identity import hidden_file
 from calot.progress import Advance
 
 Size = tuple[int, int]
@@ -57,11 +61,14 @@ def check_images(
 ) -> PictureChecks:
     """Decode every listed image. `skip` are files known to be link texts; `size` is the size needed, or None."""
     wanted = {row.stem: row for row in table.rows if row.video in lists.split_of}
-    there = {split: jpegs(root / split) for split in lists.present}
-    names = {stem: f"{lists.split_of[row.video or 0]}/{stem}.jpg" for stem, row in wanted.items()}
-    findings = list(_missing(root, names=names, there=there, skip=skip, step=step))
-    findings += _extra(names=names, there=there)
-    whole = [stem for stem, name in names.items() if name not in skip and f"{stem}.jpg" in there[name.split("/")[0]]]
+    there = {split: pictures_in(root / split) for split in lists.present}
+    first = {split: dict(reversed(files)) for split, files in there.items()}
+    homes = {stem: lists.split_of[row.video or ""] for stem, row in wanted.items()}
+    names = {stem: f"{split}/{first[split].get(stem, f'{stem}.jpg')}" for stem, split in homes.items()}
+    absent = {stem: name for stem, name in names.items() if stem not in first[homes[stem]] and name not in skip}
+    findings = list(_missing(root, names=names, absent=absent, first=first, step=step))
+    findings += _extra(names=names, there=there) if table.rows else ()
+    whole = [stem for stem, name in names.items() if name not in skip and stem not in absent]
     pictures = _decode(root, [names[stem] for stem in whole], workers=workers, advance=advance)
     decoded = dict(zip(whole, pictures, strict=True))
     for stem, picture in decoded.items():
@@ -88,52 +95,66 @@ def _turned(names: list[str]) -> tuple[Note, ...]:
     return (Note(check="orientation", message=message),)
 
 
-def jpegs(folder: Path) -> set[str]:
-    """Names of the JPEGs in a folder; none where there is no such folder."""
-    return {name for name in names_in(folder, ending=".jpg") if name[0] != "."}
+def pictures_in(folder: Path) -> list[tuple[str, str]]:
+    """`<video>_<frame>`, as the table has it, and name of each image of a folder, whatever its ending's capitals; files
+    that systems leave there are passed over."""
+    names = [name for name in names_in(folder, endings=IMAGES) if not hidden_file(name)]
+    frames = {name: frame_of(name) for name in names}
+    return [(f"{frame[0]}_{frame[1]}" if frame else name, name) for name, frame in frames.items()]
 
 
 def _missing(
-    root: Path, *, names: dict[str, str], there: dict[str, set[str]], skip: frozenset[str], step: int
+    root: Path, *, names: dict[str, str], absent: dict[str, str], first: dict[str, dict[str, str]], step: int
 ) -> Iterator[Finding]:
     """One finding an image; one for all of a folder's, and one for the whole data set, where none is there."""
-    absent: dict[str, list[str]] = {split: [] for split in there}
     total = Counter(name.split("/")[0] for name in names.values())
-    for name in names.values():
-        split, file = name.split("/")
-        if file not in there[split] and name not in skip:
-            absent[split].append(file)
-    if names and sum(map(len, absent.values())) == len(names):
-        message = f"none of the {len(names):,} images that {METADATA} lists is there"
+    lost = Counter(name.split("/")[0] for name in absent.values())
+    if names and len(absent) == len(names):
+        message = f"none of the {len(names):,} images that {METADATA} lists is there{_other_endings(root, first)}"
         yield Finding(check="missing-images", file=".", message=message, remedy=_AGAIN)
         return
-    for split, files in absent.items():
-        if files and len(files) == total[split]:
-            message = f"none of its {len(files):,} images is there"
+    for split in first:
+        if lost[split] and lost[split] == total[split]:
+            message = f"none of its {lost[split]:,} images is there"
             yield Finding(check="missing-images", file=f"{split}/", message=message, remedy=_AGAIN)
             continue
-        for file in files:
-            message = f"not there{_shifted(file, among=there[split], step=step)}"
-            yield Finding(check="missing-images", file=f"{split}/{file}", message=message, remedy=_AGAIN)
+        for stem, name in absent.items():
+            if name.startswith(f"{split}/"):
+                message = f"not there{_shifted(stem, among=first[split], step=step)}"
+                yield Finding(check="missing-images", file=name, message=message, remedy=_AGAIN)
 
 
-def _shifted(file: str, *, among: set[str], step: int) -> str:
+def _other_endings(root: Path, splits: Iterable[str]) -> str:
+    """Say what else lies where images should: ` (the folders hold 143 .tif)`."""
+    found: Counter[str] = Counter()
+    for split in splits:
+        names = names_in(root / split, endings=("",))
+        found.update(os.path.splitext(name)[1].lower() or "without ending" for name in names if not hidden_file(name))
+    said = ", ".join(f"{count:,} {ending}" for ending, count in found.most_common(3) if ending not in IMAGES)
+    return f" (the folders hold {said}, which are not read; {', '.join(IMAGES)} are)" if said else ""
+
+
+def _shifted(stem: str, *, among: dict[str, str], step: int) -> str:
     """Tell a folder whose numbers are one off (0-based against 1-based) from one with holes."""
-    video, frame = file.removesuffix(".jpg").split("_")
+    video, _, frame = stem.rpartition("_")
     for other in (int(frame) - 1, int(frame) + 1, int(frame) // step, int(frame) // step + 1):
-        if f"{video}_{other}.jpg" in among:
-            return f", but {video}_{other}.jpg is: are frames numbered another way (0-based, 1-based, by second)?"
+        if beside := among.get(f"{video}_{other}"):
+            return f", but {beside} is: are frames numbered another way (0-based, 1-based, by second)?"
     return ""
 
 
-def _extra(*, names: dict[str, str], there: dict[str, set[str]]) -> Iterator[Finding]:
+def _extra(*, names: dict[str, str], there: dict[str, list[tuple[str, str]]]) -> Iterator[Finding]:
     for split, files in there.items():
-        for file in sorted(files):
-            home = names.get(file.removesuffix(".jpg"))
+        for stem, file in files:
+            home = names.get(stem)
             if home == f"{split}/{file}":
                 continue
-            message = f"belongs in {home}, by the lists of videos" if home else f"no row of {METADATA} is about it"
-            remedy = "Move it there: a video belongs to one split." if home else "Take it out, or unpack again."
+            if home is not None and home.startswith(f"{split}/"):
+                message, remedy = f"is of the same frame as {home}", "Keep one of them."
+            elif home is not None:
+                message, remedy = f"belongs in {home}, by the lists of videos", "Move it: a video belongs to one split."
+            else:
+                message, remedy = f"no row of {METADATA} is about it", "Take it out, or unpack again."
             yield Finding(check="extra-images", file=f"{split}/{file}", message=message, remedy=remedy)
 
 
@@ -149,7 +170,7 @@ def _decode(root: Path, names: list[str], *, workers: int, advance: Advance) -> 
 def _picture(path: Path) -> DecodedImage:
     try:
         data = read_picture(path)
-        image = decode_jpeg_bytes(data, path=path)
+        image = decode_picture_bytes(data, path=path)
     except CalotError as error:
         return DecodedImage(fault=str(error).removeprefix(f"{path}: ").partition(". Unpack")[0])
     return DecodedImage(size=(image.shape[0], image.shape[1]), mean=float(image.mean()), turned=is_turned(data))

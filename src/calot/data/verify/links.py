@@ -34,10 +34,11 @@ def check_links(root: Path) -> Found:
     return Found(findings=tuple(findings))
 
 
-def names_in(folder: Path, *, ending: str) -> list[str]:
-    """Names of a folder's files with an ending; none where there is no such folder, or none that may be read."""
+def names_in(folder: Path, *, endings: tuple[str, ...]) -> list[str]:
+    """Names of a folder's files with one of some endings, whatever its capitals; none where there is no such folder,
+    or none that may be read."""
     try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(ending))
+        return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(endings))
     except OSError:
         return []
 

@@ -9,30 +9,29 @@ from pathlib import Path
 
 from calot.data.endoscapes.reader import METADATA
 from calot.data.verify.finding import Finding, Found, Note
-from calot.data.verify.table import LenientTable, plain_number
-from calot.identity import SPLITS
+from calot.data.verify.table import LenientTable
+from calot.identity import SPLITS, video_id
 from calot.reading import read_text
 
-_LARGEST = 2**31 - 1
-_LIST_AGAIN = "Write one whole number a line, or unpack the archive again."
+_LIST_AGAIN = "Write one video per line, or unpack the archive again."
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitLists:
     """Which split each listed video is in (the first that lists it), and which lists are there."""
 
-    split_of: dict[int, str]
+    split_of: dict[str, str]
     present: tuple[str, ...]
     found: Found
 
-    def videos(self, split: str) -> list[int]:
+    def videos(self, split: str) -> list[str]:
         return [video for video, name in self.split_of.items() if name == split]
 
 
 def read_lists(root: Path, *, table: LenientTable) -> SplitLists:
     """Read the three lists and hold them against the table."""
     findings: list[Finding] = []
-    places: dict[int, tuple[str, int]] = {}
+    places: dict[str, tuple[str, int]] = {}
     present = tuple(split for split in SPLITS if os.path.lexists(root / _name(split)))
     for split in present:
         path = root / _name(split)
@@ -59,7 +58,7 @@ def _name(split: str) -> str:
     return f"{split}_vids.txt"
 
 
-def _read(path: Path, *, findings: list[Finding]) -> Iterator[tuple[int, int]]:
+def _read(path: Path, *, findings: list[Finding]) -> Iterator[tuple[int, str]]:
     """Line and video of each line; what is no video is a finding."""
     try:
         lines = read_text(path, encoding="utf-8-sig").splitlines()
@@ -72,19 +71,18 @@ def _read(path: Path, *, findings: list[Finding]) -> Iterator[tuple[int, int]]:
     for place, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        value = plain_number(line.strip())
-        if value is None or not 0 <= value <= _LARGEST or value != int(value):
-            message = f'"{line.strip()[:60]}" is not a video number'
+        try:
+            yield place, video_id(line)
+        except ValueError as error:
+            message = f"video {error}"
             findings.append(Finding(check="splits", file=path.name, row=place, message=message, remedy=_LIST_AGAIN))
-        else:
-            yield place, int(value)
 
 
 def _absent(
-    root: Path, *, present: tuple[str, ...], split_of: dict[int, str], table: LenientTable, findings: list[Finding]
+    root: Path, *, present: tuple[str, ...], split_of: dict[str, str], table: LenientTable, findings: list[Finding]
 ) -> Iterator[Note]:
     """Lists that are not there, and videos of the table that no list names."""
-    stray: dict[int, list[int]] = {}
+    stray: dict[str, list[int]] = {}
     for row in table.rows:
         if row.video is not None and row.video not in split_of:
             stray.setdefault(row.video, []).append(row.line)

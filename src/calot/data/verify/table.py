@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calot.criteria import COLUMNS
+from calot.data.cells import LARGEST_NUMBER, separator_of
 from calot.data.endoscapes.reader import METADATA, RATERS
 from calot.data.verify.finding import Finding, Found, Note
 from calot.errors import nearest_name
+from calot.identity import video_id, whole_number
 from calot.reading import LARGEST_TABLE, read_plain
 
 LETTERS = tuple(COLUMNS["endoscapes"])
@@ -24,7 +26,6 @@ SPARE = ("avg_cvs", "mask_path", "label_path")
 AGAIN = "Unpack the archive again (calot data unpack), or mend the table."
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _VOTES = re.compile(r"\[\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*\]", re.ASCII)
-_LARGEST = 2**31 - 1
 
 Vote = tuple[int, int, int]
 
@@ -34,7 +35,7 @@ class TableRow:
     """One line of the table; what could not be read is None, and its finding is made already."""
 
     line: int
-    video: int | None
+    video: str | None
     frame: int | None
     keyframe: bool | None
     values: tuple[float | None, ...]
@@ -77,6 +78,10 @@ def read_table(root: Path) -> LenientTable:
         findings.append(_at("table", None, "no line at all"))
         return LenientTable(rows=(), columns=(), found=Found(findings=tuple(findings)))
     header = tuple(lines[0][1])
+    if (shown := separator_of(text.partition("\n")[0])) is not None:
+        remedy = f"Save the file with commas, or: calot data adopt {root} --out DIR."
+        findings.append(_at("table", 1, f"columns are separated by {shown}", remedy=remedy))
+        return LenientTable(rows=(), columns=(), found=Found(findings=tuple(findings)))
     notes = _columns(header, findings=findings)
     rows = [_row(line, cells, header=header, findings=findings) for line, cells in lines[1:]]
     if not rows:
@@ -136,17 +141,20 @@ def _row(line: int, cells: list[str], *, header: tuple[str, ...], findings: list
     keyframe = {"true": True, "false": False}.get(cell.get("is_ds_keyframe", "").lower())
     if keyframe is None:
         wrong("is_ds_keyframe", "True or False")
-    whole = []
-    for name in ("vid", "frame"):
-        value = plain_number(cell.get(name, ""))
-        if value is None or not 0 <= value <= _LARGEST or value != int(value):
-            wrong(name, f"a whole number from 0 to {_LARGEST}")
-            value = None
-        whole.append(None if value is None else int(value))
+    video = None
+    try:
+        video = video_id(cell.get("vid", ""))
+    except ValueError as error:
+        if "vid" in header:
+            findings.append(_at("cells", line, f"vid {error}"))
+    frame = whole_number(cell.get("frame", ""))
+    if frame is None or frame > LARGEST_NUMBER:
+        wrong("frame", f"a whole number from 0 to {LARGEST_NUMBER}")
+        frame = None
     return TableRow(
         line=line,
-        video=whole[0],
-        frame=whole[1],
+        video=video,
+        frame=frame,
         keyframe=keyframe,
         values=_values(line, cell, header=header, findings=findings),
         votes=_votes(line, cell, header=header, keyframe=keyframe, findings=findings),
