@@ -143,7 +143,7 @@ def test_a_users_file_is_an_experiment_with_its_hash(tmp_path: Path) -> None:
         'experiment = replace(e02_frozen_probe.experiment, name="mine", baseline="e02_frozen_probe")\n'
     )
     found = find(str(path))
-    assert (found.experiment.name, found.header, len(found.sha256)) == ("mine", "Mine.", 64)
+    assert (found.experiment.name, found.header, len(found.source.digest)) == ("mine", "Mine.", 64)
 
 
 @pytest.mark.parametrize(

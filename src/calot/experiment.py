@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
 from calot.config import difference as differences
 from calot.config import fingerprint as fingerprints
-from calot.config.component import Component
-from calot.config.fields import FractionBelowOne, Name
+from calot.config.component import Component, marked_fields
+from calot.config.fields import FractionBelowOne, Name, OfLayers
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
 from calot.data.frames import FrameRule
 from calot.data.geometry import Geometry, Squash
@@ -146,9 +146,27 @@ def _term_that_never_begins(experiment: Experiment) -> str | None:
     return None
 
 
+def _pooling_of_another_width(experiment: Experiment) -> str | None:
+    try:
+        experiment.pooling.require_width(experiment.backbone.width)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _layers_that_are_not_there(experiment: Experiment) -> str | None:
+    depth = experiment.backbone.layers
+    for field, numbers in marked_fields(experiment, OfLayers):
+        if wrong := [n for n in numbers or () if not -depth <= n < depth]:
+            return f"{field}={numbers}: backbone.layers={depth}, so there is no layer {wrong[0]}"
+    return None
+
+
 #: What fields must be to one another, in the order in which it is asked.
 TOGETHER: tuple[Rule, ...] = (
     Rule(("clip", "backbone.frames"), _frames_apart),
+    Rule(("pooling", "backbone.width"), _pooling_of_another_width),
+    Rule(("backbone.layers", "train.adaptation", "then", "masking", "loss"), _layers_that_are_not_there),
     Rule(("segmentation", "loss.segmentation"), _decoder_without_term),
     Rule(("masking", "segmentation"), _masking_without_decoder),
     Rule(("loss.attention.first_epoch", "train.epochs", "train.patience", "then"), _term_that_never_begins),
@@ -158,14 +176,23 @@ TOGETHER: tuple[Rule, ...] = (
 NO_TREATMENT = ("name", "baseline", "compute")
 
 
+def require_layers(experiment: Experiment) -> None:
+    """Raises FieldError where numbers name layers that the backbone does not have: at another depth they would name
+    other ones."""
+    if broken := _layers_that_are_not_there(experiment):
+        raise FieldError(broken)
+
+
 FULL, TINY = "full", "tiny"
 
 _TINY_EPOCHS, _TINY_BATCH = 12, 16
 
 
-def scaled(experiment: Experiment, scale: str) -> Experiment:
+def scaled(experiment: Experiment, scale: str, *, backbone_sizes: Mapping[str, Any] | None = None) -> Experiment:
     """The experiment at a scale: `full` as it is, `tiny` the embedded size with random weights, for minutes on a CPU.
 
+    `backbone_sizes` are fields of the backbone that somebody chose for this scale; what follows the backbone follows
+    them.
     The one place that maps sizes: architecture and code path stay the same; the backbone knows its own, widths of the
     head follow it, clips are halved as their frames are, epochs and batch are capped.
     """
@@ -174,7 +201,7 @@ def scaled(experiment: Experiment, scale: str) -> Experiment:
     if scale != TINY:
         raise CalotError(f"--scale {scale}: there are {FULL} and {TINY}")
     full = experiment.backbone
-    backbone = full.at_tiny_scale()
+    backbone = replace(full.at_tiny_scale(), **(backbone_sizes or {}))
     ratio = backbone.width / full.width
     segmentation, masking = experiment.segmentation, experiment.masking
     depth = {"layers": backbone.layers, "of": full.layers}

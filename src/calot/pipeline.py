@@ -16,6 +16,7 @@ from calot.models.adaptation import save_adapter
 from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.receipts.receipt import opening_receipt, with_starts
+from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
@@ -31,8 +32,8 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
 
     Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
     """
-    with run_folder.claimed(request):
-        ui = replace(ui, log=request.folder / run_folder.LOG)
+    with claiming.claimed(request):
+        ui = replace(ui, log=request.folder / claiming.LOG)
         data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
         ui.say(str(data.understood()))
         trainer = Trainer.start(request, data=data, ui=ui, stopper=stopper)
@@ -49,7 +50,7 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
 
 def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
     """A finished run's experiment, its model with the best epoch's weights, and its seed."""
-    experiment, seed = run_folder.read_experiment(folder)
+    experiment, seed = experiment_file.read_experiment(folder)
     best = checkpoint.load(folder / "checkpoints" / "best")
     model = build_classifier(experiment, weights=needs_published_weights(experiment, tensors=best.tensors))
     for stage in experiment.stages[: best.progress["stage"] + 1]:  # a stage may have added an adapter
@@ -110,7 +111,11 @@ def predict_run(
             on_batch=on_batch,
         )
     predictions = predictions_table(
-        scored.logits, table=table, seed=seed, fingerprint=experiment.fingerprint(), manifest_hash=opened.manifest.hash
+        scored.logits,
+        table=table,
+        seed=seed,
+        fingerprint=experiment_file.read_fingerprint(folder),
+        manifest_hash=opened.manifest.hash,
     )
     predictions.write(out or folder / "predictions" / f"{split}.parquet")
     return folder
@@ -118,7 +123,7 @@ def predict_run(
 
 def clip_frames(folder: Path, *, split: str, clips: list[tuple[str, int]], ui: Ui) -> list[list[np.ndarray]]:
     """The frames (uint8 h w 3, oldest first, as they were filmed) of clips given by video and labelled frame."""
-    experiment, _ = run_folder.read_experiment(folder)
+    experiment, _ = experiment_file.read_experiment(folder)
     data = OpenData.of(Path(run_folder.read_data(folder)["root"]), experiment=experiment, ui=ui)
     table, images = data.clips(split, training=False), data.manifest.split(split).table["image"]
     places = {key: i for i, key in enumerate(zip(table.videos.tolist(), table.frame_numbers.tolist(), strict=True))}

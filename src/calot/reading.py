@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from calot.errors import CalotError, first_line
+
 _MB = 1 << 20
 #: The most bytes of one picture, of one table and of one JSON file that are ever read.
 LARGEST_PICTURE, LARGEST_TABLE, LARGEST_JSON = 64 * _MB, 2048 * _MB, 512 * _MB
+#: The most bytes of one of the JSON files of a run's folder.
+LARGEST_RECORD = 64 * _MB
 
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _KINDS = (
@@ -82,6 +87,43 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
         return json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply to be ours") from None
+
+
+def read_record(path: Path, *, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file that calot wrote. Raises CalotError naming the file, what is wrong, and the remedy.
+
+    Stricter than JSON's readers are: a name given twice, NaN, a number beyond float's, half a character.
+    """
+    try:
+        text = read_plain(path, largest=LARGEST_RECORD).decode("utf-8-sig")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_each_once)
+        json.dumps(value, ensure_ascii=False).encode()
+    except FileNotFoundError:
+        raise CalotError(f"{path}: no such file; {remedy}") from None
+    except OSError as error:
+        raise CalotError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    except (RecursionError, MemoryError):
+        raise CalotError(f"{path}: not JSON that calot wrote (nested too deeply); {remedy}") from None
+    except ValueError as error:
+        raise CalotError(f"{path}: not JSON that calot wrote ({first_line(error)[:200]}); {remedy}") from None
+    if not isinstance(value, dict):
+        raise CalotError(f"{path}: holds a {type(value).__name__}, expected an object; {remedy}")
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return number
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = next(name for name, _ in pairs if [n for n, _ in pairs].count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} is given twice")
+    return found
 
 
 def _without_waiting(path: str, flags: int) -> int:

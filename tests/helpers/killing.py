@@ -37,12 +37,14 @@ WARM = (
 EVENTS = ("replace", "rename", "fsync", "mkdir", "rmdir", "unlink")
 
 
-def command(data: Path, folder: Path, *, workers: int, resume: bool = True) -> list[str]:
+def command(
+    data: Path, folder: Path, *, workers: int, resume: bool = True, experiment: tuple[str, ...] = EXPERIMENT
+) -> list[str]:
     """The words after `calot`; `--resume` is there from the first start on, as in a script that is started again."""
     words = [
         "train",
         "--no-receipt",
-        *EXPERIMENT,
+        *experiment,
         SECOND_STAGE,
         *COMPUTE,
         f"compute.workers={workers}",
@@ -98,6 +100,7 @@ class Killer:
     data: Path
     home: Path
     seed: int = 0
+    experiment: tuple[str, ...] = EXPERIMENT
     fell: Counter[str] = field(default_factory=Counter)  # where kills fell
     kills: int = 0
     chains: int = 0
@@ -110,7 +113,7 @@ class Killer:
 
     def run(self, folder: Path, *, workers: int, seconds: float | None = None, event: int | None = None) -> int:
         """Start (or go on with) a run; kill it after `seconds`, or before a file event. Returns its exit code."""
-        words = command(self.data, folder, workers=workers)
+        words = command(self.data, folder, workers=workers, experiment=self.experiment)
         process = self.context.Process(target=_calot, args=(words, str(self.log), event, str(self.home / "events")))
         process.start()
         process.join(seconds)

@@ -128,7 +128,7 @@ def test_how_the_work_is_done_may_change_on_resume(run: Path, stopped: Request) 
 
 def test_overwrite_empties_no_folder_that_is_no_run(phantom: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(CalotError, match="holds something that is no run; --overwrite would delete it"):
+    with pytest.raises(CalotError, match="holds something that is not a run; --overwrite would delete it"):
         trained(replace(requested(phantom, tmp_path), overwrite=True))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 

@@ -10,25 +10,31 @@ if TYPE_CHECKING:
     from calot.run.request import Request
 
 
-def show_dry_run(asked: list[Request], *, price_per_hour: float | None, json: bool) -> None:
-    """Measure each experiment once, whatever its seeds, and print what all runs together would take."""
+def show_dry_run(asked: list[Request], *, price_per_hour: float | None, json: bool, again: tuple[object, ...]) -> None:
+    """Measure each experiment once, whatever its seeds, and print what all runs together would take.
+
+    `again` are the words of the same command without the dry run.
+    """
+    from calot.cli.next_step import say_next
     from calot.progress import Ui
     from calot.run.estimate import dry_run
 
-    by_name: dict[str, list[Request]] = {}
+    alike: list[list[Request]] = []
     for request in asked:
-        by_name.setdefault(request.experiment.name, []).append(request)
-    costs = [(dry_run(requests[0], ui=Ui()), len(requests)) for requests in by_name.values()]
+        known = next((others for others in alike if others[0].experiment == request.experiment), None)
+        if known is None:
+            alike.append([request])
+        else:
+            known.append(request)
+    costs = [(dry_run(requests[0], ui=Ui()), len(requests)) for requests in alike]
     rows = [cost.to_dict(runs=runs, price_per_hour=price_per_hour) for cost, runs in costs]
     if json:
         print(json_module.dumps(rows, indent=1, allow_nan=False))
         return
     for (cost, runs), row in zip(costs, rows, strict=True):
         _show(cost, runs=runs, cost_all=row["cost"], hours_all=row["hours"])
-    first = asked[0]
-    scale = " --scale tiny" if first.scale == "tiny" else ""
     print("\nNo run folder and no frame store were written.")
-    print(f"Next: calot train {first.experiment.name} --data {first.data}{scale}")
+    say_next(*again)
 
 
 def _show(cost: RunCost, *, runs: int, cost_all: float | None, hours_all: float) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json as json_module
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from calot.cli.next_step import say_next
+
 app = typer.Typer(no_args_is_help=True)
+
+_FOLDER = Path(__file__).parents[1] / "experiments"
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value changes, such as loss.gamma=1")]
 Scale = Annotated[str, typer.Option(help="full, or tiny for the embedded size.")]
@@ -16,32 +24,38 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 @app.command("list")
 def list_experiments(json: Json = False) -> None:
-    """List the shipped experiments with the difference each declares from its baseline."""
+    """List the shipped experiments, one line each: name, baseline, question (--json: difference)."""
+    if json:
+        print(json_module.dumps(_differences(), indent=1, default=str))
+        return
+    headings = [_heading(path) for path in sorted(_FOLDER.glob("[a-z]*.py"))]
+    names, baselines = (max(len(h[i]) for h in headings) for i in (0, 1))
+    room = shutil.get_terminal_size().columns - names - baselines - 4 if sys.stdout.isatty() else sys.maxsize
+    for name, baseline, question in headings:
+        shown = question if len(question) <= room else f"{question[: max(0, room - 1)]}…"
+        print(f"{name:<{names}}  {baseline:<{baselines}}  {shown}".rstrip())
+    say_next("experiments", "show", "e02_frozen_probe", "--params")
+
+
+def _heading(path: Path) -> tuple[str, str, str]:
+    """An experiment's name, its baseline and its question, from the text of its file: nothing is imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    keywords = [k for call in ast.walk(tree) if isinstance(call, ast.Call) for k in call.keywords]
+    named = [k.value for k in keywords if k.arg == "baseline"]
+    baseline = next((str(v.value) for v in named if isinstance(v, ast.Constant)), "-")
+    return path.stem, baseline, (ast.get_docstring(tree) or "").splitlines()[0]
+
+
+def _differences() -> list[dict[str, Any]]:
     from calot.experiments import find, names
 
     rows: list[dict[str, Any]] = []
     for name in names():
-        found = find(name)
-        base = found.experiment.baseline
-        changes = found.experiment.difference(find(base).experiment) if base else []
-        rows.append({"name": name, "baseline": base, "difference": [vars(d) for d in changes], "header": found.header})
-    if json:
-        print(
-            json_module.dumps(
-                [{k: r[k] for k in ("name", "baseline", "difference")} for r in rows], indent=1, default=str
-            )
-        )
-        return
-    from rich.table import Table
-
-    from calot.terminal import print_table
-
-    table = Table("experiment", "baseline", "difference", "question", box=None, padding=(0, 2, 0, 0))
-    for r in rows:
-        differences = "\n".join(f"{d['field']} = {d['value']}" for d in r["difference"])
-        table.add_row(r["name"], r["baseline"] or "", differences, r["header"].splitlines()[0])
-    print_table(table)
-    print("\nnext: calot experiments show e02_frozen_probe --params")
+        experiment = find(name).experiment
+        base = experiment.baseline
+        changes = experiment.difference(find(base).experiment) if base else []
+        rows.append({"name": name, "baseline": base, "difference": [vars(d) for d in changes]})
+    return rows
 
 
 @app.command()
@@ -55,12 +69,10 @@ def show(
     """Show one experiment in full: every field, its documented result, its parameters."""
     from calot.config.difference import flatten
     from calot.config.json_form import to_json
-    from calot.config.overrides import apply_overrides
-    from calot.experiment import scaled
-    from calot.experiments import find
+    from calot.experiments import resolve
 
-    found = find(experiment)
-    value = apply_overrides(scaled(found.experiment, scale), overrides or [])
+    resolved = resolve(experiment, overrides=overrides or [], scale=scale)
+    value, header = resolved.experiment, resolved.found.header
     data: dict[str, Any] = {
         "name": value.name,
         "baseline": value.baseline,
@@ -72,9 +84,9 @@ def show(
 
         data["parameters"] = parameter_counts(value)
     if json:
-        print(json_module.dumps(data | {"experiment": to_json(value), "header": found.header}, indent=1))
+        print(json_module.dumps(data | {"experiment": to_json(value), "header": header}, indent=1))
         return
-    print(found.header + "\n")
+    print(header + "\n")
     for key, leaf in flatten(value).items():
         print(f"{key} = {leaf}")
     if params:
@@ -83,7 +95,7 @@ def show(
         for group, count in counts["groups"].items():
             print(f"  {group}: {count:,}")
     print(f"\nfingerprint {data['fingerprint'][:16]} at scale {scale}")
-    print(f"next: calot train {experiment} --data ROOT --scale tiny")
+    say_next("train", experiment, *(overrides or []), "--data", "ROOT", "--scale", "tiny")
 
 
 @app.command()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from calot.statistics.predictions import Predictions
 
 Data = Annotated[Path, typer.Option(help="A data set's folder, in the Endoscapes layout.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Run the components that a run from elsewhere brings along.")]
 Results = Annotated[Path, typer.Option(help="Where runs go by default, and where the ledger lives.")]
 
 
@@ -27,7 +28,7 @@ def train(
     scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds; one run each.")] = "42",
     results: Results = Path("results"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
     drop_unreadable: Annotated[
         bool, typer.Option("--drop-unreadable", help="Drop frames that cannot be read, counted and reported.")
@@ -37,6 +38,7 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; say what it would take.")] = False,
     price_per_hour: Annotated[float | None, typer.Option(help="With --dry-run: the machine's price.")] = None,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON only.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Train experiments; each run ends with validation predictions and a report."""
     from calot.cli.dry_run import show_dry_run
@@ -49,18 +51,21 @@ def train(
 
     require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
-        raise CalotError("--resume goes on with a run and --overwrite starts it again: give one of them")
+        raise CalotError("--resume continues a run and --overwrite starts it again: give one of them")
     if resume and out is None:
-        raise CalotError("--resume needs --out, the folder of the run to go on with")
-    what = [*what, *(["frames.drop_unreadable=True"] if drop_unreadable else [])]
-    asked = requests(what, data=data, out=out, results=results, scale=scale, seeds=seeds)
+        raise CalotError("--resume needs --out, the folder of the run to continue")
+    words = [*what, *(["frames.drop_unreadable=True"] if drop_unreadable else [])]
+    asked = requests(words, data=data, out=out, results=results, scale=scale, seeds=seeds)
     if (json or price_per_hour is not None) and not dry_run:
         raise CalotError("--json and --price-per-hour go with --dry-run: a run itself prints its progress and report")
     if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
         raise CalotError(f"--price-per-hour {price_per_hour}: expected what an hour costs, 0 or more")
     if dry_run:
-        show_dry_run(asked, price_per_hour=price_per_hour, json=json)
+        flags = {"--out": out, "--scale": scale, "--seeds": seeds, "--results": results}
+        given = [part for k, v in flags.items() if v not in (None, "full", "42", Path("results")) for part in (k, v)]
+        show_dry_run(asked, price_per_hour=price_per_hour, json=json, again=("train", *words, "--data", data, *given))
         return
+    _trust(trust, *(r.folder for r in asked if resume))
     ui = Ui()
     with stop_on_signal() as stopper:
         for request in asked:
@@ -86,16 +91,24 @@ def _after_training(asked: list[Request]) -> tuple[object, ...]:
     return report_of([request.folder for request in asked])
 
 
+def _trust(trust: bool, *folders: Path) -> None:
+    """Run the code that these runs keep of their user's, though nobody ran it here before."""
+    from calot.run.experiment_file import trust_own_code
+
+    for folder in folders if trust else ():
+        if (folder / "experiment.json").exists():
+            trust_own_code(folder)
+
+
 def requests(what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str) -> list[Request]:
     """The runs that a command line asks for: every experiment with every seed."""
-    from calot.config.overrides import apply_overrides
+    from calot.config.overrides import is_override
     from calot.errors import CalotError
-    from calot.experiment import scaled
-    from calot.experiments import find
+    from calot.experiments import resolve
     from calot.run.request import Request
 
-    overrides = [w for w in what if "=" in w and not w.endswith(".py")]
-    experiments = [w for w in what if w not in overrides]
+    overrides = [w for w in what if is_override(w)]
+    experiments = [w for w in what if not is_override(w)]
     if not experiments:
         raise CalotError("name at least one experiment; `calot experiments list` shows them")
     try:
@@ -104,25 +117,34 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
         raise CalotError(f"--seeds {seeds!r}: expected whole numbers with commas, such as 0,1,2") from None
     wrong = [s for s in numbers if not 0 <= s < 2**31 or numbers.count(s) > 1]
     if wrong:
-        raise CalotError(f"--seeds {seeds!r}: {wrong[0]} is no seed; expected numbers from 0 to {2**31 - 1}, each once")
-    pairs = [(find(name), seed) for name in experiments for seed in numbers]
+        raise CalotError(
+            f"--seeds {seeds!r}: {wrong[0]} is not a seed; expected numbers from 0 to {2**31 - 1}, each once"
+        )
+    resolved = [resolve(name, overrides=overrides, scale=scale) for name in experiments]
+    pairs = [(one, seed) for one in resolved for seed in numbers]
     asked = []
-    for found, seed in pairs:
-        experiment = apply_overrides(scaled(found.experiment, scale), overrides)
+    for one, seed in pairs:
+        experiment = one.experiment
         if out is None:
             folder = results / experiment.name / f"run_{time.strftime('%Y%m%d_%H%M%S')}_s{seed}"
         else:
             folder = out if len(pairs) == 1 else out / experiment.name / f"s{seed}"
         asked.append(
             Request(
-                found=found,
+                found=one.found,
                 experiment=experiment,
                 scale=scale,
+                overrides=one.overrides,
                 data=data,
                 folder=folder,
                 seed=seed,
                 results=results,
             )
+        )
+    folders = [str(request.folder) for request in asked]
+    if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
+        raise CalotError(
+            f"{twice}: two runs of this command would share it: name each experiment once, and differently"
         )
     return asked
 
@@ -172,6 +194,7 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="The data folder, where it moved since training.")] = None,
     results: Results = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Score a run's best epoch on a split, with intervals by video; val chooses the thresholds, test uses them."""
     from calot.cli.statistics import metrics
@@ -191,6 +214,7 @@ def evaluate(
         count = record.test_openings()
         ui.say(f"test opened for this data set: {count} time{'s' if count != 1 else ''}, wherever results go")
 
+    _trust(trust, run)
     root = data or Path(run_folder.read_data(run)["root"])
     predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
     finish(run, ui=ui, results=results, split=split)
@@ -202,6 +226,7 @@ def predict(
     data: Data,
     split: Annotated[str, typer.Option(help="The split to score.")] = "val",
     out: Annotated[Path | None, typer.Option(help="Where the table goes; by default into the run's folder.")] = None,
+    trust: Trust = False,
 ) -> None:
     """Write a run's predictions for any data set in the Endoscapes layout."""
     from calot.errors import CalotError
@@ -210,6 +235,7 @@ def predict(
 
     if split == "test":
         raise CalotError("test is opened by `calot evaluate RUN --split test`, which counts it")
+    _trust(trust, run)
     path = out or run / "predictions" / f"{split}.parquet"
     predict_run(run, split=split, data=data, ui=Ui(), out=out)
     print(path)

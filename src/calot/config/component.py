@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from calot.config.fields import marks
 from calot.config.holding import held
 from calot.errors import CalotError, FieldError
 
@@ -70,6 +71,19 @@ def _field_types(cls: Any) -> dict[str, Any]:
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise CalotError(f"{cls.__name__}: the types of its fields cannot be read ({error})") from error
     return {f.name: hints[f.name] for f in fields(cls)}
+
+
+def marked_fields(value: Any, kind: type, *, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field inside a value whose annotation carries a mark of this kind: its dotted path and what it holds."""
+    if isinstance(value, tuple):
+        for place, part in enumerate(value):
+            yield from marked_fields(part, kind, prefix=f"{prefix}{place}.")
+    elif is_dataclass(value) and not isinstance(value, type):
+        for name, hint in field_types(type(value)).items():
+            inner = getattr(value, name)
+            if marks(hint, kind):
+                yield f"{prefix}{name}", inner
+            yield from marked_fields(inner, kind, prefix=f"{prefix}{name}.")
 
 
 @contextmanager

@@ -82,9 +82,11 @@ class _Reading:
         if node.args or any(k.arg is None for k in node.keywords):
             by_name = ", ".join(f"{k}={_source(v)}" for k, v in zip(known, node.args, strict=False)) or "field=value"
             raise self.refusal(f"each setting of {cls.__name__} is given by its name: {cls.__name__}({by_name})")
-        arguments = {}
+        arguments: dict[str, Any] = {}
         for keyword in node.keywords:
             field = str(keyword.arg)
+            if field in arguments:
+                raise self.refusal(f"{cls.__name__}.{field} is given twice")
             if field not in known:
                 raise self.refusal(f"{cls.__name__} has no field {field!r}.{nearest_name(field, among=known)}")
             given = self.value(keyword.value, known[field])

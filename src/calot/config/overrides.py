@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -36,6 +37,12 @@ class Override:
         return ".".join(self.path)
 
 
+def is_override(word: str) -> bool:
+    """Whether a word of a command is `key=value`, and no path that happens to hold an `=`."""
+    key, sign, _ = word.partition("=")
+    return bool(sign) and not (word.endswith(".py") and ("/" in key or "\\" in key or os.path.isfile(word)))
+
+
 def apply_overrides(value: T, texts: Sequence[str]) -> T:
     """The value with changes such as `train.lr=1e-4`, `loss=FocalLoss(gamma=1)`, `protocol=all-frames`.
 
@@ -66,6 +73,13 @@ def read_overrides(value: Any, texts: Sequence[str], *, package: str | None = No
 def with_overrides(value: T, overrides: Sequence[Override]) -> T:
     """The value with all changes put in together. Raises CalotError where they make no whole."""
     return value if not overrides else _set(value, {o.path: o for o in overrides})
+
+
+def value_at(value: Any, path: tuple[str, ...]) -> Any:
+    """What stands in a field, by its path; a number counts places of a list."""
+    for name in path:
+        value = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
+    return value
 
 
 def _require_apart(one: Override, other: Override) -> None:
@@ -127,7 +141,8 @@ def _unknown(value: Any, name: str, *, whole: Any, hint: Any) -> str:
     kind, known = type(value).__name__, [f.name for f in fields(value)]
     others = [c.__name__ for c in component_classes_of(hint) if name in field_types(c)]
     if others:
-        return f"{kind} has no field {name!r}; {', '.join(others)} has: give {others[0]}({name}=...)."
+        have = "has" if len(others) == 1 else "have"
+        return f"{kind} has no field {name!r}; {', '.join(others)} {have}: give {others[0]}({name}=...)."
     places = list(_places(whole, name))
     if places and not difflib.get_close_matches(name, known, n=1, cutoff=0.7):
         return f"{kind} has no field {name!r}. Did you mean {' or '.join(places[:4])}?"

@@ -157,9 +157,11 @@ def module_of(source: Source) -> ModuleType:
 
 def beside(source: Source, name: str) -> ModuleType | None:
     """The module of another file beside a source's own, or None where there is none; it then belongs to the source."""
+    before = source.main, source.digest
     _own_files.closed.discard(source.package)
     try:
         found = importlib.import_module(f"{source.package}.{name}")
+        _by_digest.pop(before, None)
         _by_digest[source.main, source.digest] = source
         return found
     except ModuleNotFoundError:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from calot.config.overrides import apply_overrides
 from calot.criteria import COLUMNS
 from calot.errors import CalotError
-from calot.experiment import Experiment, scaled
-from calot.experiments import Found, find
+from calot.experiment import Experiment
+from calot.experiments import Resolved, find, resolve_found
 from calot.importing.resemblance import Facts, disagreements, lora_of, nearest
 from calot.importing.study_names import PATCH_ADAPTER, StudyState, study_state
 from calot.models.adaptation import canonical_name
@@ -26,6 +26,7 @@ from calot.models.checkpoints import read_pt
 from calot.models.classifier import Classifier
 from calot.pipeline import needs_published_weights
 from calot.progress import Ui
+from calot.run import claiming
 from calot.run import folder as run_folder
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
@@ -60,11 +61,14 @@ class ImportRequest:
 class _Chosen:
     """The experiment that a checkpoint is taken for: how it was chosen, and what was set to fit its tensors."""
 
-    found: Found
-    experiment: Experiment
+    resolved: Resolved
     guessed: bool
     as_well: Sequence[str]
     settings: Sequence[str]
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.resolved.experiment
 
 
 def import_checkpoint(asked: ImportRequest, *, ui: Ui) -> dict[str, Any]:
@@ -79,9 +83,10 @@ def import_checkpoint(asked: ImportRequest, *, ui: Ui) -> dict[str, Any]:
     model = _fitted(state, chosen.experiment, where=where)
     record = _record(asked, state=state, facts=facts, chosen=chosen, model=model)
     request = Request(
-        found=chosen.found,
+        found=chosen.resolved.found,
         experiment=chosen.experiment,
         scale=asked.scale,
+        overrides=chosen.resolved.overrides,
         data=asked.data or Path(),
         folder=asked.folder,
         seed=asked.seed,
@@ -91,7 +96,7 @@ def import_checkpoint(asked: ImportRequest, *, ui: Ui) -> dict[str, Any]:
     data = None if asked.data is None else OpenData.of(asked.data, experiment=chosen.experiment, ui=ui)
     own = _canonical(model)
     tensors = {k: v.detach().to(own[k].dtype).clone().contiguous() for k, v in state.tensors.items()}
-    with run_folder.claimed(request):
+    with claiming.claimed(request):
         accelerator = make_accelerator(chosen.experiment.compute)
         run_folder.describe_import(request, model=model, accelerator=accelerator, record=record)
         if data is not None:
@@ -104,7 +109,8 @@ def import_checkpoint(asked: ImportRequest, *, ui: Ui) -> dict[str, Any]:
 def _choose(asked: ImportRequest, facts: Facts) -> _Chosen:
     guessed = asked.experiment is None
     found, as_well = nearest(facts, scale=asked.scale) if asked.experiment is None else (find(asked.experiment), [])
-    experiment = apply_overrides(scaled(found.experiment, asked.scale), asked.changes)
+    resolved = resolve_found(found, overrides=asked.changes, scale=asked.scale)
+    experiment = resolved.experiment
     found_open, settings = [], []
     for item in disagreements(facts, experiment):
         if item.change is None or not (guessed or item.settled):
@@ -121,7 +127,8 @@ def _choose(asked: ImportRequest, facts: Facts) -> _Chosen:
         raise CalotError(f"{asked.path.name} is no {experiment.name}: {said}.{remedy} another --experiment.")
     settings = [s for s in settings if not any(c.split("=")[0] == s.split("=")[0] for c in asked.changes)]
     experiment = apply_overrides(experiment, settings)
-    return _Chosen(found=found, experiment=experiment, guessed=guessed, as_well=as_well, settings=settings)
+    resolved = replace(resolved, experiment=experiment)
+    return _Chosen(resolved=resolved, guessed=guessed, as_well=as_well, settings=settings)
 
 
 def _fitted(state: StudyState, experiment: Experiment, *, where: str) -> Classifier:

@@ -73,6 +73,9 @@ def tapped(model: nn.Module, *, layers: Sequence[int] = (-1,)) -> Iterator[dict[
     backbone runs without a graph, so there the tensors have no gradient.
     """
     seen: dict[int, QueryKey] = {}
+    if not layers:  # a backbone that nobody looks into needs no seam
+        yield seen
+        return
     backbone = backbone_in(model)
     with contextlib.ExitStack() as stack:
         for number in _chosen_layers(backbone, layers):
@@ -116,10 +119,11 @@ def backbone_in(model: nn.Module) -> Backbone:
     found = [module for module in model.modules() if isinstance(module, Backbone)]
     if len(found) != 1:
         raise CalotError(f"{type(model).__name__} holds {len(found)} backbones; expected one")
-    config: Any = found[0].attention(0).config
-    if config._attn_implementation != IMPLEMENTATION:
+    config: Any = getattr(found[0].attention(0), "config", None)
+    named = getattr(config, "_attn_implementation", type(found[0].attention(0)).__name__)
+    if named != IMPLEMENTATION:
         raise CalotError(
-            f"attn_implementation is {config._attn_implementation!r}, which has no seam; call "
+            f"attn_implementation is {named!r}, which has no seam; call "
             f'set_attn_implementation("{IMPLEMENTATION}") on the network'
         )
     return found[0]

@@ -24,6 +24,9 @@ class Pooling(Regularised, ABC):
     def build(self, *, width: int) -> nn.Module:
         """A module from `Tokens` to `Float[b d]`."""
 
+    def require_width(self, width: int) -> None:
+        """Raises ValueError where it cannot read tokens of a width; asked before anything is built."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeanPooling(Pooling):
@@ -40,7 +43,12 @@ class AttentivePooling(Pooling):
     heads: Size = 8
     dropout: FractionBelowOne = 0.1
 
+    def require_width(self, width: int) -> None:
+        if width % self.heads:
+            raise ValueError(f"AttentivePooling.heads={self.heads} does not divide the width {width}")
+
     def build(self, *, width: int) -> nn.Module:
+        self.require_width(width)
         return AttentivePool(width=width, heads=self.heads, dropout=self.dropout)
 
 

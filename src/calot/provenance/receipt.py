@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from calot.errors import CalotError
 from calot.provenance.evidence import Evidence
+from calot.reading import read_record
 from calot.writing import write_json
 
 NAME = "receipt.json"
@@ -46,6 +46,8 @@ class ReceiptCheck:
     def __post_init__(self) -> None:
         if self.name not in CHECKS:
             raise ValueError(f"receipt check {self.name!r} is none of {', '.join(CHECKS)}")
+        if self.status not in get_args(Status) or not isinstance(self.why, str):
+            raise ValueError(f"receipt check {self.name!r}: status {self.status!r} is none of {get_args(Status)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,16 +123,18 @@ class Receipt:
         if not path.is_file():
             return None
         again = "train the run again with --overwrite"
+        data = read_record(path, remedy=again)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
             written = data.get("format", 1)
             if not (isinstance(written, int) and 1 <= written <= FORMAT):
                 raise CalotError(f"its format is {written!r}, this calot reads up to {FORMAT}; use the calot it is of")
             checks = tuple(_check(c, written=written) for c in data["checks"])
             head = {k: data[k] for k in ("experiment", "baseline", "fingerprint")}
+            if wrong := [k for k, v in head.items() if not (isinstance(v, str) or (k == "baseline" and v is None))]:
+                raise CalotError(f"its {wrong[0]} is {str(head[wrong[0]])[:60]!r}, not a name")
         except CalotError as error:
             raise CalotError(f"{path}: {error}, or {again}") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalotError(f"{path}: not a receipt ({error}); {again}") from None
         return cls(**head, checks=checks, format=written)
 

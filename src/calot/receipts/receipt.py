@@ -9,7 +9,6 @@ from typing import Any
 
 from calot.errors import CalotError
 from calot.experiment import Experiment, scaled
-from calot.experiments import find
 from calot.progress import Ui
 from calot.provenance.evidence import LedgerEvidence, ParametersEvidence, StageStart
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status, verdict
@@ -66,8 +65,8 @@ def _makers(
 def _baseline(request: Request) -> tuple[str | None, Experiment | None]:
     """The named baseline at the run's scale; for a shipped experiment that was overridden, itself as shipped."""
     experiment, shipped = request.experiment, scaled(request.found.experiment, request.scale)
-    if experiment.baseline is not None:
-        name, base = experiment.baseline, scaled(find(experiment.baseline).experiment, request.scale)
+    if request.baseline is not None:
+        name, base = str(experiment.baseline), request.baseline
     elif experiment.difference(shipped):
         name, base = f"{shipped.name} as shipped", shipped
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from calot.criteria import label
 from calot.errors import CalotError
+from calot.provenance.run_files import ExperimentFile, read_file
 from calot.provenance.treatment import weakest
 from calot.report.forest import Estimate, Forest, difference_forest
 from calot.report.run_folder import RunFolder, read_run
@@ -161,10 +161,9 @@ def _candidates(results: Path) -> list[Path]:
 def _names(path: Path, *, experiment: str) -> bool:
     """Whether a folder's experiment.json names this experiment; one that is not readable is no baseline."""
     try:
-        value = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return bool(read_file(path / "experiment.json", ExperimentFile).get("name") == experiment)
+    except CalotError:
         return False
-    return isinstance(value, dict) and value.get("name") == experiment
 
 
 def _listed(seeds: Sequence[int | None]) -> str:

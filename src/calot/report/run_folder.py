@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import polars as pl
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.provenance.receipt import Receipt
+from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, ImportFile, ModelFile, read_file
 from calot.provenance.treatment import Treatment, treatment_of
 from calot.statistics.predictions import Predictions, load_predictions
 from calot.statistics.schema import UNKNOWN
@@ -79,7 +79,9 @@ class RunFolder:
     def backbone_is_frozen(self) -> bool:
         """No trainable parameter lies in the backbone: those there are fit into pooling and heads."""
         parameters = self.model.get("parameters")
-        return parameters is not None and not any(parameters["trainable_groups"][g] for g in ("backbone", "lora"))
+        return parameters is not None and not any(
+            parameters.get("trainable_groups", {}).get(g) for g in ("backbone", "lora")
+        )
 
     @property
     def is_random_control(self) -> bool:
@@ -104,18 +106,16 @@ def read_run(path: Path) -> RunFolder:
     files = {split: path / "predictions" / f"{split}.parquet" for split in SPLITS}
     predictions = {split: _predictions(file) for split, file in files.items() if file.is_file()}
     required = "val" in predictions
-    experiment = _read_json(path / "experiment.json", required=True)
-    if "name" not in experiment:
-        raise CalotError(f"{path / 'experiment.json'} has no field `name`: it was not written by `calot train`.")
+    experiment = _read(path / "experiment.json", ExperimentFile, required=True)
     imported = path / "import.json"
     return RunFolder(
         path=path,
         experiment=experiment,
-        environment=_read_json(path / "environment.json", required=required),
-        data=_read_json(path / "data.json", required=required),
-        model=_read_json(path / "model.json", required=required),
+        environment=_read(path / "environment.json", EnvironmentFile, required=required),
+        data=_read(path / "data.json", DataFile, required=required),
+        model=_read(path / "model.json", ModelFile, required=required),
         receipt=Receipt.load(path),
-        imported=_read_json(imported, required=False) if imported.is_file() else None,
+        imported=_read(imported, ImportFile, required=False) if imported.is_file() else None,
         metrics=_read_metrics(path / "metrics.csv", required=required),
         predictions=predictions,
         pictures={split: _pictures(path / "figures" / "clips" / split) for split in SPLITS},
@@ -127,20 +127,14 @@ def find_runs(root: Path) -> list[Path]:
     return sorted(file.parent for file in root.rglob("experiment.json"))
 
 
-def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
-    if not path.is_file():
-        if required:
-            raise CalotError(
-                f"{path} is missing from a run that has predictions. Copy the whole run folder, or train again."
-            )
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CalotError(f"{path} is not readable JSON ({error}). Restore it from a copy, or train again.") from error
-    if not isinstance(value, dict):
-        raise CalotError(f"{path} holds a {type(value).__name__}, expected an object. Restore it, or train again.")
-    return value
+def _read(path: Path, kind: Any, *, required: bool) -> dict[str, Any]:
+    if path.is_file():
+        return read_file(path, kind)
+    if required:
+        raise CalotError(
+            f"{path} is missing from a run that has predictions. Copy the whole run folder, or train again."
+        )
+    return {}
 
 
 def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:

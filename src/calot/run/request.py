@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from calot.config.overrides import Override
 from calot.experiment import Experiment
-from calot.experiments import Found
+from calot.experiments import Found, baseline_of
 
 
 @dataclass(frozen=True)
 class Request:
     """One run asked for: what to train (already at its scale), on what, where to, and what to do with an old folder.
 
+    `overrides` are the changes as typed, which are in the experiment already.
     `imported` names the file whose weights are taken in place of training.
     `results` is the root that holds the ledger and the receipts' controls. Without `receipt` the run proves nothing
     and is stamped so; `despite_receipt` trains though a check failed.
@@ -27,6 +29,12 @@ class Request:
     resume: bool = False
     overwrite: bool = False
     imported: str | None = None
+    overrides: tuple[Override, ...] = ()
     results: Path = Path("results")
     receipt: bool = True
     despite_receipt: bool = False
+
+    @property
+    def baseline(self) -> Experiment | None:
+        """The baseline that the experiment names, at the same scale."""
+        return baseline_of(self.experiment, self.found, scale=self.scale)
