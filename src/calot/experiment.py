@@ -28,6 +28,7 @@ from calot.models.segmentation import Segmentation
 from calot.train.combined import CombinedLoss
 from calot.train.losses import BCE, Loss
 from calot.train.stage import Compute, Stage
+from calot.types import CRITERIA_HEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +163,15 @@ def _layers_that_are_not_there(experiment: Experiment) -> str | None:
     return None
 
 
+def _head_of_another_name(experiment: Experiment) -> str | None:
+    name = experiment.head.name
+    return None if name == CRITERIA_HEAD else f"head.name={name!r}: the criteria's head is called {CRITERIA_HEAD!r}"
+
+
 #: What fields must be to one another, in the order in which it is asked.
 TOGETHER: tuple[Rule, ...] = (
     Rule(("clip", "backbone.frames"), _frames_apart),
+    Rule(("head",), _head_of_another_name),
     Rule(("pooling", "backbone.width"), _pooling_of_another_width),
     Rule(("backbone.layers", "train.adaptation", "then", "masking", "loss"), _layers_that_are_not_there),
     Rule(("segmentation", "loss.segmentation"), _decoder_without_term),

@@ -13,7 +13,7 @@ import torch
 
 from calot.config.component import Component, field_types
 from calot.config.fields import Range, marks
-from calot.config.holding import component_classes
+from calot.config.holding import component_classes, takes_text
 from calot.config.json_form import from_json, to_json
 from calot.config.overrides import Override, apply_overrides, with_overrides
 from calot.criteria import PerCriterion
@@ -87,12 +87,12 @@ class _Host:
     path: tuple[str, ...]
     component: Any
 
-    def with_component(self, component: Any) -> Experiment:
-        return (
-            component
-            if not self.path
-            else with_overrides(self.experiment, [Override("it", self.path, component, True)])
-        )
+    def with_component(self, component: Any) -> Any:
+        return _changed(self.experiment, self.path, component)
+
+
+def _changed(experiment: Experiment, path: tuple[str, ...], value: Any) -> Any:
+    return value if not path else with_overrides(experiment, [Override("it", path, value, True)])
 
 
 def _host(cls: type) -> _Host:
@@ -104,12 +104,12 @@ def _host(cls: type) -> _Host:
     for experiment in SHIPPED:
         for path, component in _places(experiment):
             for name, hint in field_types(type(component)).items():
-                if cls in component_classes(hint):
-                    with contextlib.suppress(CalotError, TypeError):
-                        host = _Host(experiment, (*path, name), cls())
-                        made = (cls(),) if isinstance(getattr(component, name), tuple) else cls()
-                        host.with_component(made)
-                        return host
+                if cls not in component_classes(hint):
+                    continue
+                listed = isinstance(getattr(component, name), tuple)
+                with contextlib.suppress(CalotError, TypeError):
+                    made = _changed(experiment, (*path, name), (cls(),) if listed else cls())
+                    return _Host(made, (*path, name, *(["0"] if listed else [])), cls())
     raise AssertionError(f"{cls.__name__} stands in no experiment and could stand in none: is it needed?")
 
 
@@ -134,7 +134,8 @@ def _runs(experiment: Experiment, batch: Batch) -> None:
         tiny = replace(tiny, backbone=replace(tiny.backbone, weights=None))
     model = build_classifier(tiny)
     stage = tiny.train
-    build_adamw(stage.adaptation.apply(model.backbone), weight_decay=stage.weight_decay)
+    if groups := stage.adaptation.apply(model.backbone):
+        build_adamw(groups, weight_decay=stage.weight_decay)
     assert math.isfinite(stage_schedule(stage, clips=4).lr(peak=stage.lr, step=1))
     order = tiny.sampler.order(batch.labels.numpy(), rng=np.random.default_rng(0))
     assert len(order) == 4
@@ -215,17 +216,24 @@ def test_files_and_the_command_line_admit_what_python_admits(cls: type) -> None:
         return
     for field in fields(cls):
         for nasty in NASTY:
-            if not isinstance(nasty, (bool, int, float, str, type(None), tuple)) or isinstance(nasty, Odd):
-                continue
-            with contextlib.suppress(TypeError, ValueError):
-                data = json.loads(json.dumps(to_json(host.component) | {field.name: nasty}))
-                assert _admits(lambda: from_json(data, cls)) == _admits(
-                    lambda: replace(host.component, **{field.name: nasty})
-                )
-            key = ".".join((*host.path, field.name))
-            if isinstance(nasty, (bool, int, float)) and abs(nasty) < 1e300:
-                typed = _admits(lambda: apply_overrides(host.experiment, [f"{key}={nasty!r}"]))
-                assert typed == _admits(lambda: host.with_component(replace(host.component, **{field.name: nasty})))
+            _alike(host, field.name, nasty)
+
+
+def _alike(host: _Host, field: str, nasty: Any) -> None:
+    cls, key = type(host.component), ".".join((*host.path, field))
+    if not isinstance(nasty, (bool, int, float, str, type(None), tuple)) or isinstance(nasty, Odd):
+        return
+
+    def in_python() -> Any:
+        return replace(host.component, **{field: nasty})
+
+    with contextlib.suppress(TypeError, ValueError):  # what JSON itself cannot say
+        data = json.loads(json.dumps(to_json(host.component) | {field: nasty}))
+        assert _admits(lambda: from_json(data, cls)) == _admits(in_python), (field, nasty)
+    if takes_text(field_types(cls)[field]) or not isinstance(nasty, (bool, int, float)) or abs(nasty) > 1e300:
+        return  # a text is what was typed, whatever it looks like
+    typed = _admits(lambda: apply_overrides(host.experiment, [f"{key}={nasty!r}"]))
+    assert typed == _admits(lambda: host.with_component(in_python())), (key, nasty)
 
 
 def _admits(make: Any) -> bool:

@@ -82,7 +82,7 @@ def test_a_baseline_may_be_the_experiment_of_a_file_beside_it(tmp_path: Path) ->
 
 def test_a_baseline_that_is_nowhere_is_refused_with_the_nearest() -> None:
     with pytest.raises(
-        CalotError, match='baseline=e02_frozen_prob: no such experiment.*Did you mean "e02_frozen_probe"'
+        CalotError, match=r'baseline=e02_frozen_prob: no such experiment.*Did you mean "e02_frozen_probe"'
     ):
         resolve("e03_focal", overrides=["baseline=e02_frozen_prob"])
 
@@ -125,7 +125,7 @@ def test_a_file_beside_it_that_comes_in_by_pythons_own_path_is_refused(
         own_losses=LOSS,
         mine=EXPERIMENT.format(imports="from own_losses import Mine", baseline="e02_frozen_probe"),
     )
-    with pytest.raises(CalotError, match="imports own_losses from .*, which the run would not keep"):
+    with pytest.raises(CalotError, match=r"imports own_losses from .*, which the run would not keep"):
         find(str(path))
     monkeypatch.delitem(sys.modules, "own_losses")
 
@@ -135,7 +135,7 @@ def test_a_component_that_forgets_part_of_itself_is_refused(tmp_path: Path) -> N
         '    "BCE under another name."', "    def __eq__(self, other):\n        return self is other"
     )
     path = _written(tmp_path, mine=EXPERIMENT.format(imports=forgets, baseline="e02_frozen_probe"))
-    with pytest.raises(CalotError, match="mine: .* is not itself again once it is written down"):
+    with pytest.raises(CalotError, match=r"mine: .* is not itself again once it is written down"):
         resolve(str(path))
 
 

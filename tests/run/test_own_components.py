@@ -33,14 +33,13 @@ def as_a_new_process(patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def calot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calot:
-    """The command line, each time as if nothing had run before; `state` is another user's."""
+def calot(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calot:
+    """The command line, each time as if nothing had run before; `state` is what another user ran."""
 
-    def run(*words: str | Path, state: Path | None = None) -> Done:
+    def run(*words: str | Path, state: Path = trained.parent / "state") -> Done:
         with monkeypatch.context() as patch:
             as_a_new_process(patch)
-            if state is not None:
-                patch.setenv("CALOT_STATE", str(state))
+            patch.setenv("CALOT_STATE", str(state))
             return command_line.calot(*words, cwd=tmp_path)
 
     return run
@@ -54,6 +53,7 @@ def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ("train", "mine.py", *QUICK, "--data", phantom, "--out", home / "run", "--results", home)
     with pytest.MonkeyPatch.context() as patch:
         as_a_new_process(patch)
+        patch.setenv("CALOT_STATE", str(home / "state"))
         done = command_line.calot(*words, cwd=home)
     assert done.returncode == 0, done.stderr
     (home / "mine.py").unlink()
@@ -79,10 +79,12 @@ def test_it_is_evaluated_predicted_compared_and_reported_though_the_users_file_i
     run: Path, phantom: Path, calot: Calot
 ) -> None:
     before = digests(run)
+    where = ("--data", phantom, "--out", run.parent / "other", "--results", run.parent)
+    assert calot("train", run / "source" / "mine.py", "loss=Hinge(margin=2)", *QUICK, *where).returncode == 0
     for words in (
         ("evaluate", run, "--results", run.parent),
         ("predict", run, "--data", phantom, "--split", "val", "--out", run.parent / "val.parquet"),
-        ("compare", run, run.parent / "val.parquet"),
+        ("compare", run, run.parent / "other"),
         ("metrics", run),
         ("report", run),
     ):
@@ -94,7 +96,9 @@ def test_it_is_evaluated_predicted_compared_and_reported_though_the_users_file_i
 
 def test_a_process_that_never_saw_the_code_scores_the_run(trained: Path) -> None:
     start = [sys.executable, "-c", "from calot.cli.main import main; main()", "evaluate", str(trained), "--json"]
-    done = subprocess.run([*start, "--results", str(trained.parent)], capture_output=True, text=True, check=False)
+    known = os.environ | {"CALOT_STATE": str(trained.parent / "state")}
+    words = [*start, "--results", str(trained.parent)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=known)
     assert done.returncode == 0, done.stderr
     assert f"components from {trained / 'source' / 'mine.py'}" in done.stderr
 

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from calot.config.fields import FractionBelowOne, Key, Size
+from calot.config.fields import FractionBelowOne, Key, Since, Size
 from calot.criteria import CRITERIA
 from calot.models.dropout import Regularised
 from calot.types import CRITERIA_HEAD, Masks, Tokens
@@ -41,7 +42,7 @@ class Head(Regularised, ABC):
     `name` is that of its scores, parameter group and tensors; the criteria's is "head".
     """
 
-    name: Key = CRITERIA_HEAD
+    name: Annotated[Key, Since("0.2.0", before=CRITERIA_HEAD)] = CRITERIA_HEAD
 
     @abstractmethod
     def build(self, *, width: int) -> nn.Module:

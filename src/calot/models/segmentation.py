@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from calot.config.fields import FractionBelowOne, Key, Size
+from calot.config.fields import FractionBelowOne, Key, Since, Size
 from calot.criteria import MASK_CLASSES
 from calot.models.heads import Features, Head
 from calot.types import Tokens, at_least_float32
@@ -22,7 +23,7 @@ class Segmentation(Head):
     the micro-batch nor the other clips can change a result; None is BatchNorm, the documented way, where they do.
     """
 
-    name: Key = "segmentation"
+    name: Annotated[Key, Since("0.2.0", before="segmentation")] = "segmentation"
     hidden: Size = 256
     dropout: FractionBelowOne = 0.1
     groups: Size | None = 8

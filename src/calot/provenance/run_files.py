@@ -6,144 +6,130 @@ there; one that is there has its type.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from calot.errors import CalotError
 from calot.reading import read_record
 
-_OPEN = ConfigDict(extra="allow", strict=True)
-AGAIN = "Restore it from a copy, or train again"
+AGAIN = "restore it from a copy, or train again"
+_ANY: Any = None  # a field that may be missing; never read from here
 
 
-@with_config(_OPEN)
-class DifferenceEntry(TypedDict, total=False):
+class _File(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
+
+
+class DifferenceEntry(_File):
     """One field that an experiment changes."""
 
-    field: Required[str]
-    baseline: Any
-    value: Any
+    field: str
 
 
-@with_config(_OPEN)
-class ExperimentFile(TypedDict, total=False):
+class ExperimentFile(_File):
     """experiment.json: what was trained."""
 
-    format: int
-    name: Required[str]
-    baseline: str | None
-    scale: str
-    seed: int
-    fingerprint: str
-    difference: list[DifferenceEntry]
-    experiment: dict[str, Any]
-    header: str | None
+    name: str
+    format: int = _ANY
+    baseline: str | None = _ANY
+    scale: str = _ANY
+    seed: int = _ANY
+    fingerprint: str = _ANY
+    difference: list[DifferenceEntry] = _ANY
+    experiment: dict[str, Any] = _ANY
+    header: str | None = _ANY
 
 
-@with_config(_OPEN)
-class EnvironmentFile(TypedDict, total=False):
+class EnvironmentFile(_File):
     """environment.json: what it was trained with."""
 
-    command: str | None
-    started: str
-    calot: str
-    code: str
-    packages: dict[str, str]
+    command: str | None = _ANY
+    started: str = _ANY
+    calot: str = _ANY
+    code: str = _ANY
+    packages: dict[str, str] = _ANY
 
 
-@with_config(_OPEN)
-class SplitCounts(TypedDict, total=False):
+class SplitCounts(_File):
     """What a split holds."""
 
-    frames: int
-    keyframes: int
-    videos: int
-    scored: int
-    positives: dict[str, int]
-    negative_per_positive: dict[str, float | None]
-    all_negative: float
-    all_positive: float
+    frames: int = _ANY
+    keyframes: int = _ANY
+    videos: int = _ANY
+    scored: int = _ANY
+    positives: dict[str, float | None] = _ANY
+    negative_per_positive: dict[str, float | None] = _ANY
+    all_negative: float | None = _ANY
+    all_positive: float | None = _ANY
 
 
-@with_config(_OPEN)
-class MaskCounts(TypedDict, total=False):
+class MaskCounts(_File):
     """Where the masks of a split came from."""
 
-    clips: int
-    masks: dict[str, int]
-    coverage: dict[str, float]
-    digest: str
+    clips: int = _ANY
+    masks: dict[str, int] = _ANY
+    coverage: dict[str, float] = _ANY
+    digest: str = _ANY
 
 
-@with_config(_OPEN)
-class MasksOfData(TypedDict, total=False):
+class MasksOfData(_File):
     """The masks that a run used."""
 
-    synthetic: str | None
-    splits: dict[str, MaskCounts]
+    synthetic: str | None = _ANY
+    splits: dict[str, MaskCounts] = _ANY
 
 
-@with_config(_OPEN)
-class DataFile(TypedDict, total=False):
+class DataFile(_File):
     """data.json: what it was trained on."""
 
-    root: str
-    dataset: str
-    synthetic: bool
-    protocol: str
-    causal: bool
-    window: str
-    label_rule: str
-    manifest_hash: str
-    pixels: dict[str, str]
-    masks: MasksOfData | None
-    splits: dict[str, SplitCounts]
+    root: str = _ANY
+    dataset: str = _ANY
+    synthetic: bool = _ANY
+    protocol: str = _ANY
+    causal: bool = _ANY
+    window: str = _ANY
+    label_rule: str = _ANY
+    manifest_hash: str = _ANY
+    pixels: dict[str, str] = _ANY
+    masks: MasksOfData | None = _ANY
+    splits: dict[str, SplitCounts] = _ANY
 
 
-@with_config(_OPEN)
-class Parameters(TypedDict, total=False):
+class Parameters(_File):
     """Parameters by group."""
 
-    total: int
-    trainable: int
-    groups: dict[str, int]
-    trainable_groups: dict[str, int]
+    total: int = _ANY
+    trainable: int = _ANY
+    groups: dict[str, int] = _ANY
+    trainable_groups: dict[str, int] = _ANY
 
 
-@with_config(_OPEN)
-class ModelFile(TypedDict, total=False):
+class ModelFile(_File):
     """model.json: what was built."""
 
-    weights: str | None
-    backbone: str
-    parameters: Parameters
+    weights: str | None = _ANY
+    backbone: str = _ANY
+    parameters: Parameters = _ANY
 
 
-@with_config(_OPEN)
-class ImportFile(TypedDict, total=False):
+class ImportFile(_File):
     """import.json: where a run that was not trained here came from."""
 
-    file: str
-    sha256: str
-    training: str
-    experiment: str
+    file: str = _ANY
+    sha256: str = _ANY
+    training: str = _ANY
+    experiment: str = _ANY
 
 
-def read_file(path: Path, kind: Any, *, remedy: str = AGAIN) -> dict[str, Any]:
-    """One file as its type. Raises CalotError naming file, field and remedy."""
+def read_file(path: Path, kind: type[_File], *, remedy: str = AGAIN) -> dict[str, Any]:
+    """One file, held to its type. Raises CalotError naming file, field and remedy."""
     value = read_record(path, remedy=remedy)
     try:
-        checked: dict[str, Any] = _adapter(kind).validate_python(value)
+        kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise CalotError(f"{path}: {where}: {first['msg'].lower()}; {remedy}") from None
-    return checked
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    return value

@@ -78,10 +78,8 @@ class RunFolder:
     @cached_property
     def backbone_is_frozen(self) -> bool:
         """No trainable parameter lies in the backbone: those there are fit into pooling and heads."""
-        parameters = self.model.get("parameters")
-        return parameters is not None and not any(
-            parameters.get("trainable_groups", {}).get(g) for g in ("backbone", "lora")
-        )
+        trained = self.model.get("parameters", {}).get("trainable_groups")
+        return trained is not None and not any(trained.get(group) for group in ("backbone", "lora"))
 
     @property
     def is_random_control(self) -> bool:
