@@ -24,7 +24,7 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("jaxtyping"):
     from jaxtyping import install_import_hook
 
     install_import_hook(
-        ["calot.types", "calot.models", "calot.train.losses", "calot.train.supervision"], "shape_checks.checked"
+        ["calot.types", "calot.models", "calot.train.losses", "calot.train.attention_losses"], "shape_checks.checked"
     )
 
 HYPOTHESIS = importlib.util.find_spec("hypothesis") is not None

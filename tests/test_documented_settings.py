@@ -23,8 +23,7 @@ from calot.models.masking import AttentionBias, TokenMasking
 from calot.models.pooling import AttentivePooling
 from calot.models.segmentation import Segmentation
 from calot.train.attention_losses import AttentionKL
-from calot.train.combined import CombinedLoss
-from calot.train.losses import BCE, FocalLoss, SegmentationLoss
+from calot.train.losses import BCE, CombinedLoss, FocalLoss, SegmentationLoss, Term
 from calot.train.stage import Stage
 
 FLIP = (HorizontalFlip(probability=0.5),)
@@ -38,14 +37,19 @@ FAMILY_D = (
 DECODER = Segmentation(hidden=256, dropout=0.1)
 
 
-def _multi_task(seg: float, attention: AttentionKL | None = None) -> CombinedLoss:
+def _multi_task(seg: float, attention: Term | None = None) -> CombinedLoss:
     criteria = BCE(pos_weight=PerCriterion(two_structures=1, hepatocystic_triangle=3, cystic_plate=1))
-    segmentation = SegmentationLoss(weight=seg, class_weights=(0.1, 5.0, 3.0, 2.0, 2.0))
-    return CombinedLoss(criteria=criteria, segmentation=segmentation, attention=attention)
+    segmentation = SegmentationLoss(class_weights=(0.1, 5.0, 3.0, 2.0, 2.0))
+    terms = (
+        Term(name="criteria", loss=criteria, weight=1.0, first_epoch=1),
+        Term(name="segmentation", loss=segmentation, weight=seg, first_epoch=1),
+    )
+    return CombinedLoss(terms=terms if attention is None else (*terms, attention))
 
 
 def _kl(weight: float, layers: tuple[int, ...] = (-1,)) -> CombinedLoss:
-    return _multi_task(0.3, AttentionKL(weight=weight, layers=layers, first_epoch=2, min_coverage=0.01))
+    loss = AttentionKL(layers=layers, min_coverage=0.01)
+    return _multi_task(0.3, Term(name="attention", loss=loss, weight=weight, first_epoch=2))
 
 
 def _lora(rank: int, targets: str, *, lr: float = 1e-4, **more: Any) -> LoRA:
@@ -88,7 +92,7 @@ COMMON: dict[str, Any] = {
     "backbone": VJEPA2(weights="facebook/vjepa2-vitl-fpc16-256-ssv2", size=256, frames=16, drop_path=0.0),
     "pooling": AttentivePooling(heads=8, dropout=0.1),
     "head": MLPHead(hidden=512, dropout=0.5),
-    "segmentation": None,
+    "heads": (),
     "masking": None,
     "loss": BCE(),
     "then": (),
@@ -98,7 +102,7 @@ B = {**COMMON, "train": _stage(Frozen(), (32, 1), epochs=15, warmup=2, patience=
 _E08: dict[str, Any] = {"epochs": 20, "warmup": 2, "patience": 7, "min_lr": 1e-6}
 C = {
     **COMMON,
-    "segmentation": DECODER,
+    "heads": (DECODER,),
     "loss": _multi_task(0.5),
     "train": _stage(Unfreeze(layers=2, lr=1e-5, final_norm=True), (16, 2), **_E08),
 }

@@ -44,16 +44,15 @@ SEVERAL = {
     ),
     "e05_focal_balanced": ("loss sampler", "the question is about the two together"),
     "e08_multitask": (
-        "loss segmentation train.adaptation train.epochs train.patience train.weight_decay",
+        "heads loss train.adaptation train.epochs train.patience train.weight_decay",
         "the family's own recipe comes in with its decoder, as documented",
     ),
     "e09_stage_one": (
-        "augment loss.segmentation train.adaptation train.batch train.epochs train.min_lr train.patience train.warmup",
+        "augment loss.terms train.adaptation train.batch train.epochs train.min_lr train.patience train.warmup",
         "the first stage of e09_staged, as documented",
     ),
     "e09_staged": (
-        "augment loss.segmentation then train.adaptation train.batch train.epochs train.min_lr train.patience "
-        "train.warmup",
+        "augment loss.terms then train.adaptation train.batch train.epochs train.min_lr train.patience train.warmup",
         "the study changed augmentation, stages and recipe at once",
     ),
     "e10a_lora_r16": ("train.adaptation train.epochs train.warmup", "the family's recipe, as documented"),
@@ -87,7 +86,7 @@ def test_e11_differs_from_its_baseline_in_the_loss_alone() -> None:
     e11 = find("e11_attention_supervision").experiment
     baseline = find("e10b_ten_epochs").experiment
     assert e11.baseline == baseline.name
-    assert changes(e11, baseline) == [("loss", "attention")]
+    assert changes(e11, baseline) == [("loss", "terms", "attention")]
     assert e11.compute == baseline.compute
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
 from calot.config import difference as differences
 from calot.config import fingerprint as fingerprints
 from calot.config.component import Component, marked_fields
-from calot.config.fields import FractionBelowOne, Name, OfLayers
+from calot.config.fields import FractionBelowOne, Name, OfLayers, Since
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
 from calot.data.frames import FrameRule
 from calot.data.geometry import Geometry, Squash
@@ -25,7 +26,6 @@ from calot.models.heads import Head, MLPHead
 from calot.models.masking import Masking
 from calot.models.pooling import AttentivePooling, Pooling
 from calot.models.segmentation import Segmentation
-from calot.train.combined import CombinedLoss
 from calot.train.losses import BCE, Loss
 from calot.train.stage import Compute, Stage
 from calot.types import CRITERIA_HEAD
@@ -35,6 +35,7 @@ from calot.types import CRITERIA_HEAD
 class Experiment(Component):
     """Everything that decides a result, but the data and the seed. The defaults are the study's probe family.
 
+    `head` is the criteria's, `heads` are those beside it, each with a name of its own (`heads.segmentation.hidden`).
     `train` is the first stage and `then` those after it; each later stage starts from the best of the one before.
     `compute` says how the work is done and is no part of the fingerprint.
     """
@@ -54,7 +55,7 @@ class Experiment(Component):
     backbone: BackboneSpec = DEFAULT
     pooling: Pooling = AttentivePooling()
     head: Head = MLPHead()
-    segmentation: Segmentation | None = None
+    heads: Annotated[tuple[Head, ...], Since("0.2.0", before=())] = ()
     masking: Masking | None = None
     loss: Loss = BCE()
     train: Stage = Stage()
@@ -69,13 +70,23 @@ class Experiment(Component):
     @property
     def uses_masks(self) -> bool:
         """Whether clips travel with their masks."""
-        return self.segmentation is not None or self.masking is not None
+        read = [*(head.reads_masks for head in self.every_head), *(t.loss.reads_masks for t in self.loss.every_term())]
+        return any(read) or self.masking is not None
+
+    @property
+    def every_head(self) -> tuple[Head, ...]:
+        """The criteria's head and those beside it."""
+        return (self.head, *self.heads)
+
+    @property
+    def decoder(self) -> Segmentation | None:
+        """The segmentation decoder among the heads, where there is one."""
+        return next((head for head in self.heads if isinstance(head, Segmentation)), None)
 
     @property
     def observed_layers(self) -> tuple[int, ...]:
         """Encoder layers whose queries and keys the loss reads."""
-        attention = self.loss.attention if isinstance(self.loss, CombinedLoss) else None
-        return () if attention is None else attention.layers
+        return self.loss.observed_layers
 
     @property
     def labelled_place(self) -> int:
@@ -123,25 +134,38 @@ def _frames_apart(experiment: Experiment) -> str | None:
     return None if clip == backbone else f"clip gives {clip} frames and backbone.frames={backbone}: set both alike"
 
 
-def _decoder_without_term(experiment: Experiment) -> str | None:
-    has_term = isinstance(experiment.loss, CombinedLoss) and experiment.loss.segmentation is not None
-    if (experiment.segmentation is not None) == has_term:
-        return None
-    return "segmentation and loss.segmentation go together: a decoder trains by its term alone"
+def _heads_of_one_name(experiment: Experiment) -> str | None:
+    names = [head.name for head in experiment.every_head]
+    if names[0] != CRITERIA_HEAD:
+        return f"head.name={names[0]!r}: the criteria's head is called {CRITERIA_HEAD!r}"
+    twice = [name for name in names if names.count(name) > 1]
+    return f"heads: {twice[0]!r} is the name of two; give each its own" if twice else None
+
+
+def _head_without_term(experiment: Experiment) -> str | None:
+    names = [head.name for head in experiment.every_head]
+    for term in experiment.loss.every_term():
+        if lost := sorted(term.loss.reaches - {"backbone", "pooling", *names}):
+            return (
+                f"loss term {term.name} trains a head {lost[0]!r}, and heads holds {names}: put one of that name into "
+                "heads, or take the term out of loss"
+            )
+    idle = [name for name in names if name not in experiment.loss.reaches]
+    return f"no term of loss trains the head {idle[0]!r}: give it one, or take it out of heads" if idle else None
 
 
 def _masking_without_decoder(experiment: Experiment) -> str | None:
-    if experiment.masking is None or experiment.segmentation is not None:
+    if experiment.masking is None or experiment.decoder is not None:
         return None
-    return "masking needs segmentation: outside training the decoder's own masks decide"
+    return "masking needs Segmentation in heads: outside training the decoder's own masks decide"
 
 
 def _term_that_never_begins(experiment: Experiment) -> str | None:
     for number, stage in enumerate(experiment.stages, start=1):
         last = min(stage.epochs, stage.patience)
-        if not experiment.loss.begun(epoch=last - 1):
+        if late := [term.name for term in experiment.loss.every_term() if not term.begun(epoch=last - 1)]:
             return (
-                f"loss.attention.first_epoch is after epoch {last}, where stage {number} may end (epochs="
+                f"loss.terms.{late[0]}.first_epoch is after epoch {last}, where stage {number} may end (epochs="
                 f"{stage.epochs}, patience={stage.patience}): the term would never act"
             )
     return None
@@ -163,20 +187,15 @@ def _layers_that_are_not_there(experiment: Experiment) -> str | None:
     return None
 
 
-def _head_of_another_name(experiment: Experiment) -> str | None:
-    name = experiment.head.name
-    return None if name == CRITERIA_HEAD else f"head.name={name!r}: the criteria's head is called {CRITERIA_HEAD!r}"
-
-
 #: What fields must be to one another, in the order in which it is asked.
 TOGETHER: tuple[Rule, ...] = (
     Rule(("clip", "backbone.frames"), _frames_apart),
-    Rule(("head",), _head_of_another_name),
+    Rule(("head", "heads"), _heads_of_one_name),
     Rule(("pooling", "backbone.width"), _pooling_of_another_width),
     Rule(("backbone.layers", "train.adaptation", "then", "masking", "loss"), _layers_that_are_not_there),
-    Rule(("segmentation", "loss.segmentation"), _decoder_without_term),
-    Rule(("masking", "segmentation"), _masking_without_decoder),
-    Rule(("loss.attention.first_epoch", "train.epochs", "train.patience", "then"), _term_that_never_begins),
+    Rule(("heads", "loss"), _head_without_term),
+    Rule(("masking", "heads"), _masking_without_decoder),
+    Rule(("loss", "train.epochs", "train.patience", "then"), _term_that_never_begins),
 )
 
 #: Fields that cannot change a result.
@@ -210,13 +229,13 @@ def scaled(experiment: Experiment, scale: str, *, backbone_sizes: Mapping[str, A
     full = experiment.backbone
     backbone = replace(full.at_tiny_scale(), **(backbone_sizes or {}))
     ratio = backbone.width / full.width
-    segmentation, masking = experiment.segmentation, experiment.masking
+    masking = experiment.masking
     depth = {"layers": backbone.layers, "of": full.layers}
     return replace(
         experiment,
         backbone=backbone,
         head=experiment.head.narrowed(ratio),
-        segmentation=None if segmentation is None else segmentation.narrowed(ratio),
+        heads=tuple(head.narrowed(ratio) for head in experiment.heads),
         masking=None if masking is None else masking.at_depth(**depth),
         loss=experiment.loss.at_depth(**depth),
         clip=experiment.clip.shortened(backbone.frames / full.frames),

@@ -76,7 +76,9 @@ def effect(phantom: Path, out: Path, *, seeds: Sequence[int], epochs: int) -> Ef
         mass = {}
         for weight in ("1.0", "0.0"):
             folder = out / f"{weight}_s{seed}"
-            asked = requested(phantom, folder, NAME, changes=(f"loss.attention.weight={weight}", *changes), seed=seed)
+            asked = requested(
+                phantom, folder, NAME, changes=(f"loss.terms.attention.weight={weight}", *changes), seed=seed
+            )
             mass[weight] = mass_by_video(trained(replace(asked, resume=folder.exists())), data=phantom)
         rows.append(mass["1.0"] - mass["0.0"])
     return Effect(np.array(rows))

@@ -23,7 +23,7 @@ from calot.run.build import build_classifier
 from calot.statistics.predictions import load_predictions
 from calot.types import Batch
 
-BATCH_NORM = "segmentation.groups=None"
+BATCH_NORM = "heads.segmentation.groups=None"
 
 
 def _experiment(name: str, *changes: str) -> Experiment:

@@ -98,7 +98,7 @@ def test_the_loss_is_the_class_weighted_mean_of_the_pixels_that_are_not_ignored(
     50 to 1, and what stands under 255 counts nothing."""
     values = torch.tensor([[[[0, 1], [IGNORED, 0]]]], dtype=torch.uint8)
     scores = torch.zeros(1, 1, 5, 2, 2)
-    loss = SegmentationLoss(weight=0.5)
+    loss = SegmentationLoss()
     assert loss(*_scored(scores, values)).item() == pytest.approx(torch.log(torch.tensor(5.0)).item())
     scores[0, 0, :, 1, 0] = 1e4 * torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0])  # ignored
     scores[0, 0, 1, 0, 0] = scores[0, 0, 1, 1, 1] = 20.0  # background taken for class 1: 20 nats each

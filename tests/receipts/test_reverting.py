@@ -20,6 +20,7 @@ def _pair(name: str) -> tuple[Experiment, Experiment]:
     return experiment, scaled(find(experiment.baseline).experiment, "tiny")
 
 
+DECODER = ("heads", "segmentation")
 WITH_BASELINE = [name for name in names() if find(name).experiment.baseline]
 
 
@@ -43,13 +44,13 @@ def test_what_stands_alone_goes_back_alone() -> None:
 def test_a_decoder_goes_back_with_its_term_and_with_the_masking_that_needs_it() -> None:
     experiment, baseline = _pair("e08_multitask")
     paths = changes(experiment, baseline)
-    assert set(reverted(experiment, baseline, ("segmentation",), among=paths)[1]) == {("segmentation",), ("loss",)}
-    assert set(reverted(experiment, baseline, ("loss",), among=paths)[1]) == {("segmentation",), ("loss",)}
+    assert set(reverted(experiment, baseline, DECODER, among=paths)[1]) == {DECODER, ("loss",)}
+    assert set(reverted(experiment, baseline, ("loss",), among=paths)[1]) == {DECODER, ("loss",)}
     masked, _ = _pair("e12_regularized")
     masked = replace(masked, train=baseline.train)
     paths = changes(masked, baseline)
-    _, together = reverted(masked, baseline, ("segmentation",), among=paths)
-    assert set(together) == {("segmentation",), ("loss",), ("masking",)}
+    _, together = reverted(masked, baseline, DECODER, among=paths)
+    assert set(together) == {DECODER, ("loss",), ("masking",)}
     assert reverted(masked, baseline, ("masking",), among=paths)[1] == (("masking",),)
 
 
@@ -63,7 +64,7 @@ def test_clip_and_backbone_go_back_together() -> None:
 
 def test_fields_that_no_rule_joins_are_an_error_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, baseline = _pair("e08_multitask")
-    named = tuple(replace(r, fields=("masking",)) if "loss.segmentation" in r.fields else r for r in rules.TOGETHER)
+    named = tuple(replace(r, fields=("masking",)) if r.fields == ("heads", "loss") else r for r in rules.TOGETHER)
     monkeypatch.setattr(rules, "TOGETHER", named)
-    with pytest.raises(CalotError, match="segmentation cannot be put back alone, and no rule says with what"):
-        reverted(experiment, baseline, ("segmentation",), among=changes(experiment, baseline))
+    with pytest.raises(CalotError, match=r"heads\.segmentation cannot be put back alone, and no rule says with what"):
+        reverted(experiment, baseline, DECODER, among=changes(experiment, baseline))

@@ -26,7 +26,7 @@ def test_supervision_whose_gradient_is_cut_equals_lambda_zero_bit_for_bit(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(name: str, weight: float) -> tuple[str, str]:
-        changes = (f"loss.attention.weight={weight}", "loss.attention.first_epoch=1", "train.epochs=1")
+        changes = (f"loss.terms.attention.weight={weight}", "loss.terms.attention.first_epoch=1", "train.epochs=1")
         folder = trained(requested(phantom, tmp_path / name, NAME, changes=changes))
         scores = load_predictions(folder / "predictions" / "val.parquet")
         return digests(folder)["checkpoints/best/model.safetensors"], scores.digest
@@ -57,7 +57,7 @@ def test_attention_on_the_anatomy_and_its_area_stand_in_metrics(phantom: Path, t
 def test_no_epoch_before_supervision_begins_can_be_the_best(phantom: Path, tmp_path: Path) -> None:
     import polars as pl
 
-    folder = trained(requested(phantom, tmp_path / "run", NAME, changes=("loss.attention.first_epoch=2",)))
+    folder = trained(requested(phantom, tmp_path / "run", NAME, changes=("loss.terms.attention.first_epoch=2",)))
     rows = pl.read_csv(folder / "metrics.csv")
     assert rows["val_map"][0] != rows["val_map"][1]
     assert checkpoint.load(folder / "checkpoints" / "best").progress["best_epoch"] == 1  # counted from 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from calot.config.json_form import to_json
+from calot.config.named import item_names
 from calot.config.sources import is_calots, tag_of
 
 
@@ -37,9 +38,10 @@ def flatten(value: Any, *, prefix: str = "") -> dict[str, Any]:
             leaves |= flatten(getattr(value, f.name), prefix=f"{prefix}.{f.name}".lstrip("."))
         return leaves
     if isinstance(value, (tuple, list)) and any(is_dataclass(v) for v in value):
-        leaves = {f"{prefix}.length": len(value)}
-        for i, v in enumerate(value):
-            leaves |= flatten(v, prefix=f"{prefix}.{i}")
+        names = item_names(value)
+        leaves = {prefix: ", ".join(names)} if names else {f"{prefix}.length": len(value)}
+        for name, v in zip(names or range(len(value)), value, strict=True):
+            leaves |= flatten(v, prefix=f"{prefix}.{name}")
         return leaves
     return {prefix: value}
 

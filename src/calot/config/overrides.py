@@ -13,6 +13,7 @@ from calot.config.difference import flatten
 from calot.config.expressions import component_classes_of, read_expression
 from calot.config.fields import OfLayers, marks
 from calot.config.holding import element, shown
+from calot.config.named import item_names, place_of
 from calot.errors import CalotError, FieldError, nearest_name
 
 T = TypeVar("T")
@@ -61,6 +62,7 @@ def read_overrides(value: Any, texts: Sequence[str], *, package: str | None = No
             raise CalotError(f"{shown(text)} is not key=value")
         path = tuple(key.strip().split("."))
         hint = _hint(value, path, whole=value, key=key.strip())
+        path = _by_place(value, path)
         new = read_expression(raw.strip(), hint, key=key.strip(), package=package)
         one = Override(text, path, new, scales=bool(marks(hint, OfLayers)) or _holds_components(new))
         for other in found:
@@ -93,6 +95,15 @@ def _require_apart(one: Override, other: Override) -> None:
         )
 
 
+def _by_place(value: Any, path: tuple[str, ...]) -> tuple[str, ...]:
+    """The same path with an item's number where it gave its name, so that one field has one path."""
+    if not path:
+        return ()
+    name = str(place_of(value, path[0])) if isinstance(value, tuple) else path[0]
+    inner = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
+    return (name, *_by_place(inner, path[1:]))
+
+
 def _set(value: Any, changes: dict[tuple[str, ...], Override]) -> Any:
     inner: dict[str, dict[tuple[str, ...], Override]] = {}
     for path, override in changes.items():
@@ -123,9 +134,11 @@ def _hint(value: Any, path: tuple[str, ...], *, whole: Any, key: str, hint: Any 
         return hint
     name = path[0]
     if isinstance(value, tuple):
-        if name not in map(str, range(len(value))):
-            raise CalotError(f"unknown key {key!r}: {name!r} is not a place in a list of {len(value)}")
-        return _hint(value[int(name)], path[1:], whole=whole, key=key, hint=element(hint, int(name)))
+        place = place_of(value, name)
+        if place is None:
+            named = f": {', '.join(item_names(value))}" if item_names(value) else ""
+            raise CalotError(f"unknown key {key!r}: {name!r} is not a place in a list of {len(value)}{named}")
+        return _hint(value[place], path[1:], whole=whole, key=key, hint=element(hint, place))
     if not is_dataclass(value):
         others = [c.__name__ for c in component_classes_of(hint) if name in field_types(c)]
         remedy = f"; give a component, such as {others[0]}({name}=...)" if others else ""

@@ -13,17 +13,16 @@ from calot.criteria import PerCriterion
 from calot.experiments import e02_frozen_probe
 from calot.models.adaptation import Unfreeze
 from calot.models.segmentation import Segmentation
-from calot.train.combined import CombinedLoss
-from calot.train.losses import BCE, SegmentationLoss
+from calot.train.losses import BCE, SegmentationLoss, Term
 from calot.train.stage import Compute, Stage
 
-loss = CombinedLoss(criteria=BCE(pos_weight=PerCriterion.of([1, 3, 1])), segmentation=SegmentationLoss(weight=0.5))
+criteria, segmentation = BCE(pos_weight=PerCriterion.of([1, 3, 1])), SegmentationLoss()
 experiment = replace(
     e02_frozen_probe.experiment,
     name="e08_multitask",
     baseline="e02_frozen_probe",
-    segmentation=Segmentation(),
-    loss=loss,
+    heads=(Segmentation(),),
+    loss=criteria.with_term(Term(name="segmentation", loss=segmentation, weight=0.5)),
     train=Stage(adaptation=Unfreeze(layers=2, lr=1e-5), epochs=20, weight_decay=0.05, patience=7),
     compute=Compute(micro_batch=16),
 )

@@ -9,16 +9,15 @@ from dataclasses import replace
 
 from calot.data.augmentations import FAMILY_D
 from calot.experiments import e08_multitask
-from calot.train.losses import SegmentationLoss
+from calot.train.losses import SegmentationLoss, Term
 from calot.train.stage import Compute, Stage
 
-loss = replace(e08_multitask.loss, segmentation=SegmentationLoss(weight=0.3))
 experiment = replace(
     e08_multitask.experiment,
     name="e09_stage_one",
     baseline="e08_multitask",
     augment=FAMILY_D,
-    loss=loss,
+    loss=e08_multitask.experiment.loss.with_term(Term(name="segmentation", loss=SegmentationLoss(), weight=0.3)),
     train=Stage(epochs=10, weight_decay=0.05, warmup=1.0, min_lr=1e-7, batch=128),
     compute=Compute(micro_batch=32),
 )

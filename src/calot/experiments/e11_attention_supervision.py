@@ -9,13 +9,15 @@ baseline, e10b, has other epochs and warm-up). Prediction: mass on the anatomy r
 
 from dataclasses import replace
 
-from calot.experiments import e09_stage_one, e10b_ten_epochs
+from calot.experiments import e10b_ten_epochs
 from calot.train.attention_losses import AttentionKL
+from calot.train.losses import Term
 
 base = e10b_ten_epochs.experiment
+attention = Term(name="attention", loss=AttentionKL(), weight=0.1, first_epoch=2)
 experiment = replace(
     base,
     name="e11_attention_supervision",
     baseline="e10b_ten_epochs",
-    loss=replace(e09_stage_one.loss, attention=AttentionKL(weight=0.1)),
+    loss=base.loss.with_term(attention),
 )

@@ -7,12 +7,14 @@ beyond what lambda 0.1 does.
 
 from dataclasses import replace
 
-from calot.experiments import e09_stage_one, e11_attention_supervision
+from calot.experiments import e11_attention_supervision
 from calot.train.attention_losses import AttentionKL
+from calot.train.losses import Term
 
+attention = Term(name="attention", loss=AttentionKL(), weight=1.0, first_epoch=2)
 experiment = replace(
     e11_attention_supervision.experiment,
     name="e11_attention_supervision_l1",
     baseline="e11_attention_supervision",
-    loss=replace(e09_stage_one.loss, attention=AttentionKL(weight=1.0)),
+    loss=e11_attention_supervision.experiment.loss.with_term(attention),
 )

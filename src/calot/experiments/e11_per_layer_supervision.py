@@ -6,12 +6,14 @@ The mean of the same term over layers 5, 11, 17 and 23. Ours. Prediction: mass o
 
 from dataclasses import replace
 
-from calot.experiments import e09_stage_one, e11_attention_supervision
+from calot.experiments import e11_attention_supervision
 from calot.train.attention_losses import AttentionKL
+from calot.train.losses import Term
 
+attention = Term(name="attention", loss=AttentionKL(layers=(5, 11, 17, 23)), weight=0.1, first_epoch=2)
 experiment = replace(
     e11_attention_supervision.experiment,
     name="e11_per_layer_supervision",
     baseline="e11_attention_supervision",
-    loss=replace(e09_stage_one.loss, attention=AttentionKL(weight=0.1, layers=(5, 11, 17, 23))),
+    loss=e11_attention_supervision.experiment.loss.with_term(attention),
 )

@@ -75,7 +75,7 @@ class Disagreement:
 
 def disagreements(facts: Facts, experiment: Experiment) -> list[Disagreement]:
     """All that keeps a checkpoint's tensors from fitting an experiment's model."""
-    spec, head, decoder = experiment.backbone, experiment.head, experiment.segmentation
+    spec, head, decoder = experiment.backbone, experiment.head, experiment.decoder
     found = []
     if facts.width not in (None, spec.width) or facts.layers not in (None, spec.layers):
         theirs = f"width {facts.width}" + (f" and {facts.layers} layers" if facts.layers else "")
@@ -97,10 +97,10 @@ def _decoder(facts: Facts, *, hidden: int, groups: int | None) -> list[Disagreem
     found = []
     if facts.segmentation_hidden != hidden:
         said = f"a decoder of {facts.segmentation_hidden} channels in the file, {hidden} in the experiment"
-        found.append(Disagreement(said=said, change=f"segmentation.hidden={facts.segmentation_hidden}"))
+        found.append(Disagreement(said=said, change=f"heads.segmentation.hidden={facts.segmentation_hidden}"))
     if facts.batch_norm != (groups is None):
         kinds = ("BatchNorm", "GroupNorm") if facts.batch_norm else ("GroupNorm", "BatchNorm")
-        change = "segmentation.groups=None" if facts.batch_norm else f"segmentation.groups={_GROUPS}"
+        change = f"heads.segmentation.groups={None if facts.batch_norm else _GROUPS}"
         said = f"{kinds[0]} in the file's decoder, {kinds[1]} in the experiment"
         found.append(Disagreement(said=said, change=change, settled=facts.batch_norm))
     return found
@@ -150,7 +150,7 @@ def nearest(facts: Facts, *, scale: str) -> tuple[Found, list[str]]:
         spec: object = experiment.backbone
         if not isinstance(spec, VJEPA2):
             continue
-        if (facts.segmentation_hidden is None) != (experiment.segmentation is None):
+        if (facts.segmentation_hidden is None) != (experiment.decoder is None):
             continue
         open_ones = [d for d in disagreements(facts, experiment) if not d.settled]
         place = _PLAIN.index(name) if name in _PLAIN else len(_PLAIN)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class Head(Regularised, ABC):
 
     `name` is that of its scores, parameter group and tensors; the criteria's is "head".
     """
+
+    reads_masks: ClassVar[bool] = False
 
     name: Annotated[Key, Since("0.2.0", before=CRITERIA_HEAD)] = CRITERIA_HEAD
 

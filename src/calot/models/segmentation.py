@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,8 @@ class Segmentation(Head):
     `hidden` halves at each ConvTranspose. `groups` of GroupNorm, whose statistics are a clip's own, so that neither
     the micro-batch nor the other clips can change a result; None is BatchNorm, the documented way, where they do.
     """
+
+    reads_masks: ClassVar[bool] = True
 
     name: Annotated[Key, Since("0.2.0", before="segmentation")] = "segmentation"
     hidden: Size = 256

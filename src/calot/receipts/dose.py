@@ -19,7 +19,7 @@ from calot.provenance.receipt import ReceiptCheck, Status
 from calot.receipts.probe import ProbeData, clean_batch, trainer_for
 from calot.run.request import Request
 from calot.run.trainer import Trainer
-from calot.train.combined import CombinedLoss
+from calot.train.attention_losses import AttentionLoss
 from calot.train.loop import epochs_without_gain
 from calot.types import IGNORED, MASK_PIXELS, Batch, Masks
 
@@ -187,11 +187,12 @@ def _masks(trainer: Trainer, *, data: ProbeData) -> Iterator[DoseReading]:
     found = data.masks(data.whole("train", training=True))
     assert found is not None
     yield _dose("share of training clips with a mask", found.coverage()["all"], *_SOME)
-    if isinstance(experiment.loss, CombinedLoss) and experiment.loss.attention is not None:
-        masks = clean_batch(trainer).masks
-        assert masks is not None
-        supervised = float(experiment.loss.attention.supervised(masks).float().mean())
-        yield _dose("share of the probe's clips under attention supervision", supervised, *_SOME)
+    for term in experiment.loss.every_term():
+        if isinstance(term.loss, AttentionLoss):
+            masks = clean_batch(trainer).masks
+            assert masks is not None
+            supervised = float(term.loss.supervised(masks).float().mean())
+            yield _dose("share of the probe's clips under attention supervision", supervised, *_SOME)
 
 
 @torch.no_grad()

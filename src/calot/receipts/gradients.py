@@ -20,11 +20,11 @@ from calot.provenance.evidence import (
     TermsEvidence,
 )
 from calot.provenance.receipt import ReceiptCheck
-from calot.receipts.probe import CLIPS, FLOOR, LATE, STEPS, ProbeData, clean_batch, trainer_for
+from calot.receipts.probe import CLIPS, FLOOR, STEPS, ProbeData, clean_batch, trainer_for, with_every_term
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.train.loop import Progress, optimise
-from calot.train.losses import Loss
+from calot.train.losses import Term
 from calot.train.stage import Stage
 from calot.types import Batch
 
@@ -38,7 +38,7 @@ def training_checks(
     gradients: list[GradientEvidence] = []
     terms: list[TermReach] = []
     for number, stage in enumerate(experiment.stages):
-        trainer.progress = Progress(stage=number, epoch=LATE)
+        trainer.progress = Progress(stage=number)
         counts.append(_counts(trainer, stage))
         terms += _terms(trainer)
         gradients.append(_steps(trainer, stage))
@@ -100,7 +100,7 @@ def _some(stage: int, what: str, names: Sequence[str]) -> list[str]:
 
 def _steps(trainer: Trainer, stage: Stage) -> GradientEvidence:
     """A few steps: the largest gradient of each trainable tensor, and which frozen tensors moved."""
-    fit = trainer.fit(stage)
+    fit = with_every_term(trainer.fit(stage))
     model = trainer.model
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     largest = {n: 0.0 for n, p in model.named_parameters() if p.requires_grad}
@@ -114,7 +114,6 @@ def _steps(trainer: Trainer, stage: Stage) -> GradientEvidence:
         batch = trainer.prepared(clean_batch(trainer), epoch=step, start=0).batch
         torch.manual_seed(step)
         optimise(fit, batch, progress=trainer.progress)
-        trainer.progress.epoch = LATE
     for handle in handles:
         handle.remove()
     now = dict(model.named_parameters())
@@ -166,18 +165,18 @@ def _terms(trainer: Trainer) -> list[TermReach]:
     model.train()
     batch = trainer.prepared(clean_batch(trainer), epoch=0, start=0).batch
     trains = {part for part, module in model.parts.items() if _any_trains(module)}
-    terms = loss.terms(epoch=LATE)
-    norms = {name: _norms(trainer, batch, weight=weight, term=term) for name, (weight, term) in terms.items()}
+    terms = loss.every_term()
+    norms = {term.name: _norms(trainer, batch, term=term) for term in terms}
     return [
         TermReach(
             stage=trainer.progress.stage + 1,
-            term=name,
-            units=term.units(batch),
-            declared=tuple(sorted(term.reaches & trains)),
-            reached=tuple(sorted(norms[name])),
-            share=_share(name, norms=norms),
+            term=term.name,
+            units=term.loss.units(batch),
+            declared=tuple(sorted(term.loss.reaches & trains)),
+            reached=tuple(sorted(norms[term.name])),
+            share=_share(term.name, norms=norms),
         )
-        for name, (_, term) in terms.items()
+        for term in terms
     ]
 
 
@@ -192,16 +191,16 @@ def _share(term: str, *, norms: Mapping[str, Mapping[str, float]]) -> float:
     return max(shares)
 
 
-def _norms(trainer: Trainer, batch: Batch, *, weight: float, term: Loss) -> dict[str, float]:
+def _norms(trainer: Trainer, batch: Batch, *, term: Term) -> dict[str, float]:
     """The norm of one term's gradient in each part of the model that it reaches."""
     model = trainer.model
     model.zero_grad(set_to_none=True)
-    if term.units(batch) > 0 and weight != 0:
+    if (units := term.loss.units(batch)) > 0 and term.weight != 0:
         torch.manual_seed(0)
         for part in batch.split(trainer.request.experiment.compute.micro_batch or len(batch)):
-            if (here := term.units(part)) == 0:
+            if (here := term.loss.units(part)) == 0:
                 continue
-            value = weight * here / term.units(batch) * term(model(part), part)
+            value = term.weight * here / units * term.loss(model(part), part)
             if value.requires_grad:
                 trainer.accelerator.backward(value)
     squares: dict[str, float] = {}

@@ -29,7 +29,6 @@ CLIPS = 8
 _DRAWS = 6  # effective batches whose preparation is compared
 STEPS = 3
 FLOOR = 1e-3  # a change below this share of the whole is negligible
-LATE = 10**6  # an epoch by which every loss term has begun
 
 #: How far two arrays may be apart, relative to their size, before they count as different: rounding, and for optimiser
 #: steps what Adam makes of rounding.
@@ -114,17 +113,26 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData) -> Probe
         rates = [[schedule.lr(peak=g["peak_lr"], step=s) for g in fit.optimiser.param_groups] for s in steps]
         arrays[f"schedule of stage {number + 1}"] = np.asarray(rates)
         arrays[f"epochs of stage {number + 1}"] = np.asarray([stage.epochs, epochs_without_gain(stage)])
+        arrays[f"terms of stage {number + 1}"] = np.asarray([_active(fit, epoch=e) for e in range(stage.epochs)])
         arrays |= _loss_and_gradient(trainer, fit, stage=number)
         arrays[f"logits of stage {number + 1}"] = _logits(trainer, fit)
         before = [p.detach().clone() for p in _trained(trainer)]
         for step in range(STEPS):
-            batch = trainer.prepared(clean_batch(trainer), epoch=LATE, start=step * CLIPS).batch
+            batch = trainer.prepared(clean_batch(trainer), epoch=_DRAWS, start=step * CLIPS).batch
             torch.manual_seed(step)
-            trainer.progress.epoch = LATE
-            optimise(fit, batch, progress=trainer.progress)
+            optimise(with_every_term(fit), batch, progress=trainer.progress)
         moved = [p.detach() - b for p, b in zip(_trained(trainer), before, strict=True)]
         arrays[f"steps of stage {number + 1}"] = _sketch(moved)
     return Probe(arrays)
+
+
+def with_every_term(fit: Fit) -> Fit:
+    """The same stage with every loss term acting from its first epoch on."""
+    return replace(fit, loss=fit.loss.from_the_start())
+
+
+def _active(fit: Fit, *, epoch: int) -> str:
+    return " ".join(term.name for term in fit.loss.active(epoch=epoch))
 
 
 def clean_batch(trainer: Trainer) -> Batch:
@@ -163,13 +171,14 @@ def _loss_and_gradient(trainer: Trainer, fit: Fit, *, stage: int) -> dict[str, N
     """Loss terms and gradient of a prepared batch in training mode, in the first epoch and late."""
     found: dict[str, NDArray[Any]] = {}
     batch = trainer.prepared(clean_batch(trainer), epoch=0, start=0).batch
-    epochs = (0, LATE) if fit.loss.terms(epoch=0).keys() != fit.loss.terms(epoch=LATE).keys() else (0,)
-    for epoch in epochs:
+    every = " ".join(term.name for term in fit.loss.every_term())
+    moments = {"at first": fit} | ({"late": with_every_term(fit)} if _active(fit, epoch=0) != every else {})
+    for when, at_that_time in moments.items():
         trainer.model.train()
         trainer.model.zero_grad(set_to_none=True)
         torch.manual_seed(0)
-        terms = accumulate(fit, batch, progress=Progress(stage=stage, epoch=epoch))
-        where = f"of stage {stage + 1} {'late' if epoch else 'at first'}"
+        terms = accumulate(at_that_time, batch, progress=Progress(stage=stage))
+        where = f"of stage {stage + 1} {when}"
         found[f"loss {where}"] = np.asarray([v for v in terms.values() if v])  # a term of no weight is none
         found[f"gradient {where}"] = _sketch([p.grad for p in _trained(trainer)])
         trainer.model.zero_grad(set_to_none=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from calot.config.named import by_name
 from calot.errors import CalotError
 from calot.experiment import NO_TREATMENT, Apart, Experiment
 
@@ -18,17 +19,26 @@ def changes(experiment: Experiment, baseline: Experiment) -> list[Path]:
 
 
 def _differing(a: Any, b: Any, path: Path) -> Iterator[Path]:
+    mine, theirs = by_name(a), by_name(b)
     if is_dataclass(a) and type(a) is type(b):
         for f in fields(a):
             yield from _differing(getattr(a, f.name), getattr(b, f.name), (*path, f.name))
+    elif mine is not None and theirs is not None and _in_one_order(mine, theirs):
+        for name in dict.fromkeys([*mine, *theirs]):
+            yield from _differing(mine.get(name), theirs.get(name), (*path, name))
     elif a != b:
         yield path
 
 
+def _in_one_order(mine: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return [name for name in mine if name in theirs] == [name for name in theirs if name in mine]
+
+
 def at(value: Any, path: Path) -> Any:
-    """What stands in a field."""
+    """What stands in a field; None for an item that a list of named ones lacks."""
     for name in path:
-        value = getattr(value, name)
+        items = by_name(value)
+        value = getattr(value, name) if items is None else items.get(name)
     return value
 
 
@@ -41,6 +51,10 @@ def _set(value: Any, values: dict[Path, Any]) -> Any:
     inner: dict[str, dict[Path, Any]] = {}
     for path, new in values.items():
         inner.setdefault(path[0], {})[path[1:]] = new
+    items = by_name(value)
+    if items is not None:
+        items |= {name: below[()] if () in below else _set(items[name], below) for name, below in inner.items()}
+        return tuple(item for item in items.values() if item is not None)
     changed = {name: below[()] if () in below else _set(getattr(value, name), below) for name, below in inner.items()}
     return replace(value, **changed)
 

@@ -59,7 +59,7 @@ def controls_check(experiment: Experiment, *, request: Request, results: Path, u
 
 def unregularised(experiment: Experiment) -> Experiment:
     """The same without dropout, weight decay, augmentation, mixing, smoothing, drop path and schedule, in one stage."""
-    stage, segmentation, masking = experiment.train, experiment.segmentation, experiment.masking
+    stage, masking = experiment.train, experiment.masking
     return replace(
         experiment,
         augment=(),
@@ -68,7 +68,7 @@ def unregularised(experiment: Experiment) -> Experiment:
         backbone=experiment.backbone.without_dropout(),
         head=experiment.head.without_dropout(),
         pooling=experiment.pooling.without_dropout(),
-        segmentation=None if segmentation is None else segmentation.without_dropout(),
+        heads=tuple(head.without_dropout() for head in experiment.heads),
         masking=None if masking is None else masking.without_dropout(),
         train=Stage(
             adaptation=stage.adaptation.without_dropout(), lr=2e-3, min_lr=2e-3, warmup=0, weight_decay=0, epochs=10**4

@@ -32,7 +32,7 @@ def build_classifier(experiment: Experiment, *, weights: bool = True) -> Classif
     return Classifier(
         backbone=backbone,
         pooling=experiment.pooling,
-        heads=[head for head in (experiment.head, experiment.segmentation) if head is not None],
+        heads=experiment.every_head,
         masking=experiment.masking,
         labelled_place=experiment.labelled_place,
         observed_layers=experiment.observed_layers,

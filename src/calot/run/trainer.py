@@ -213,7 +213,7 @@ class Trainer:
             **{f"val_ap_{c}": val_map.ap[c] for c in CRITERIA},
             **attention.columns(),
         }
-        if self.request.experiment.segmentation is not None:
+        if self.request.experiment.decoder is not None:
             columns |= {"val_miou": confusion.mean_iou(), **{f"val_iou_{c}": v for c, v in confusion.iou().items()}}
         assert val_map.over_defined is not None  # require_positives saw to it
         return EpochScores(val_map.over_defined, columns)

@@ -180,7 +180,7 @@ def _row(fit: Fit, progress: Progress, scores: EpochScores) -> dict[str, Any]:
         "step": progress.step,
         "lr": fit.optimiser.param_groups[-1]["lr"],
         "train_loss": progress.loss_sum / progress.clips,
-        **_term_columns(progress, every=fit.loss.terms(epoch=progress.epoch)),
+        **_term_columns(progress, every=[term.name for term in fit.loss.active(epoch=progress.epoch)]),
         **scores.columns,
     }
 

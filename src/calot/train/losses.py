@@ -1,4 +1,4 @@
-"""Losses. Each is a mean over units; `units` says how many, so that micro-batches add up to the whole batch's loss.
+"""Losses: means over units, so that an effective batch may be cut into parts; and weighted terms of them.
 
 Every loss names the parts of the model that its gradient must reach; receipts hold it to that.
 """
@@ -16,24 +16,34 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from calot.config.component import Component
-from calot.config.fields import Fraction, NonNegative, Range
+from calot.config.fields import Count, Fraction, Key, NonNegative, Range, Since
 from calot.criteria import MASK_CLASSES, PerCriterion
-from calot.types import IGNORED, Batch, Masks, Outputs
+from calot.types import CRITERIA_HEAD, IGNORED, Batch, Masks, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss(Component, ABC):
-    """A mean over `units(batch)` things, so that an effective batch may be cut into parts without changing its step.
+    """A mean over `units(batch)` things, so that an effective batch may be cut into parts without changing its step:
 
-    loss = sum_i units_i / (sum_j units_j) * loss_i over parts i, term by term; `effective_loss` does it.
-    `reaches` names the classifier's parts that get gradient from it (the backbone only where something of it trains).
+    loss = sum_i units_i / (sum_j units_j) * loss_i over parts i, term by term.
     """
 
-    reaches: ClassVar[frozenset[str]] = frozenset({"backbone", "pooling", "head"})
+    reads_masks: ClassVar[bool] = False
+    combines: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
         """The mean loss of this batch."""
+
+    @property
+    @abstractmethod
+    def reaches(self) -> frozenset[str]:
+        """The parts of the model that get gradient from it: backbone (where something of it trains), pooling, heads."""
+
+    @property
+    def observed_layers(self) -> tuple[int, ...]:
+        """Encoder layers whose queries and keys it reads."""
+        return ()
 
     def units(self, batch: Batch) -> float:
         """What the mean runs over: the clips, unless a loss says otherwise."""
@@ -43,24 +53,71 @@ class Loss(Component, ABC):
         """The same for an encoder of `layers` layers where this one was written for `of`."""
         return self
 
+    def every_term(self) -> tuple[Term, ...]:
+        """The terms this loss adds up; a single loss is its own only term."""
+        return (Term(name="criteria", loss=self),)
+
+    def active(self, *, epoch: int) -> tuple[Term, ...]:
+        """The terms that act in an epoch (from 0)."""
+        return tuple(term for term in self.every_term() if term.begun(epoch=epoch))
+
     def begun(self, *, epoch: int) -> bool:
         """Whether every term acts in an epoch (from 0); no epoch before can be the best, for it lacks the treatment."""
-        return True
+        return all(term.begun(epoch=epoch) for term in self.every_term())
 
-    def terms(self, *, epoch: int) -> dict[str, tuple[float, Loss]]:
-        """The weighted terms this loss adds up in an epoch (from 0), by name; a single loss is its own only term."""
-        return {"criteria": (1.0, self)}
+    def from_the_start(self) -> Loss:
+        """The same with every term acting from the first epoch on."""
+        return self
+
+    def with_term(self, term: Term) -> CombinedLoss:
+        """The same with one more term, or with this one in the place of its namesake."""
+        every = {t.name: t for t in self.every_term()} | {term.name: term}
+        return CombinedLoss(terms=tuple(every.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
-class BCE(Loss):
+class Term(Component):
+    """A loss with a name, a weight, and the epoch (counted from 1) in which it begins to act."""
+
+    name: Key
+    loss: Loss
+    weight: NonNegative = 1.0
+    first_epoch: Count = 1
+
+    def __post_init__(self) -> None:
+        if self.loss.combines:
+            raise ValueError(f"Term.loss of {self.name}: terms hold single losses; put its terms beside this one")
+
+    def begun(self, *, epoch: int) -> bool:
+        """Whether it acts in an epoch (from 0)."""
+        return epoch + 1 >= self.first_epoch
+
+    def neutral(self) -> Term:
+        """The term with no weight."""
+        return replace(self, weight=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriteriaLoss(Loss):
+    """A loss of the criteria's logits against the labels; `head` names the head whose scores it reads."""
+
+    head: Annotated[Key, Since("0.2.0", before=CRITERIA_HEAD)] = CRITERIA_HEAD
+
+    @property
+    def reaches(self) -> frozenset[str]:
+        return frozenset({"backbone", "pooling", self.head})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BCE(CriteriaLoss):
     """Binary cross-entropy, averaged over clips and criteria; `pos_weight` multiplies a criterion's positive term."""
 
     pos_weight: Annotated[PerCriterion, Range(gt=0, le=1e6)] | None = None
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        weight = None if self.pos_weight is None else outputs.logits.new_tensor(tuple(self.pos_weight))
-        return F.binary_cross_entropy_with_logits(outputs.logits, batch.labels, pos_weight=weight)
+        logits = outputs.scores[self.head]
+        weight = None if self.pos_weight is None else logits.new_tensor(tuple(self.pos_weight))
+        return F.binary_cross_entropy_with_logits(logits, batch.labels, pos_weight=weight)
 
     def neutral(self) -> BCE:
         """Plain BCE in the same words."""
@@ -68,16 +125,17 @@ class BCE(Loss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocalLoss(Loss):
+class FocalLoss(CriteriaLoss):
     """Focal loss, averaged over clips and criteria; see `focal_bce`. `alpha` may differ by criterion."""
 
     alpha: Annotated[PerCriterion, Range(ge=0, le=1)] | Fraction | None = 0.25
     gamma: Annotated[float, Range(ge=0, le=100)] = 2.0
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
+        logits = outputs.scores[self.head]
         alpha = tuple(self.alpha) if isinstance(self.alpha, PerCriterion) else self.alpha
-        weight = None if alpha is None else outputs.logits.new_tensor(alpha)
-        return focal_bce(outputs.logits, batch.labels, gamma=self.gamma, alpha=weight).mean()
+        weight = None if alpha is None else logits.new_tensor(alpha)
+        return focal_bce(logits, batch.labels, gamma=self.gamma, alpha=weight).mean()
 
     def neutral(self) -> FocalLoss:
         """Plain BCE in the same words."""
@@ -86,25 +144,29 @@ class FocalLoss(Loss):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationLoss(Loss):
-    """Cross-entropy of the decoder's masks, averaged over the weights of their pixels; ignored pixels count nothing.
+    """Cross-entropy of a decoder's masks, averaged over the weights of their pixels; ignored pixels count nothing.
 
     A pixel weighs its class weight (order of `MASK_CLASSES`) times its layer's weight: of a mixed clip, each mask has
-    its clip's share. A batch without masks has no units, and so no such term. `weight` is the term's own.
+    its clip's share. A batch without masks has no units, and so no such term. `head` is the decoder's name.
     """
 
-    reaches: ClassVar[frozenset[str]] = frozenset({"backbone", "segmentation"})
+    reads_masks: ClassVar[bool] = True
 
-    weight: NonNegative = 0.5
+    head: Key = "segmentation"
     class_weights: tuple[NonNegative, ...] = (0.1, 5.0, 3.0, 2.0, 2.0)
 
     def __post_init__(self) -> None:
         if len(self.class_weights) != len(MASK_CLASSES) or not any(self.class_weights):
             raise ValueError(f"class_weights={self.class_weights}: need {len(MASK_CLASSES)}, not all of them 0")
 
+    @property
+    def reaches(self) -> frozenset[str]:
+        return frozenset({"backbone", self.head})
+
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        scores = outputs.scores.get("segmentation")
+        scores = outputs.scores.get(self.head)
         if scores is None or batch.masks is None:
-            raise ValueError("SegmentationLoss needs a segmentation decoder and masks: set experiment.segmentation")
+            raise ValueError(f"SegmentationLoss needs masks and a decoder among the heads, called {self.head!r}")
         target, weight = batch.masks.values.flatten(0, 1).long(), self._pixel_weights(batch.masks)
         each = F.cross_entropy(scores.flatten(0, 1), target, reduction="none", ignore_index=IGNORED)
         total: Tensor = (each * weight.flatten(0, 1).to(each.dtype)).sum() / weight.sum().to(each.dtype)
@@ -117,6 +179,50 @@ class SegmentationLoss(Loss):
         by_id = torch.zeros(IGNORED + 1, dtype=torch.float64, device=masks.values.device)
         by_id[: len(self.class_weights)] = by_id.new_tensor(self.class_weights)
         return by_id[masks.values.long()] * masks.weight[..., None, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CombinedLoss(Loss):
+    """Any number of terms, each under its own name: `loss.terms.segmentation.weight=0.3` changes one."""
+
+    combines: ClassVar[bool] = True
+
+    terms: tuple[Term, ...] = (Term(name="criteria", loss=BCE()),)
+
+    def __post_init__(self) -> None:
+        names = [term.name for term in self.terms]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"CombinedLoss.terms: need at least one, each with a name of its own; got {names}")
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
+        """The weighted sum of the terms that have units in this batch."""
+        total = outputs.tokens.values.new_zeros((), dtype=torch.float32)
+        for term in self.terms:
+            if term.loss.units(batch) > 0:
+                total = total + term.weight * term.loss(outputs, batch)
+        return total
+
+    @property
+    def reads_masks(self) -> bool:  # type: ignore[override]
+        return any(term.loss.reads_masks for term in self.terms)
+
+    @property
+    def reaches(self) -> frozenset[str]:
+        return frozenset().union(*(term.loss.reaches for term in self.terms))
+
+    @property
+    def observed_layers(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(n for term in self.terms for n in term.loss.observed_layers))
+
+    def every_term(self) -> tuple[Term, ...]:
+        return self.terms
+
+    def from_the_start(self) -> CombinedLoss:
+        return replace(self, terms=tuple(replace(term, first_epoch=1) for term in self.terms))
+
+    def at_depth(self, *, layers: int, of: int) -> CombinedLoss:
+        scaled = (replace(term, loss=term.loss.at_depth(layers=layers, of=of)) for term in self.terms)
+        return replace(self, terms=tuple(scaled))
 
 
 def focal_bce(
@@ -144,16 +250,16 @@ class Share:
 
 def term_units(loss: Loss, parts: Sequence[Batch], *, epoch: int) -> dict[str, float]:
     """What each term's mean runs over in an effective batch given in parts."""
-    return {name: sum(term.units(part) for part in parts) for name, (_, term) in loss.terms(epoch=epoch).items()}
+    return {term.name: sum(term.loss.units(part) for part in parts) for term in loss.active(epoch=epoch)}
 
 
 def effective_loss(loss: Loss, outputs: Outputs, part: Batch, *, units: dict[str, float], epoch: int) -> Share:
     """This part's share of the effective batch's loss; the shares of all parts add up to the loss of the whole."""
-    total, terms = outputs.logits.new_zeros(()), {}
-    for name, (weight, term) in loss.terms(epoch=epoch).items():
-        if (here := term.units(part)) > 0:
-            value = weight * here / units[name] * term(outputs, part)
-            total, terms[name] = total + value, float(value.detach())
+    total, terms = outputs.tokens.values.new_zeros((), dtype=torch.float32), {}
+    for term in loss.active(epoch=epoch):
+        if (here := term.loss.units(part)) > 0:
+            value = term.weight * here / units[term.name] * term.loss(outputs, part)
+            total, terms[term.name] = total + value, float(value.detach())
     return Share(total, terms)
 
 
@@ -161,16 +267,16 @@ class LossMeter:
     """The mean loss over all the batches it is shown, term by term over each term's own units."""
 
     def __init__(self, loss: Loss, *, epoch: int) -> None:
-        self.terms = loss.terms(epoch=epoch)
-        self.sums = dict.fromkeys(self.terms, 0.0)
-        self.units = dict.fromkeys(self.terms, 0.0)
+        self.terms = loss.active(epoch=epoch)
+        self.sums = {term.name: 0.0 for term in self.terms}
+        self.units = dict(self.sums)
 
     def __call__(self, outputs: Outputs, batch: Batch) -> None:
-        for name, (_, term) in self.terms.items():
-            if (here := term.units(batch)) > 0:
-                self.sums[name] += here * float(term(outputs, batch))
-                self.units[name] += here
+        for term in self.terms:
+            if (here := term.loss.units(batch)) > 0:
+                self.sums[term.name] += here * float(term.loss(outputs, batch))
+                self.units[term.name] += here
 
     def mean(self) -> float:
         """The weighted sum of the terms' means; a term without units adds nothing."""
-        return sum(weight * self.sums[n] / self.units[n] for n, (weight, _) in self.terms.items() if self.units[n])
+        return sum(t.weight * self.sums[t.name] / self.units[t.name] for t in self.terms if self.units[t.name])

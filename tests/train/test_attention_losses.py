@@ -8,7 +8,7 @@ from torch import Tensor
 from calot.models.attention import tapped
 from calot.models.attention_statistics import attention_mass
 from calot.models.backbones.vjepa2 import VJEPA2
-from calot.train.supervision import (
+from calot.train.attention_losses import (
     attention_focal_mse,
     attention_kl,
     attention_mse,
