@@ -26,7 +26,9 @@ from calot.models.heads import Head, MLPHead
 from calot.models.masking import Masking
 from calot.models.pooling import AttentivePooling, Pooling
 from calot.models.segmentation import Segmentation
+from calot.train.classification import Classification
 from calot.train.losses import BCE, Loss
+from calot.train.objective import ObjectiveSpec
 from calot.train.stage import Compute, Stage
 from calot.types import CRITERIA_HEAD
 
@@ -57,6 +59,7 @@ class Experiment(Component):
     head: Head = MLPHead()
     heads: Annotated[tuple[Head, ...], Since("0.2.0", before=())] = ()
     masking: Masking | None = None
+    objective: Annotated[ObjectiveSpec, Since("0.2.0", before=Classification())] = Classification()
     loss: Loss = BCE()
     train: Stage = Stage()
     then: tuple[Stage, ...] = ()

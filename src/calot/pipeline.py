@@ -20,11 +20,13 @@ from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
-from calot.run.device import make_accelerator
+from calot.run.device import make_accelerator, require_one_process
 from calot.run.request import Request
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
 from calot.train import checkpoint
+from calot.train.objective import model_tensors_alone
+from calot.train.progress import Progress
 
 
 def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
@@ -32,6 +34,7 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
 
     Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
     """
+    require_one_process()  # before anything is written: a refusal leaves no folder and no lock
     with claiming.claimed(request):
         ui = replace(ui, log=request.folder / claiming.LOG)
         data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
@@ -45,17 +48,19 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
             save_adapter(trainer.model.backbone, request.folder / "adapter")
         if receipt is not None:
             with_starts(receipt, trainer.progress.starts).write(request.folder)
-        return predict_run(request.folder, split="val", data=request.data, ui=ui, check=stopper.check)
+        trained = (request.experiment, trainer.model, request.seed)  # training leaves the best epoch's weights in it
+        return _predict(request.folder, trained, split="val", opened=data, ui=ui, out=None, check=stopper.check)
 
 
 def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
     """A finished run's experiment, its model with the best epoch's weights, and its seed."""
     experiment, seed = experiment_file.read_experiment(folder)
     best = checkpoint.load(folder / "checkpoints" / "best")
+    at = Progress.from_dict(best.progress, where=folder / "checkpoints" / "best" / checkpoint.STATE)
     model = build_classifier(experiment, weights=needs_published_weights(experiment, tensors=best.tensors))
-    for stage in experiment.stages[: best.progress["stage"] + 1]:  # a stage may have added an adapter
+    for stage in experiment.stages[: at.stage + 1]:  # a stage may have added an adapter
         stage.adaptation.apply(model.backbone)
-    checkpoint.load_into(model, best.tensors, where=folder / "checkpoints" / "best")
+    checkpoint.load_into(model, model_tensors_alone(best.tensors), where=folder / "checkpoints" / "best")
     return experiment, model, seed
 
 
@@ -82,11 +87,26 @@ def predict_run(
 
     `on_open` hears the manifest hash before the first clip is scored; `check` is called after each batch and may raise.
     """
-    experiment, model, seed = load_run(folder)
-    opened = OpenData.of(data, experiment=experiment, ui=ui)
+    run = load_run(folder)
+    opened = OpenData.of(data, experiment=run[0], ui=ui)
     ui.say(str(opened.understood()))
     if out is None:
         run_folder.require_own_data(folder, data=opened)
+    return _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
+
+
+def _predict(
+    folder: Path,
+    run: tuple[Experiment, Classifier, int],
+    *,
+    split: str,
+    opened: OpenData,
+    ui: Ui,
+    out: Path | None,
+    on_open: Callable[[str], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Path:
+    experiment, model, seed = run
     table = opened.clips(split, training=False)
     if on_open is not None:
         on_open(opened.manifest.hash)
@@ -108,6 +128,7 @@ def predict_run(
             dataset=dataset,
             accelerator=accelerator,
             batch_size=experiment.compute.evaluation_batch,
+            workers=experiment.compute.workers,
             on_batch=on_batch,
         )
     predictions = predictions_table(

@@ -9,7 +9,7 @@ a split), the sizes in `CHANGES`, the steps a stage makes, and the arithmetic: f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,9 @@ from calot.run.data import OpenData
 from calot.run.request import Request
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
-from calot.train.loop import EpochScores, Fit, Progress, fit_stage
+from calot.train.loop import Fit, fit_stage
+from calot.train.objective import EpochScores
+from calot.train.progress import Progress
 from calot.types import Batch
 
 PHANTOM = PhantomSpec(
@@ -118,15 +120,11 @@ def _stage(trainer: Trainer, number: int) -> dict[str, Any]:
     watched = replace(
         fit,
         stage=replace(stage, epochs=STEPS, patience=STEPS),
-        epoch_batches=lambda epoch, start: map(watch.prepared, fit.epoch_batches(epoch, start)),
-        evaluate=lambda: EpochScores(0.0, {}),
-        save=lambda best: None,
-        due=lambda: False,
-        report=watch.report,
-        stop=lambda: False,
+        data=watch,
+        keeper=watch,
     )
     before = _logits(trainer)
-    with watch.clipping():
+    with watch.clipping(), patch.object(type(fit.objective), "evaluate", lambda *_, **__: EpochScores(0.0, {})):
         fit_stage(watched, trainer.progress)
     return {**weights, "logits before": before, "steps": watch.steps, "logits after": _logits(trainer)}
 
@@ -139,6 +137,19 @@ class _Watch:
 
     def __post_init__(self) -> None:
         self.steps: list[dict[str, Any]] = []
+        self.passes = self.fit.data.passes
+
+    def batches(self, *, epoch: int, start: int) -> Iterator[Batch]:
+        return map(self.prepared, self.fit.data.batches(epoch=epoch, start=start))
+
+    def save(self, *, best: bool) -> None:
+        """Nothing is kept."""
+
+    def due(self) -> bool:
+        return False
+
+    def stop(self) -> bool:
+        return False
 
     def prepared(self, batch: Batch) -> Batch:
         self.steps.append({"batch": _described(batch)})

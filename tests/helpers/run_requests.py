@@ -19,7 +19,8 @@ from calot.run.data import OpenData
 from calot.run.request import Request
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
-from calot.train.loop import Progress, optimise
+from calot.train.loop import optimise
+from calot.train.progress import Progress
 from calot.types import Batch
 
 QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")

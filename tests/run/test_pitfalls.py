@@ -17,6 +17,7 @@ from calot.experiments import find, names
 from calot.pipeline import predict_run
 from calot.progress import Ui
 from calot.run.build import build_classifier
+from calot.run.keeping import StageKeeper
 from calot.statistics.predictions import load_predictions
 from calot.train import checkpoint
 from calot.train.loop import fit_stage, optimise
@@ -29,13 +30,14 @@ def test_pitfall_non_finite_loss_skipped_in_silence(phantom: Path, tmp_path: Pat
     stage = run.request.experiment.train
     fit = run.fit(stage)
 
-    def save(best: bool) -> None:
-        fit.save(best)
-        with torch.no_grad():
-            next(iter(run.model.head.parameters())).fill_(math.nan)
+    class Poisoning(StageKeeper):
+        def save(self, *, best: bool) -> None:
+            super().save(best=best)
+            with torch.no_grad():
+                next(iter(run.model.head.parameters())).fill_(math.nan)
 
     with pytest.raises(CalotError, match=r"non-finite loss .*stage 1, epoch 2, batch 1; clips \[\d"):
-        fit_stage(replace(fit, save=save), run.progress)
+        fit_stage(replace(fit, keeper=Poisoning(**vars(fit.keeper))), run.progress)
     found = run.checkpoints.resume()
     assert found is not None
     assert (found.progress["epoch"], found.progress["batch"]) == (1, 0)

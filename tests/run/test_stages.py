@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from calot import pipeline
 from calot.errors import Stopped
+from calot.evaluation.passes import Passes
 from calot.models.adaptation import LoRA
 from calot.pipeline import load_run
 from calot.progress import Ui
@@ -21,9 +22,11 @@ from calot.run import folder as run_folder
 from calot.run import trainer
 from calot.run.request import Request
 from calot.run.signals import Stopper
-from calot.run.trainer import Trainer
 from calot.train.checkpoint import Checkpoints, model_tensors
-from calot.train.loop import EpochScores, Fit, Progress
+from calot.train.classification import ClassificationObjective
+from calot.train.loop import Fit
+from calot.train.objective import EpochScores
+from calot.train.progress import Progress
 from calot.train.stage import Stage
 
 SECOND = Stage(
@@ -155,9 +158,9 @@ def test_a_stage_begins_as_the_best_of_the_one_before_and_not_as_its_last(
     """Scores that fall from epoch to epoch make the first epoch the best; stage 2 must begin there."""
     seen: dict[str, dict[str, Tensor]] = {}
 
-    def evaluate(self: Trainer) -> EpochScores:
-        seen[f"{self.progress.stage} {self.progress.epoch}"] = _tensors(self.model)
-        return EpochScores(0.5 - 0.1 * self.progress.epoch, {})
+    def evaluate(self: ClassificationObjective, model: nn.Module, passes: Passes, *, epoch: int) -> EpochScores:
+        seen.setdefault(f"0 {epoch}", _tensors(model))  # stage 1 comes by each epoch first
+        return EpochScores(0.5 - 0.1 * epoch, {})
 
     real = trainer.fit_stage
 
@@ -166,7 +169,7 @@ def test_a_stage_begins_as_the_best_of_the_one_before_and_not_as_its_last(
             seen["start"] = _tensors(fit.model)
         real(fit, progress)
 
-    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
+    monkeypatch.setattr(ClassificationObjective, "evaluate", evaluate)
     monkeypatch.setattr(trainer, "fit_stage", fit_stage)
     trained(_request(phantom, tmp_path / "run"))
     start, best, last = seen["start"], seen["0 0"], seen["0 1"]
@@ -183,12 +186,12 @@ def test_each_stage_has_its_own_optimiser_batch_schedule_and_patience(
 
     def fit_stage(fit: Fit, progress: Progress) -> None:
         fits.append(fit)
-        sizes.append(len(next(fit.epoch_batches(0, 0))))
+        sizes.append(len(next(fit.data.batches(epoch=0, start=0))))
         assert not fit.optimiser.state_dict()["state"], "a stage's moments are its own"
         real(fit, progress)
 
     monkeypatch.setattr(trainer, "fit_stage", fit_stage)
-    monkeypatch.setattr(Trainer, "_evaluate", lambda self: EpochScores(0.5 - 0.1 * self.progress.epoch, {}))
+    monkeypatch.setattr(ClassificationObjective, "evaluate", lambda *_, epoch: EpochScores(0.5 - 0.1 * epoch, {}))
     request = _request(phantom, tmp_path / "run")
     longer = replace(SECOND, epochs=9)
     folder = trained(replace(request, experiment=replace(request.experiment, then=(longer,))))

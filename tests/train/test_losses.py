@@ -5,7 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from calot.criteria import PerCriterion
-from calot.train.losses import BCE, FocalLoss, Loss, effective_loss, focal_bce, term_units
+from calot.train.classification import ClassificationObjective
+from calot.train.losses import BCE, FocalLoss, Loss, focal_bce
+from calot.train.objective import shares, total_units
 from calot.types import Batch, Outputs, Tokens
 
 
@@ -61,13 +63,11 @@ def test_how_a_batch_is_cut_does_not_change_its_loss(loss: Loss, size: int) -> N
     out, batch = _batch(16)
     whole = loss(out, batch)
     parts = batch.split(size)
-    units = term_units(loss, parts, epoch=0)
-    pieces = [
-        effective_loss(
-            loss, Outputs(scores={"head": out.logits[p.index]}, tokens=out.tokens), p, units=units, epoch=0
-        ).total
-        for p in parts
-    ]
+    objective = ClassificationObjective(loss)
+    units = total_units(objective, parts, epoch=0)
+    outputs = [Outputs(scores={"head": out.logits[p.index]}, tokens=out.tokens) for p in parts]
+    values = [objective.values(o, p, epoch=0) for o, p in zip(outputs, parts, strict=True)]
+    pieces = [share for v in values for share in shares(v, units=units).values()]
     assert torch.allclose(torch.stack(pieces).sum(), whole, atol=1e-6)
 
 

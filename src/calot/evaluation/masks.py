@@ -16,12 +16,13 @@ class MaskConfusion:
 
     def __init__(self) -> None:
         self.counts: NDArray[np.int64] = np.zeros((len(MASK_CLASSES), len(MASK_CLASSES)), dtype=np.int64)
-        self.clips = 0
+        self.clips, self.decoded = 0, False
 
     def __call__(self, outputs: Outputs, batch: Batch) -> None:
         scores = outputs.scores.get("segmentation")
         if scores is None or batch.masks is None:
             return
+        self.decoded = True
         self.clips += int((batch.masks.weight > 0).any(dim=1).sum())
         true, found = batch.masks.values, predicted_classes(scores)
         valid = true != IGNORED
@@ -38,3 +39,9 @@ class MaskConfusion:
         """The mean over the classes that are defined, background included."""
         defined = [v for v in self.iou().values() if v is not None]
         return float(np.mean(defined)) if defined else None
+
+    def columns(self) -> dict[str, float | None]:
+        """For metrics.csv; nothing where no decoder was asked."""
+        if not self.decoded:
+            return {}
+        return {"val_miou": self.mean_iou(), **{f"val_iou_{c}": v for c, v in self.iou().items()}}

@@ -33,7 +33,7 @@ from calot.run.data import OpenData
 from calot.run.device import make_accelerator
 from calot.run.request import Request
 from calot.train import checkpoint
-from calot.train.loop import Progress
+from calot.train.progress import Progress
 
 _COLUMN_NOTE = (
     "outputs 1, 2, 3 are taken as Endoscapes' columns C1, C2, C3; the study's names for them were wrong, its columns "

@@ -23,8 +23,9 @@ from calot.provenance.receipt import ReceiptCheck
 from calot.receipts.probe import CLIPS, FLOOR, STEPS, ProbeData, clean_batch, trainer_for, with_every_term
 from calot.run.request import Request
 from calot.run.trainer import Trainer
-from calot.train.loop import Progress, optimise
+from calot.train.loop import optimise
 from calot.train.losses import Term
+from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
 

@@ -22,7 +22,8 @@ from calot.run.request import Request
 from calot.run.sample import SampledData, sampled_data
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer, stage_schedule
-from calot.train.loop import Fit, Progress, accumulate, epochs_without_gain, optimise
+from calot.train.loop import Fit, accumulate, epochs_without_gain, optimise
+from calot.train.progress import Progress
 from calot.types import Batch
 
 CLIPS = 8
@@ -128,11 +129,11 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData) -> Probe
 
 def with_every_term(fit: Fit) -> Fit:
     """The same stage with every loss term acting from its first epoch on."""
-    return replace(fit, loss=fit.loss.from_the_start())
+    return replace(fit, objective=fit.objective.every_term())
 
 
 def _active(fit: Fit, *, epoch: int) -> str:
-    return " ".join(term.name for term in fit.loss.active(epoch=epoch))
+    return " ".join(fit.objective.terms(epoch=epoch))
 
 
 def clean_batch(trainer: Trainer) -> Batch:
@@ -171,8 +172,8 @@ def _loss_and_gradient(trainer: Trainer, fit: Fit, *, stage: int) -> dict[str, N
     """Loss terms and gradient of a prepared batch in training mode, in the first epoch and late."""
     found: dict[str, NDArray[Any]] = {}
     batch = trainer.prepared(clean_batch(trainer), epoch=0, start=0).batch
-    every = " ".join(term.name for term in fit.loss.every_term())
-    moments = {"at first": fit} | ({"late": with_every_term(fit)} if _active(fit, epoch=0) != every else {})
+    every = with_every_term(fit)
+    moments = {"at first": fit} | ({"late": every} if _active(fit, epoch=0) != _active(every, epoch=0) else {})
     for when, at_that_time in moments.items():
         trainer.model.train()
         trainer.model.zero_grad(set_to_none=True)

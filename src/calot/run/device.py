@@ -11,15 +11,20 @@ from calot.errors import CalotError
 from calot.train.stage import Compute
 
 
-def make_accelerator(compute: Compute) -> Accelerator:
-    """The device and precision asked for. Raises CalotError where there is no GPU and one was asked for, and under a
-    launcher of several processes."""
+def require_one_process() -> None:
+    """Raises CalotError under a launcher of several processes."""
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1":
         raise CalotError(
             f"WORLD_SIZE={processes}: calot trains in one process, on one GPU. Start it without torchrun or accelerate "
             "launch (one process a seed uses more GPUs), or unset WORLD_SIZE."
         )
+
+
+def make_accelerator(compute: Compute) -> Accelerator:
+    """The device and precision asked for. Raises CalotError where there is no GPU and one was asked for, and under a
+    launcher of several processes."""
+    require_one_process()
     has_gpu = torch.cuda.is_available()
     if compute.device == "cuda" and not has_gpu:
         raise CalotError("compute.device=cuda, but torch sees no GPU here; use compute.device=cpu")

@@ -137,7 +137,7 @@ def _measure(trainer: Trainer, stage: Stage, *, clips: dict[str, int], published
     fit = trainer.fit(stage)
     optimiser = fit.optimiser
     trainer.model.train()
-    batch = next(iter(fit.epoch_batches(0, 0)))
+    batch = next(iter(fit.data.batches(epoch=0, start=0)))
     one = batch.split(1)[0]
     _step(trainer, fit, one)  # the first one warms up: kernels are chosen, the optimiser's state is made
     count = _affordable(_step(trainer, fit, one), wanted=min(compute.micro_batch or stage.batch, len(batch)))

@@ -24,7 +24,8 @@ from calot.run.claiming import IMPORT, settle
 from calot.run.data import OpenData
 from calot.run.environment import describe
 from calot.run.experiment_file import AGAIN, experiment_record
-from calot.train.loop import Progress
+from calot.train.objective import Selection
+from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.writing import whole_file, write_json
 
@@ -165,6 +166,7 @@ class Reporter:
     ui: Ui
     stage: Stage
     steps: int
+    selection: Selection
     start: float = field(default_factory=time.monotonic)
     first: int | None = None
     last: float = field(default_factory=time.monotonic)
@@ -177,8 +179,8 @@ class Reporter:
             return
         self.last = now
         left = (now - self.start) / max(1, done - self.first) * (total - done)
-        row = progress.rows[-1] if progress.rows else None
-        seen = f", val mAP so far {100 * progress.best_map:.1f}" if row and progress.best_map >= 0 else ""
+        best, select = progress.best_score, self.selection
+        seen = "" if best is None else f", {select.title} so far {select.shown(best)}"
         self.ui.say(
             f"stage {progress.stage + 1} epoch {progress.epoch + 1}/{self.stage.epochs} "
             f"step {progress.batch}/{self.steps} loss {loss:.4f}{seen}, at most {left:.0f} s left"

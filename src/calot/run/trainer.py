@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from calot.criteria import CRITERIA
 from calot.data.dataset import ClipDataset, batches
 from calot.data.preparation import Prepared
-from calot.evaluation.attention import AnatomyAttention
-from calot.evaluation.masks import MaskConfusion
-from calot.evaluation.predict import score
+from calot.errors import CalotError
+from calot.evaluation.passes import Passes
 from calot.models.adaptation import ParameterGroup
 from calot.models.classifier import Classifier
 from calot.progress import Ui
@@ -23,13 +22,14 @@ from calot.run import folder as run_folder
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
 from calot.run.device import make_accelerator
+from calot.run.keeping import StageData, StageKeeper
 from calot.run.request import Request
 from calot.run.signals import Stopper
-from calot.statistics.metrics import mean_ap
 from calot.train import checkpoint
-from calot.train.loop import EpochScores, Fit, Progress, fit_stage
-from calot.train.losses import LossMeter
+from calot.train.loop import Fit, fit_stage
+from calot.train.objective import Objective, model_tensors_alone, own_tensors, with_own_tensors
 from calot.train.optim import Schedule, build_adamw
+from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
 
@@ -42,7 +42,9 @@ class Trainer:
     ui: Ui
     stopper: Stopper
     accelerator: Accelerator
-    model: Classifier
+    model: Classifier  # without what may wrap it
+    called: torch.nn.Module  # the model, or what wraps it: a training step calls this
+    objective: Objective
     train_set: ClipDataset
     clean_set: ClipDataset
     val_set: ClipDataset
@@ -66,7 +68,9 @@ class Trainer:
             ui=ui,
             stopper=stopper,
             accelerator=accelerator,
-            model=accelerator.prepare_model(model),
+            model=model,
+            called=accelerator.prepare_model(model),
+            objective=experiment.objective.build(model=model, loss=experiment.loss),
             train_set=ClipDataset(train_table, data.store("train"), masks=train_masks),
             clean_set=ClipDataset(train_table.clean(), data.store("train"), masks=train_masks),
             val_set=ClipDataset(val_table, data.store("val"), masks=data.masks(val_table)),
@@ -91,28 +95,37 @@ class Trainer:
             stage = stages[self.progress.stage]
             fit = self.fit(stage)
             if found is not None:
-                checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
+                self._put(found.tensors, where=self.checkpoints.last)
                 if found.optimiser is not None:
                     checkpoint.restore(fit.optimiser, found.optimiser)
                 found = None
             elif self.progress.stage:
                 self.progress.starts.append(self._start())
-                self._save(None, best=False)  # not before its start is known: once a step is made, nobody could tell
+                self.save(None, best=False)  # not before its start is known: once a step is made, nobody could tell
             fit_stage(fit, self.progress)
             best = self.checkpoints.best_of(self.progress.to_dict())
-            checkpoint.load_into(self.model, best.tensors, where=self.checkpoints.best)
+            self._put(best.tensors, where=self.checkpoints.best)
             after = self.progress
             self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
             if self.progress.stage == len(stages):
-                self._save(None, best=False)
+                self.save(None, best=False)
         if found is not None:  # complete before: the model is left as training left it, here too
-            checkpoint.load_into(self.model, found.tensors, where=self.checkpoints.last)
+            self._put(found.tensors, where=self.checkpoints.last)
+
+    def _put(self, tensors: dict[str, torch.Tensor], *, where: Path) -> None:
+        """Give model and objective what a checkpoint holds of them."""
+        checkpoint.load_into(self.model, model_tensors_alone(tensors), where=where)
+        mine, theirs = self.objective.state_dict().keys(), own_tensors(tensors)
+        if unlike := sorted(mine ^ theirs.keys()):
+            raise CalotError(f"{where}: {unlike[0]} is not both in the checkpoint and in the objective: another run's")
+        self.objective.load_state_dict(theirs)
 
     def _start(self) -> dict[str, Any]:
         """For the receipt: whether every tensor of the best of the stage before stands in the model, bit for bit."""
         best = checkpoint.load(self.checkpoints.best)
         own = checkpoint.model_tensors(self.model, published=False)
-        apart = sorted(name for name, tensor in best.tensors.items() if not torch.equal(own[name], tensor))
+        theirs = model_tensors_alone(best.tensors)
+        apart = sorted(name for name, tensor in theirs.items() if not torch.equal(own[name], tensor))
         return {"stage": self.progress.stage + 1, "best epoch before": best.progress["epoch"], "apart": apart[:20]}
 
     def _found(self) -> checkpoint.Checkpoint | None:
@@ -123,7 +136,15 @@ class Trainer:
         if found is None:
             self.ui.say(f"{self.request.folder}: nothing saved yet to resume; starting at the first step")
             return None
-        self.progress = at = Progress(**found.progress)
+        state = self.checkpoints.last / checkpoint.STATE
+        self.progress = at = Progress.from_dict(found.progress, where=state)
+        at.require_possible(
+            stages=self.request.experiment.stages,
+            clips=len(self.train_set),
+            skipping=self.accelerator.scaler is not None,
+            selected_by=self.objective.selection.column,
+            where=state,
+        )
         done = at.stage == len(self.request.experiment.stages)
         place = f"stage {at.stage + 1}, epoch {at.epoch + 1}, step {at.batch + 1}"
         self.ui.say("training was complete" if done else f"resuming at {place}")
@@ -152,24 +173,23 @@ class Trainer:
         optimiser = self.optimiser(stage)
         schedule = stage_schedule(stage, clips=len(self.train_set))
         per_epoch = -(-len(self.train_set) // stage.batch)
+        reporter = run_folder.Reporter(self.ui, stage=stage, steps=per_epoch, selection=self.objective.selection)
         return Fit(
             model=self.model,
+            called=self.called,
             stage=stage,
-            loss=experiment.loss,
+            objective=self.objective,
             optimiser=optimiser,
             schedule=schedule,
             accelerator=self.accelerator,
             seed=self.request.seed,
             micro_batch=experiment.compute.micro_batch,
-            epoch_batches=lambda epoch, start: self._batches(stage, epoch=epoch, start=start),
-            evaluate=self._evaluate,
-            save=lambda best: self._save(optimiser, best=best),
-            due=self.checkpoints.due,
-            report=run_folder.Reporter(self.ui, stage=stage, steps=per_epoch),
-            stop=self.stopper.asked,
+            data=StageData(self, stage),
+            keeper=StageKeeper(self, optimiser, reporter),
         )
 
-    def _batches(self, stage: Stage, *, epoch: int, start: int) -> Iterator[Batch]:
+    def batches(self, stage: Stage, *, epoch: int, start: int) -> Iterator[Batch]:
+        """An epoch's effective batches of a stage, prepared, from the `start`-th on."""
         rng = np.random.default_rng([self.request.seed, self.progress.stage, epoch])
         order = self.request.experiment.sampler.order(self.train_set.table.labels, rng=rng)
         loaded = batches(
@@ -189,38 +209,24 @@ class Trainer:
         prepare = self.request.experiment.preparation(seed=self.request.seed)
         return prepare(batch, stage=self.progress.stage, epoch=epoch, start=start)
 
-    def _evaluate(self) -> EpochScores:
-        """Validation, and a clean pass in evaluation mode over a fixed subset of the training clips."""
-        compute, loss = self.request.experiment.compute, self.request.experiment.loss
-        common: dict[str, Any] = {
-            "accelerator": self.accelerator,
-            "batch_size": compute.evaluation_batch,
-            "on_batch": lambda count: self.stopper.check(),
-        }
-        val_loss, clean_loss = (LossMeter(loss, epoch=self.progress.epoch) for _ in range(2))
-        confusion, attention = MaskConfusion(), AnatomyAttention()
-        count = min(compute.train_subset, len(self.clean_set))
-        subset = np.sort(np.random.default_rng(0).permutation(len(self.clean_set))[:count])
-        val = score(self.model, dataset=self.val_set, observers=(val_loss, confusion, attention), **common)
-        clean = score(self.model, dataset=self.clean_set, indices=subset, observers=(clean_loss,), **common)
-        val_map = mean_ap(self.val_set.table.majority, val.logits)
-        clean_map = mean_ap(self.clean_set.table.majority[subset], clean.logits)
-        columns = {
-            "train_clean_loss": clean_loss.mean(),
-            "train_clean_map": clean_map.value,
-            "val_loss": val_loss.mean(),
-            "val_map": val_map.value,
-            **{f"val_ap_{c}": val_map.ap[c] for c in CRITERIA},
-            **attention.columns(),
-        }
-        if self.request.experiment.decoder is not None:
-            columns |= {"val_miou": confusion.mean_iou(), **{f"val_iou_{c}": v for c, v in confusion.iou().items()}}
-        assert val_map.over_defined is not None  # require_positives saw to it
-        return EpochScores(val_map.over_defined, columns)
+    @property
+    def passes(self) -> Passes:
+        """The passes that an epoch is judged by."""
+        compute = self.request.experiment.compute
+        return Passes(
+            val=self.val_set,
+            clean=self.clean_set,
+            subset=compute.train_subset,
+            accelerator=self.accelerator,
+            batch_size=compute.evaluation_batch,
+            workers=compute.workers,
+            check=self.stopper.check,
+        )
 
-    def _save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
+    def save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
         """The best first, the last after it: a kill in between repeats an epoch, and so comes by the same best."""
         tensors = checkpoint.model_tensors(self.model, published=self._published, trained=self.trained)
+        tensors = with_own_tensors(self.objective, tensors)
         progress = self.progress.to_dict()
         if best:
             self.checkpoints.save_best(tensors=tensors, progress=progress)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,69 +14,56 @@ from accelerate import Accelerator
 from torch import nn
 
 from calot.errors import CalotError, Stopped
-from calot.train.losses import Loss, effective_loss, term_units
+from calot.evaluation.passes import Passes
+from calot.train.objective import EpochScores, Objective, shares, total_units
 from calot.train.optim import Schedule
+from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
 
 
-@dataclass
-class Progress:
-    """Where a run stands, beside its weights and optimiser: all that a resume needs, and no clock times.
+class TrainingData(Protocol):
+    """What one stage is trained on and judged by."""
 
-    `epoch` and `batch` are the next to do; `step` counts optimiser steps of this stage; `loss_sum`, `clips` and
-    `terms` (of each loss term the sum over batches and the batches that had it) are the running epoch's; `rows` is
-    metrics.csv so far; `starts` says of each later stage whether it began as the best of the one before.
-    """
+    @property
+    def passes(self) -> Passes:
+        """The passes that an epoch is judged by."""
 
-    stage: int = 0
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    clips: int = 0
-    terms: dict[str, list[float]] = field(default_factory=dict)
-    best_map: float = -1.0
-    best_epoch: int = -1
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    starts: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def batches(self, *, epoch: int, start: int) -> Iterator[Batch]:
+        """An epoch's effective batches from the `start`-th on."""
 
 
-@dataclass(frozen=True)
-class EpochScores:
-    """What an epoch ends with; written to metrics.csv under these names. `val_map` selects the best epoch."""
+class Keeper(Protocol):
+    """What becomes of a stage while it trains: checkpoints, a person who watches, a signal that ends it."""
 
-    val_map: float
-    columns: dict[str, float | None]
+    def save(self, *, best: bool) -> None:
+        """Write a checkpoint, as the best too when asked."""
+
+    def due(self) -> bool:
+        """Whether a checkpoint is due within the epoch."""
+
+    def report(self, progress: Progress, loss: float) -> None:
+        """Show progress."""
+
+    def stop(self) -> bool:
+        """Whether a signal asked for an end at the next step."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """All that one stage needs.
-
-    `epoch_batches(epoch, start)` yields effective batches from the `start`-th on; `evaluate()` scores the model;
-    `save(best)` writes a checkpoint (as the best too, when asked) and `due()` says that one is due within the epoch;
-    `report` shows progress; `stop()` says that a signal asked for an end at the next step. `evaluate` may raise
-    Stopped for the same.
-    """
+    """All that one stage needs. `called` is what a step calls: `model` itself, or what wraps it (DDP)."""
 
     model: nn.Module
+    called: nn.Module
     stage: Stage
-    loss: Loss
+    objective: Objective
     optimiser: torch.optim.Optimizer
     schedule: Schedule
     accelerator: Accelerator
     seed: int
     micro_batch: int | None
-    epoch_batches: Callable[[int, int], Iterator[Batch]]
-    evaluate: Callable[[], EpochScores]
-    save: Callable[[bool], None]
-    due: Callable[[], bool]
-    report: Callable[[Progress, float], None]
-    stop: Callable[[], bool]
+    data: TrainingData
+    keeper: Keeper
 
 
 def fit_stage(fit: Fit, progress: Progress) -> None:
@@ -82,17 +71,19 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
     while progress.epoch < fit.stage.epochs and _patient(fit.stage, progress):
         _train_epoch(fit, progress)
         try:
-            scores = fit.evaluate()
+            scores = fit.objective.evaluate(fit.called, fit.data.passes, epoch=progress.epoch)
         except Stopped:
-            fit.save(False)
+            fit.keeper.save(best=False)
             raise
+        _require_score(scores.value, progress=progress)
         progress.rows.append(_row(fit, progress, scores))
-        best = fit.loss.begun(epoch=progress.epoch) and scores.val_map > progress.best_map
+        better = fit.objective.selection.better(scores.value, than=progress.best_score)
+        best = fit.objective.begun(epoch=progress.epoch) and better
         if best:
-            progress.best_map, progress.best_epoch = scores.val_map, progress.epoch
+            progress.best_score, progress.best_epoch = scores.value, progress.epoch
         progress.epoch, progress.batch, progress.loss_sum, progress.clips = progress.epoch + 1, 0, 0.0, 0
         progress.terms = {}
-        fit.save(best)
+        fit.keeper.save(best=best)
 
 
 def epochs_without_gain(stage: Stage) -> int:
@@ -108,8 +99,8 @@ def _patient(stage: Stage, progress: Progress) -> bool:
 
 
 def _train_epoch(fit: Fit, progress: Progress) -> None:
-    fit.model.train()
-    for batch in fit.epoch_batches(progress.epoch, progress.batch):
+    fit.called.train()
+    for batch in fit.data.batches(epoch=progress.epoch, start=progress.batch):
         # Dropout draws depend on the place in the run alone, so that a resumed run draws what the first would have.
         place = [fit.seed, progress.stage, progress.epoch, progress.batch]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
@@ -117,12 +108,12 @@ def _train_epoch(fit: Fit, progress: Progress) -> None:
         progress.loss_sum += loss * len(batch)
         progress.clips += len(batch)
         progress.batch += 1
-        fit.report(progress, loss)
-        if fit.stop():
-            fit.save(False)
+        fit.keeper.report(progress, loss)
+        if fit.keeper.stop():
+            fit.keeper.save(best=False)
             raise Stopped
-        if fit.due():
-            fit.save(False)
+        if fit.keeper.due():
+            fit.keeper.save(best=False)
 
 
 def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
@@ -133,11 +124,14 @@ def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
         [p for g in fit.optimiser.param_groups for p in g["params"]], fit.stage.clip_norm
     )
     if fit.accelerator.scaler is None:  # fp16's loss scaler finds overflow itself, skips the step and lowers its scale
-        _require_finite(norm, "gradient norm", progress=progress, part=batch)
+        _require_finite(float(norm), "gradient norm", progress=progress, part=batch)
     fit.optimiser.step()
     fit.optimiser.zero_grad(set_to_none=True)
-    if not fit.accelerator.optimizer_step_was_skipped:
+    if fit.accelerator.optimizer_step_was_skipped:
+        _require_scale(fit.accelerator, progress=progress, part=batch)
+    else:
         progress.step += 1
+        fit.objective.after_step(fit.model)
     _count_terms(progress, terms)
     return sum(terms.values())
 
@@ -145,16 +139,19 @@ def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
 def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float]:
     """Add an effective batch's gradient to the parameters', micro-batch by micro-batch; returns its weighted terms."""
     parts = batch.split(fit.micro_batch or len(batch))
-    units = term_units(fit.loss, parts, epoch=progress.epoch)
+    units = total_units(fit.objective, parts, epoch=progress.epoch)
     terms: dict[str, float] = {}
     for part in parts:
         part = part.to(fit.accelerator.device)
-        with fit.accelerator.autocast():
-            outputs = fit.model(part)
-        share = effective_loss(fit.loss, outputs, part, units=units, epoch=progress.epoch)
-        _require_finite(share.total, "loss", progress=progress, part=part)
-        fit.accelerator.backward(share.total)
-        terms = {name: terms.get(name, 0.0) + share.terms.get(name, 0.0) for name in terms | share.terms}
+        share = shares(fit.objective.step(fit.called, part, epoch=progress.epoch), units=units)
+        if not share:
+            continue
+        total = reduce(torch.add, share.values())
+        values = torch.stack([v.detach().double() for v in share.values()]).tolist()  # waits for the device once
+        for name, value in zip(share, values, strict=True):
+            _require_finite(value, f"loss ({name})", progress=progress, part=part)
+            terms[name] = terms.get(name, 0.0) + value
+        fit.accelerator.backward(total)
     return terms
 
 
@@ -164,10 +161,25 @@ def _count_terms(progress: Progress, terms: dict[str, float]) -> None:
         progress.terms[name] = [total + value, batches + 1]
 
 
-def _require_finite(value: torch.Tensor, what: str, *, progress: Progress, part: Batch) -> None:
-    if not torch.isfinite(value):
+def _require_score(value: float, *, progress: Progress) -> None:
+    if not math.isfinite(value):
         raise CalotError(
-            f"non-finite {what} ({float(value.detach())}) in stage {progress.stage + 1}, epoch {progress.epoch + 1}, "
+            f"the score of stage {progress.stage + 1}, epoch {progress.epoch + 1} is {value}: no epoch can be "
+            "selected by it. The run is stopped; its last checkpoint is intact."
+        )
+
+
+def _require_scale(accelerator: Accelerator, *, progress: Progress, part: Batch) -> None:
+    """fp16's scaler halves its scale at each overflow; one below 1 says that gradients are not finite unscaled."""
+    scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
+    if scale < 1.0:
+        _require_finite(math.inf, "gradient at any loss scale", progress=progress, part=part)
+
+
+def _require_finite(value: float, what: str, *, progress: Progress, part: Batch) -> None:
+    if not math.isfinite(value):
+        raise CalotError(
+            f"non-finite {what} ({value}) in stage {progress.stage + 1}, epoch {progress.epoch + 1}, "
             f"batch {progress.batch + 1}; clips {part.index.tolist()[:8]} of the training table. "
             "The run is stopped; its last checkpoint is intact. Lower train.lr, or use compute.precision=fp32."
         )
@@ -180,7 +192,7 @@ def _row(fit: Fit, progress: Progress, scores: EpochScores) -> dict[str, Any]:
         "step": progress.step,
         "lr": fit.optimiser.param_groups[-1]["lr"],
         "train_loss": progress.loss_sum / progress.clips,
-        **_term_columns(progress, every=[term.name for term in fit.loss.active(epoch=progress.epoch)]),
+        **_term_columns(progress, every=fit.objective.terms(epoch=progress.epoch)),
         **scores.columns,
     }
 

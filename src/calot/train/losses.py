@@ -6,7 +6,6 @@ Every loss names the parts of the model that its gradient must reach; receipts h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
@@ -238,45 +237,3 @@ def focal_bce(
     if alpha is not None:
         positive, negative = alpha * positive, (1 - alpha) * negative
     return labels * positive + (1 - labels) * negative
-
-
-@dataclass(frozen=True)
-class Share:
-    """A part's share of an effective batch's loss, and the same by term (weighted, detached)."""
-
-    total: Float[Tensor, ""]
-    terms: dict[str, float]
-
-
-def term_units(loss: Loss, parts: Sequence[Batch], *, epoch: int) -> dict[str, float]:
-    """What each term's mean runs over in an effective batch given in parts."""
-    return {term.name: sum(term.loss.units(part) for part in parts) for term in loss.active(epoch=epoch)}
-
-
-def effective_loss(loss: Loss, outputs: Outputs, part: Batch, *, units: dict[str, float], epoch: int) -> Share:
-    """This part's share of the effective batch's loss; the shares of all parts add up to the loss of the whole."""
-    total, terms = outputs.tokens.values.new_zeros((), dtype=torch.float32), {}
-    for term in loss.active(epoch=epoch):
-        if (here := term.loss.units(part)) > 0:
-            value = term.weight * here / units[term.name] * term.loss(outputs, part)
-            total, terms[term.name] = total + value, float(value.detach())
-    return Share(total, terms)
-
-
-class LossMeter:
-    """The mean loss over all the batches it is shown, term by term over each term's own units."""
-
-    def __init__(self, loss: Loss, *, epoch: int) -> None:
-        self.terms = loss.active(epoch=epoch)
-        self.sums = {term.name: 0.0 for term in self.terms}
-        self.units = dict(self.sums)
-
-    def __call__(self, outputs: Outputs, batch: Batch) -> None:
-        for term in self.terms:
-            if (here := term.loss.units(batch)) > 0:
-                self.sums[term.name] += here * float(term.loss(outputs, batch))
-                self.units[term.name] += here
-
-    def mean(self) -> float:
-        """The weighted sum of the terms' means; a term without units adds nothing."""
-        return sum(t.weight * self.sums[t.name] / self.units[t.name] for t in self.terms if self.units[t.name])

@@ -1,0 +1,70 @@
+"""Passes in evaluation mode over the clips that an epoch is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import nn
+
+from calot.data.dataset import ClipDataset, batches
+from calot.evaluation.predict import score
+from calot.types import Batch, Outputs
+
+Observer = Callable[[Outputs, Batch], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """Validation, and a fixed subset of the training clips as they are stored: at most `subset` of `clean`.
+
+    `check` is called after each batch and may raise, for a signal that asks for an end.
+    """
+
+    val: ClipDataset
+    clean: ClipDataset
+    subset: int
+    accelerator: Accelerator
+    batch_size: int
+    workers: int
+    check: Callable[[], None]
+
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """The places of the training clips that are scored, the same in every epoch."""
+        count = min(self.subset, len(self.clean))
+        return np.sort(np.random.default_rng(0).permutation(len(self.clean))[:count])
+
+    def logits(self, model: nn.Module, *observers: Observer) -> NDArray[np.float32]:
+        """The criteria's logits of the validation clips."""
+        return self._score(model, dataset=self.val, observers=observers)
+
+    def clean_logits(self, model: nn.Module, *observers: Observer) -> NDArray[np.float32]:
+        """The criteria's logits of the chosen training clips."""
+        return self._score(model, dataset=self.clean, indices=self.chosen, observers=observers)
+
+    def val_batches(self) -> Iterator[Batch]:
+        """The validation clips on the device, for an objective that scores something else than the criteria."""
+        order = np.arange(len(self.val))
+        loaded = batches(self.val, order=order, epoch=0, batch_size=self.batch_size, workers=self.workers)
+        for batch in loaded:
+            yield batch.to(self.accelerator.device)
+            self.check()
+
+    def _score(self, model: nn.Module, **what: Any) -> NDArray[np.float32]:
+        with torch.no_grad():
+            scored = score(
+                model,
+                accelerator=self.accelerator,
+                batch_size=self.batch_size,
+                workers=self.workers,
+                on_batch=lambda count: self.check(),
+                **what,
+            )
+        logits: NDArray[np.float32] = scored.logits
+        return logits

@@ -1,0 +1,60 @@
+"""What the loop is given for one stage of a run: its data, and who keeps what it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from calot.evaluation.passes import Passes
+from calot.run import folder as run_folder
+from calot.train.progress import Progress
+from calot.train.stage import Stage
+from calot.types import Batch
+
+if TYPE_CHECKING:
+    from calot.run.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class StageData:
+    """A trainer's clips as one stage trains on them, and the passes it is judged by."""
+
+    trainer: Trainer
+    stage: Stage
+
+    @property
+    def passes(self) -> Passes:
+        """Validation and the clean training clips, read as the run's settings say."""
+        return self.trainer.passes
+
+    def batches(self, *, epoch: int, start: int) -> Iterator[Batch]:
+        """An epoch's effective batches, prepared, from the `start`-th on."""
+        return self.trainer.batches(self.stage, epoch=epoch, start=start)
+
+
+@dataclass(frozen=True)
+class StageKeeper:
+    """A trainer's checkpoints, log and signals for one stage."""
+
+    trainer: Trainer
+    optimiser: torch.optim.Optimizer
+    reporter: run_folder.Reporter = field(repr=False)
+
+    def save(self, *, best: bool) -> None:
+        """Write a checkpoint, as the best too when asked."""
+        self.trainer.save(self.optimiser, best=best)
+
+    def due(self) -> bool:
+        """Whether the last one was saved long enough ago."""
+        return self.trainer.checkpoints.due()
+
+    def report(self, progress: Progress, loss: float) -> None:
+        """A line now and then."""
+        self.reporter(progress, loss)
+
+    def stop(self) -> bool:
+        """Whether a signal came."""
+        return self.trainer.stopper.asked()
