@@ -30,7 +30,7 @@ from calot.train.progress import Progress
 
 
 def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
-    """Train, keep the best epoch, write its validation predictions; returns the run's folder.
+    """Train, keep the best epoch, write its validation predictions (where labels trained it); returns the run's folder.
 
     Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
     """
@@ -48,6 +48,9 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
             save_adapter(trainer.model.backbone, request.folder / "adapter")
         if receipt is not None:
             with_starts(receipt, trainer.progress.starts).write(request.folder)
+        if not request.experiment.objective.reads_labels:
+            ui.say("no predictions: this objective reads no labels, so nothing trained the criteria's head")
+            return request.folder
         trained = (request.experiment, trainer.model, request.seed)  # training leaves the best epoch's weights in it
         return _predict(request.folder, trained, split="val", opened=data, ui=ui, out=None, check=stopper.check)
 

@@ -101,7 +101,7 @@ class OpenData:
             protocol=self.experiment.protocol,
             rule=self.experiment.clip,
             label_rule=self.experiment.label,
-            training=training,
+            training=training and self.experiment.objective.reads_labels,  # its targets come with it
         )
 
     def masks(self, table: ClipTable) -> ClipMasks | None:

@@ -153,8 +153,9 @@ def read_data(folder: Path) -> dict[str, Any]:
 def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     """metrics.csv, whole or not at all. An undefined value is an empty cell."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        more = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in _FIRST]
-        writer = csv.DictWriter(file, [*_FIRST, *more], lineterminator="\n")
+        there = list(dict.fromkeys(k for row in rows for k in row)) or list(_FIRST)
+        columns = [*(k for k in _FIRST if k in there), *(k for k in there if k not in _FIRST)]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows([{k: "" if v is None else v for k, v in row.items()} for row in rows])
 

@@ -60,8 +60,9 @@ class Trainer:
         model = build_classifier(experiment)
         train_table = data.clips("train", training=True)
         val_table = data.clips("val", training=False)
-        val_table.require_labels()
-        val_table.require_positives()
+        if experiment.objective.reads_labels:
+            val_table.require_labels()
+            val_table.require_positives()
         train_masks = data.masks(train_table)
         return cls(
             request=request,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -109,7 +109,13 @@ class Objective(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec(Component, ABC):
-    """Settings of an objective; `build` gives the objective itself, for a model and the experiment's loss."""
+    """Settings of an objective; `build` gives the objective itself, for a model and the experiment's loss.
+
+    One that reads no labels trains on clips without any, and its runs have no predictions: nothing trained the
+    criteria's head.
+    """
+
+    reads_labels: ClassVar[bool] = True
 
     @abstractmethod
     def build(self, *, model: Classifier, loss: Loss) -> Objective:
