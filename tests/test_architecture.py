@@ -97,6 +97,21 @@ def test_no_file_outside_endoscapes_and_the_phantom_knows_its_frame_rate() -> No
     assert known == []
 
 
+#: What only a backbone's family may know: its classes, its layers' names, its patches, how its clips are normalised.
+OF_A_FAMILY = re.compile(r"VJEPA|vjepa2|VideoMAE|DINOv3|encoder\.layer\b|tubelet|IMAGENET_|\b0?\.(485|456|229)\b")
+
+
+def test_no_file_outside_the_backbones_knows_a_family() -> None:
+    named = {
+        f"{path.name}: {line.strip()}"
+        for path in SOURCES
+        if "backbones" not in path.parts and path.parent.name != "experiments"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if OF_A_FAMILY.search(line)
+    }
+    assert named == set()
+
+
 def test_experiments_are_values_of_10_to_25_lines_without_logic() -> None:
     for path in SOURCES:
         if path.parent.name != "experiments" or path.name == "__init__.py":

@@ -66,19 +66,19 @@ def test_store_builds_the_splits_asked_for_once(root: Path, tmp_path: Path) -> N
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM")
 def test_a_signal_ends_a_store_with_what_is_decoded_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calot.data.store_build, "CHUNK", 5)
-    real = calot.data.pictures.decode_jpeg
+    real = calot.data.pictures.decode_picture_bytes
 
-    def signalled(path: Path) -> Any:
+    def signalled(data: bytes, *, path: Path) -> Any:
         if path.name == "10_10050.jpg":
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(path)
+        return real(data, path=path)
 
-    monkeypatch.setattr(calot.data.pictures, "decode_jpeg", signalled)
+    monkeypatch.setattr(calot.data.pictures, "decode_picture_bytes", signalled)
     with pytest.raises(Stopped, match=r"stopped; what is decoded stays\. Run it again to continue"):
         call("store", root, "--size", 16, "--split", "train", "--workers", 1)
     (part,) = (root / ".calot" / "store").glob("*.part")
     assert (part / "journal.jsonl").read_text().count("number") == 2  # whole chunks; the one under way is done again
-    monkeypatch.setattr(calot.data.pictures, "decode_jpeg", real)
+    monkeypatch.setattr(calot.data.pictures, "decode_picture_bytes", real)
     assert call("store", root, "--size", 16, "--split", "train", "--verify").exit_code == 0
 
 

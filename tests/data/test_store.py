@@ -19,7 +19,7 @@ from endoscapes_folder import Folder
 from PIL import Image
 
 from calot.data import pictures, store_build
-from calot.data.decode import decode_jpeg
+from calot.data.decode import decode_jpeg, decode_jpeg_bytes
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import CentreCrop, Geometry, Squash
 from calot.data.store import FrameStore, open_store
@@ -115,7 +115,7 @@ def test_a_black_frame_is_kept_and_reported(root: Path) -> None:
 
 def test_a_second_opening_reads_the_same_store_and_no_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(root)
-    monkeypatch.setattr(pictures, "decode_jpeg", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(pictures, "decode_picture_bytes", lambda data, path: pytest.fail("decoded again"))
     assert opened(root) == first
 
 
@@ -159,11 +159,11 @@ def test_a_killed_build_resumes_where_it_was(root: Path, monkeypatch: pytest.Mon
         opened(root, progress=kill_at_half)
     decoded: list[Path] = []
 
-    def watched(path: Path) -> np.ndarray:
+    def watched(data: bytes, *, path: Path) -> np.ndarray:
         decoded.append(path)
-        return decode_jpeg(path)
+        return decode_jpeg_bytes(data, path=path)
 
-    monkeypatch.setattr(pictures, "decode_jpeg", watched)
+    monkeypatch.setattr(pictures, "decode_picture_bytes", watched)
     store = opened(root)
     assert len(decoded) == 14
     assert (store.read(np.arange(24)) == pixels_of(root, split="train", size=16)).all()

@@ -108,6 +108,8 @@ def _with_progress(state: Mapping[str, Tensor]) -> object:
         ("e10a_lora_r16", (BATCH_NORM,), {"encoder": "base_model.model."}, _bare, "e10a_lora_r16"),
         ("e10b_documented", (), {"wrap": "module.", "encoder": "base_model.model."}, _bare, "e10b_documented"),
         ("lora_layers_18_23", (), {"encoder": "model."}, _with_progress, "lora_layers_18_23"),
+        ("videomae_lora", (), {"wrap": "module.", "encoder": "base_model.model."}, _bare, "videomae_lora"),
+        ("dinov3_per_frame_lora", (), {"encoder": "base_model.model."}, _with_progress, "dinov3_per_frame_lora"),
     ],
 )
 def test_an_imported_run_gives_its_sources_logits(

@@ -167,7 +167,7 @@ def test_a_split_without_any_positive_is_refused(tmp_path: Path) -> None:
         2, split="val", frames=[0, 25], votes={25: NO}
     )
     said = _fails("train", "e02_frozen_probe", *QUICK, "--data", folder.write_images(), "--out", tmp_path / "run")
-    assert "split val of this data set has no positive label" in said
+    assert 'split "val" has no positive label' in said
 
 
 @contextlib.contextmanager

@@ -184,9 +184,11 @@ def _hub() -> Check:
     try:
         from huggingface_hub import HfApi, constants
 
+        from calot.models.backbones import DEFAULT
+
         if constants.HF_HUB_OFFLINE:
             return Check(group="weights", name="hub", found="not tried: HF_HUB_OFFLINE is set", state=NOTE)
-        HfApi().model_info("facebook/vjepa2-vitl-fpc16-256-ssv2", timeout=5.0)
+        HfApi().model_info(str(DEFAULT.weights), timeout=5.0)
     except Exception as error:  # the hub's client raises several unrelated families of errors
         found = f"out of reach ({first_line(error)[:120]})"
         return Check(group="weights", name="hub", found=found, state=NOTE, remedy="use a local backbone.weights=FOLDER")

@@ -78,7 +78,7 @@ def import_checkpoint(asked: ImportRequest, *, ui: Ui) -> dict[str, Any]:
     """
     path, where = asked.path, asked.path.name
     state = study_state(read_pt(path), where=where, rename=asked.rename)
-    facts = Facts.of(state.tensors, where=where)
+    facts = Facts.of(state.tensors, family=state.family, where=where)
     chosen = _choose(asked, facts)
     model = _fitted(state, chosen.experiment, where=where)
     record = _record(asked, state=state, facts=facts, chosen=chosen, model=model)
@@ -187,7 +187,7 @@ def _record(
         "experiment": experiment.name,
         "chosen": "nearest to the tensors" if chosen.guessed else "named",
         "fits_as_well": list(chosen.as_well),
-        "read_from_tensors": asdict(facts),
+        "read_from_tensors": asdict(facts) | {"family": facts.family.name},
         "set_from_tensors": list(chosen.settings),
         "assumed": _assumed(experiment),
         "columns": {"note": _COLUMN_NOTE, **COLUMNS["endoscapes"]},

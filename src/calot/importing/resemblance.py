@@ -13,14 +13,14 @@ from calot.errors import CalotError
 from calot.experiment import Experiment, scaled
 from calot.experiments import Found, find, names
 from calot.models.adaptation import LoRA
-from calot.models.backbones.vjepa2 import VJEPA2
+from calot.models.backbones.protocol import BackboneSpec
 from calot.models.heads import MLPHead
 
 #: The plainest experiment of each architecture, before others that have the same tensors.
 _PLAIN = ("e02_frozen_probe", "e08_multitask", "e10a_lora_r16", "e10b_documented", "e10b_lora_r32_qkv", "lora_r64")
 _GROUPS = 8  # of GroupNorm where a decoder has no running statistics: the default, which no tensor tells
-_LINEARS = {"query": "q", "key": "k", "value": "v", "proj": "proj", "fc1": "fc1", "fc2": "fc2"}
-_ADAPTER = re.compile(r"backbone\.model\.encoder\.layer\.(\d+)\.(?:attention|mlp)\.(\w+)\.lora_(A|B)\.weight")
+_SIDE = re.compile(r".*\.lora_(A|B)\.weight")
+_NETWORK = "backbone.model."
 _MAGNITUDE = "lora_magnitude_vector"
 
 
@@ -38,6 +38,7 @@ class Adapters:
 class Facts:
     """What names and shapes show; None where a part is absent. Attention heads, alpha and dropout leave no trace."""
 
+    family: type[BackboneSpec]
     width: int | None
     layers: int | None
     head_hidden: int | None
@@ -46,18 +47,20 @@ class Facts:
     adapters: Adapters | None
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor], *, where: str) -> Facts:
+    def of(cls, tensors: Mapping[str, Tensor], *, family: type[BackboneSpec], where: str) -> Facts:
         """Read them off tensors under our names. Raises CalotError for adapters that no one setting describes."""
-        numbers = [int(m[1]) for k in tensors if (m := re.search(r"encoder\.layer\.(\d+)\.", k)) and ".lora_" not in k]
+        layer = re.compile(rf"{re.escape(_NETWORK + family.layout.layers)}\.(\d+)\.(?!.*\.lora_)")
+        numbers = [int(m[1]) for k in tensors if (m := layer.match(k))]
         query, project = tensors.get("pooling.query"), tensors.get("segmentation.project.1.weight")
         hidden = tensors.get("head.1.weight") if "head.4.weight" in tensors else None
         return cls(
+            family=family,
             width=None if query is None else query.shape[-1],
             layers=max(numbers) + 1 if numbers else None,
             head_hidden=None if hidden is None else hidden.shape[0],
             segmentation_hidden=None if project is None else project.shape[0],
             batch_norm=any(k.startswith("segmentation.") and k.endswith(".running_mean") for k in tensors),
-            adapters=_adapters(tensors, where=where),
+            adapters=_adapters(tensors, family=family, where=where),
         )
 
 
@@ -112,13 +115,13 @@ def _of_adapters(adapters: Adapters | None, experiment: Experiment) -> list[Disa
         return []
     if adapters is None or lora is None:
         theirs = "none" if adapters is None else _in_words(adapters.rank, adapters.targets)
-        ours = "none" if lora is None else _in_words(lora.rank, _short(lora))
+        ours = "none" if lora is None else _in_words(lora.rank, _roles(lora, experiment))
         return [Disagreement(said=f"adapters: {theirs} in the file, {ours} in the experiment: choose another one")]
     depth = experiment.backbone.layers
     own = tuple(sorted({n % depth for n in lora.layers or range(depth)}))
     pairs: dict[str, tuple[Any, Any]] = {
         "rank": (adapters.rank, lora.rank),
-        "targets": (adapters.targets, _short(lora)),
+        "targets": (adapters.targets, _roles(lora, experiment)),
         "layers": (adapters.layers, own),
         "dora": (adapters.dora, lora.dora),
     }
@@ -147,8 +150,7 @@ def nearest(facts: Facts, *, scale: str) -> tuple[Found, list[str]]:
     for name in names():
         found = find(name)
         experiment = scaled(found.experiment, scale)
-        spec: object = experiment.backbone
-        if not isinstance(spec, VJEPA2):
+        if not isinstance(experiment.backbone, facts.family):
             continue
         if (facts.segmentation_hidden is None) != (experiment.decoder is None):
             continue
@@ -158,25 +160,27 @@ def nearest(facts: Facts, *, scale: str) -> tuple[Found, list[str]]:
         distance = sum(1 if d.change else 100 for d in open_ones)
         masked = experiment.masking is not None  # which no tensor shows, and which would change every score
         ranked.append(((distance, place, masked, name), found))
+    if not ranked:
+        raise CalotError(f"no shipped experiment has a {facts.family.name}: name one of your own with --experiment")
     ((best, *_), chosen), *rest = sorted(ranked, key=lambda item: item[0])
     return chosen, [key[-1] for key, _ in rest if key[0] == best]
 
 
-def _adapters(tensors: Mapping[str, Tensor], *, where: str) -> Adapters | None:
+def _adapters(tensors: Mapping[str, Tensor], *, family: type[BackboneSpec], where: str) -> Adapters | None:
     found: dict[tuple[int, str], set[str]] = {}
     ranks: set[int] = set()
     for name, tensor in tensors.items():
         if ".lora_" not in name or _MAGNITUDE in name:
             continue
-        match = _ADAPTER.fullmatch(name)
-        if match is None or match[2] not in _LINEARS:
+        linear, side = family.adapted_linear(name.removeprefix(_NETWORK)), _SIDE.fullmatch(name)
+        if linear is None or side is None:
             raise CalotError(f"{where}: {name}: an adapter where calot puts none; it would change every score")
-        found.setdefault((int(match[1]), _LINEARS[match[2]]), set()).add(match[3])
-        ranks.add(tensor.shape[0 if match[3] == "A" else 1])
+        found.setdefault(linear, set()).add(side[1])
+        ranks.add(tensor.shape[0 if side[1] == "A" else 1])
     if not found:
         return None
     layers = tuple(sorted({layer for layer, _ in found}))
-    targets = tuple(t for t in _LINEARS.values() if any(t == target for _, target in found))
+    targets = tuple(t for t in family.layout.linears if any(t == target for _, target in found))
     whole = len(found) == len(layers) * len(targets) and all(len(sides) == 2 for sides in found.values())
     if not whole or len(ranks) != 1:
         raise CalotError(
@@ -186,8 +190,8 @@ def _adapters(tensors: Mapping[str, Tensor], *, where: str) -> Adapters | None:
     return Adapters(rank=ranks.pop(), targets=targets, layers=layers, dora=any(_MAGNITUDE in k for k in tensors))
 
 
-def _short(lora: LoRA) -> tuple[str, ...]:
-    return tuple(role for role in _LINEARS.values() if role in lora.roles)
+def _roles(lora: LoRA, experiment: Experiment) -> tuple[str, ...]:
+    return tuple(role for role in experiment.backbone.layout.linears if role in lora.roles)
 
 
 def _in_words(rank: int, targets: tuple[str, ...]) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from calot.errors import CalotError
 from calot.models.adaptation import canonical_name
-from calot.models.checkpoints import official_encoder_names
+from calot.models.backbones import families
+from calot.models.backbones.protocol import BackboneSpec
 
 #: Where a training script puts the state dict, beside its epoch, optimiser, best mAP and settings.
 WRAPPED_IN = ("model_state_dict", "state_dict", "model")
@@ -22,11 +24,10 @@ _WRAPPERS = ("module.", "_orig_mod.", "base_model.model.")
 _LINEAR = r"(weight|bias)"
 _NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 
-#: The whole of a name -> ours, the first rule that fits. A rule's groups are what it keeps.
+#: The whole of a name outside the backbone -> ours, the first rule that fits. A rule's groups are what it keeps.
 _RULES = tuple(
     (re.compile(pattern), ours)
     for pattern, ours in (
-        (r"backbone\.(?:model\.|vjepa2\.)*encoder\.((?:embeddings|layer|layernorm)\..+)", r"backbone.model.encoder.\1"),
         (r"(?:pooler|pooling)\.query", r"pooling.query"),
         (r"(?:pooler|pooling)\.(?:attention|attn)\.(in_proj_\w+|out_proj\.\w+)", r"pooling.attention.\1"),
         (rf"(?:pooler|pooling)\.(?:norm|layer_norm|ln)\.{_LINEAR}", r"pooling.norm.\1"),
@@ -39,11 +40,9 @@ _RULES = tuple(
         (rf"(?:seg_head|segmentation)\.(?:classifier|final|out)\.{_LINEAR}", r"segmentation.upsample.6.\1"),
     )
 )
-_OFFICIAL = re.compile(r"backbone\.(?:model\.|encoder\.)*((?:blocks|patch_embed|norm)\..+|pos_embed)")
+_BACKBONE = "backbone."
 
-PREDICTOR, PREDICTOR_ADAPTER = "predictor: never in the path", "adapter in the predictor: never in the path"
 PATCH_ADAPTER, NO_RULE = "adapter in the patch embedding: dropped", "no rule for this name"
-POSITIONS = "table of positions: this encoder computes them"
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,12 @@ class Unmapped:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyState:
-    """A file's tensors under our names; `sources` has each one's own; `beside`: what lay by them."""
+    """A file's tensors under our names; `sources` has each one's own; `beside`: what lay by them.
 
+    `family` is the backbone whose names the file's are.
+    """
+
+    family: type[BackboneSpec]
     tensors: Mapping[str, Tensor]
     sources: Mapping[str, str]
     unmapped: Sequence[Unmapped]
@@ -72,11 +75,13 @@ def study_state(data: Any, *, where: str, rename: Sequence[tuple[str, str]] = ()
     Raises CalotError when it is no state dict and when two tensors come to one name.
     """
     state, wrapped_in = _unwrapped(data, where=where)
+    plain = {source: _plain(_renamed(source, rename)) for source in state}
+    family = _family(plain.values())
     tensors: dict[str, Tensor] = {}
     sources: dict[str, str] = {}
     unmapped: list[Unmapped] = []
     for source, tensor in state.items():
-        found = _ours(_renamed(source, rename), tensor)
+        found = _ours(plain[source], tensor, family=family)
         if isinstance(found, str):
             unmapped.append(Unmapped(source, tuple(tensor.shape), found))
             continue
@@ -85,7 +90,16 @@ def study_state(data: Any, *, where: str, rename: Sequence[tuple[str, str]] = ()
                 raise CalotError(f"{where}: {sources[name]} and {source} are both {name}; keep one of them")
             tensors[name], sources[name] = value, source
     beside = {k: v for k, v in data.items() if wrapped_in is not None and k != wrapped_in}
-    return StudyState(tensors=tensors, sources=sources, unmapped=unmapped, wrapped_in=wrapped_in, beside=beside)
+    return StudyState(
+        family=family, tensors=tensors, sources=sources, unmapped=unmapped, wrapped_in=wrapped_in, beside=beside
+    )
+
+
+def _family(names: Iterable[str]) -> type[BackboneSpec]:
+    """The family that has a place for the most of the backbone's tensors; the default one of equals."""
+    below = [name.removeprefix(_BACKBONE) for name in names if name.startswith(_BACKBONE)]
+    nothing = torch.empty(3)
+    return max(families(), key=lambda family: sum(family.translated(name, nothing) is not None for name in below))
 
 
 def _unwrapped(data: Any, *, where: str) -> tuple[dict[str, Tensor], str | None]:
@@ -108,23 +122,29 @@ def _renamed(name: str, rename: Sequence[tuple[str, str]]) -> str:
     return next((new + name.removeprefix(old) for old, new in rename if name.startswith(old)), name)
 
 
-def _ours(source: str, tensor: Tensor) -> dict[str, Tensor] | str:
-    """A tensor under our name (an official fused qkv becomes three), or why it goes nowhere."""
-    name = source
+def _plain(source: str) -> str:
+    """A name without what wrappers added to it."""
     for wrapper in _WRAPPERS:
-        name = re.sub(rf"(^|\.){re.escape(wrapper)}", r"\1", name)
-    name = canonical_name(name)
-    adapter = ".lora_" in name
-    if re.match(r"backbone\.(?:model\.|vjepa2\.)*predictor\.", name):
-        return PREDICTOR_ADAPTER if adapter else PREDICTOR
-    if adapter and re.search(r"\.(patch_embeddings|patch_embed)\.", name):
-        return PATCH_ADAPTER
-    official = _OFFICIAL.fullmatch(name)
-    if official is not None and not adapter:
-        parts = official_encoder_names(official[1], tensor)
-        return {f"backbone.model.encoder.{k}": v for k, v in parts.items()} or POSITIONS
+        source = re.sub(rf"(^|\.){re.escape(wrapper)}", r"\1", source)
+    return canonical_name(source)
+
+
+def _ours(name: str, tensor: Tensor, *, family: type[BackboneSpec]) -> Mapping[str, Tensor] | str:
+    """A tensor under our name (one may become several), or why it goes nowhere."""
+    if name.startswith(_BACKBONE):
+        return _of_backbone(name.removeprefix(_BACKBONE), tensor, family=family)
     for pattern, ours in _RULES:
-        found = pattern.fullmatch(name)
-        if found is not None:
+        if (found := pattern.fullmatch(name)) is not None:
             return {found.expand(ours): tensor}
     return NO_RULE
+
+
+def _of_backbone(name: str, tensor: Tensor, *, family: type[BackboneSpec]) -> Mapping[str, Tensor] | str:
+    adapter, found = ".lora_" in name, family.translated(name, tensor)
+    if found is None:
+        return NO_RULE
+    if isinstance(found, str):
+        return f"adapter in the {found}" if adapter else found
+    if adapter and all(k.startswith(f"{family.layout.embedding}.") for k in found):
+        return PATCH_ADAPTER
+    return {f"{_BACKBONE}model.{k}": v for k, v in found.items()}

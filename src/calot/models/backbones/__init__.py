@@ -3,6 +3,8 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
+from calot.config.holding import component_classes
+from calot.models.backbones.protocol import BackboneSpec
 from calot.models.backbones.vjepa2 import VJEPA2
 
 for _module in iter_modules(__path__, prefix=f"{__name__}."):
@@ -10,3 +12,9 @@ for _module in iter_modules(__path__, prefix=f"{__name__}."):
 
 #: What an experiment has unless it says otherwise.
 DEFAULT = VJEPA2()
+
+
+def families() -> tuple[type[BackboneSpec], ...]:
+    """Every family there is, a user's own among them; the default one first."""
+    known = dict.fromkeys([type(DEFAULT), *component_classes(BackboneSpec)])
+    return tuple(cls for cls in known if issubclass(cls, BackboneSpec))

@@ -158,6 +158,14 @@ class BackboneSpec(Regularised, ABC):
         found = re.fullmatch(rf"(?:\w+\.)*?((?:{'|'.join(map(re.escape, parts))})\..+)", name)
         return None if found is None else {found[1]: tensor}
 
+    @classmethod
+    def adapted_linear(cls, name: str) -> tuple[int, str] | None:
+        """The layer and role of the linear whose adapter's tensor this is, by its name in the network."""
+        layers = re.escape(cls.layout.layers)
+        found = re.fullmatch(rf"{layers}\.(\d+)\.(.+)\.lora_\w+(?:\.\w+)*", name)
+        roles = {place: role for role, place in cls.layout.linears.items()}
+        return None if found is None or found[2] not in roles else (int(found[1]), roles[found[2]])
+
 
 class Backbone(nn.Module):
     """A family's network as the rest of calot sees it: clips in, tokens out, parts by number and role.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from calot.config.fields import FractionBelowOne, Path
 from calot.models.backbones.protocol import Backbone, Layout
 from calot.models.backbones.vision_transformer import VideoTransformer
-from calot.models.checkpoints import find_weights, official_file, read_official_encoder
+from calot.models.checkpoints import find_weights, official_encoder_names, official_file, read_official_encoder
+
+#: A tensor of the official encoder, below whatever holds it.
+_OFFICIAL = re.compile(r"(?:(?:model|encoder)\.)*((?:blocks|patch_embed|norm)\..+|pos_embed)")
 
 #: Endings of single files of official names.
 _FILES = (".pt", ".pth", ".safetensors")
@@ -60,6 +64,16 @@ class VJEPA2(VideoTransformer):
 
     def encode(self, network: Any, video: Tensor) -> Tensor:
         return network.encoder(video).last_hidden_state  # type: ignore[no-any-return]
+
+    @classmethod
+    def translated(cls, name: str, tensor: Tensor) -> Mapping[str, Tensor] | str | None:
+        """As the protocol says, and official names: a fused qkv becomes three; positions are computed here."""
+        if re.match(r"(?:(?:model|vjepa2)\.)*predictor\.", name):
+            return "predictor: never in the path"
+        if (official := _OFFICIAL.fullmatch(name)) is None or ".lora_" in name:
+            return super().translated(name, tensor)
+        parts = official_encoder_names(official[1], tensor)
+        return {f"encoder.{k}": v for k, v in parts.items()} or "table of positions: this encoder computes them"
 
     def build(self) -> Backbone:
         if self.weights is None:
