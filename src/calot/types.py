@@ -36,21 +36,19 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Masks:
-    """True masks of clips, at `MASK_PIXELS` pixels a token: one layer a clip, two once clips are mixed.
+    """True masks of clips, at `MASK_PIXELS` pixels per token: one layer per mask in the clip's window, the one nearest
+    to the labelled frame first; mixed clips have the layers of both.
 
     `values` are training classes (0 background, 1 cystic plate, 2 triangle, 3 artery, 4 duct, 255 ignored); `weight`
-    is a layer's share in the loss, 0 where a clip has no mask (all its pixels are then 255); `place` says which of
-    the clip's frames a layer belongs to (the labelled one's where there is none).
+    is a layer's share in the loss, 0 where it holds no mask (all its pixels are then 255); `place` says which of
+    the clip's frames a layer belongs to (the labelled one's where there is none). `complete` are the clips that have a
+    mask; of mixed clips, those of which both have.
     """
 
     values: UInt8[Tensor, "b m h w"]
     weight: Float[Tensor, "b m"]
     place: Int[Tensor, "b m"]
-
-    @property
-    def complete(self) -> Bool[Tensor, " b"]:
-        """Clips of which every layer has a mask."""
-        return (self.weight > 0).all(dim=1)
+    complete: Bool[Tensor, " b"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,12 @@ def batch() -> Batch:
         labels=torch.tensor([[0.0, 1, 0], [1, 0, 1], [0, 0, 0], [1, 1, 1]]),
         soft=torch.rand(4, 3),
         index=torch.arange(4),
-        masks=Masks(values=masks, weight=torch.tensor([[1.0], [1], [0], [0]]), place=torch.full((4, 1), 7)),
+        masks=Masks(
+            values=masks,
+            weight=torch.tensor([[1.0], [1], [0], [0]]),
+            place=torch.full((4, 1), 7),
+            complete=torch.tensor([True, True, False, False]),
+        ),
     )
 
 

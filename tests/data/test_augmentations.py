@@ -52,7 +52,7 @@ def test_family_d_is_the_documented_one_in_the_documented_order() -> None:
         HorizontalFlip(probability=0.5),
         Rotation(degrees=15.0),
         ColourJitter(brightness=0.3, contrast=0.3, saturation=0.2, hue=0.1),
-        RandomErasing(probability=0.2),
+        RandomErasing(probability=0.2, area=(0.05, 0.2), fill="noise"),
         GaussianBlur(probability=0.1, sigma=(0.1, 2.0)),
     ) == FAMILY_D
 
@@ -126,6 +126,7 @@ def test_what_rotation_brings_in_is_black_in_frames_and_ignored_in_masks() -> No
         values=torch.ones(1, 1, MASK_SIDE, MASK_SIDE, dtype=torch.uint8),
         weight=torch.ones(1, 1),
         place=torch.zeros(1, 1, dtype=torch.int64),
+        complete=torch.ones(1, dtype=torch.bool),
     )
     after = Rotation(45.0)(replace(full, masks=ones), rngs=[Half(np.random.PCG64(0))])
     values = masks(after).values[0, 0]
@@ -157,7 +158,8 @@ def blob_batch(count: int) -> Batch:
     values = torch.zeros(count, 1, 16, 16, dtype=torch.uint8)
     values[..., 3:8, 2:7] = 3
     place = torch.zeros(count, 1, dtype=torch.int64)
-    return batch_of(video, masks=Masks(values=values, weight=torch.ones(count, 1), place=place))
+    one = torch.ones(count, 1)
+    return batch_of(video, masks=Masks(values=values, weight=one, place=place, complete=one[:, 0] > 0))
 
 
 def iou(frame: Tensor, layer: Tensor) -> float:
@@ -276,8 +278,9 @@ def test_frames_of_different_brightness_keep_their_order_under_jitter() -> None:
 def test_erasing_blacks_out_one_box_of_whole_mask_pixels_and_ignores_the_masks_under_it() -> None:
     white = torch.full((60, FRAMES, 3, SIDE, SIDE), 255, dtype=torch.uint8)
     values = torch.ones(60, 2, MASK_SIDE, MASK_SIDE, dtype=torch.uint8)
-    layers = Masks(values=values, weight=torch.ones(60, 2), place=torch.zeros(60, 2, dtype=torch.int64))
-    after = applied(RandomErasing(1.0), batch_of(white, masks=layers))
+    one, first = torch.ones(60, 2), torch.zeros(60, 2, dtype=torch.int64)
+    layers = Masks(values=values, weight=one, place=first, complete=one[:, 0] > 0)
+    after = applied(RandomErasing(1.0, fill="black"), batch_of(white, masks=layers))
     cell = SIDE // MASK_SIDE
     for clip, marked in zip(after.video, masks(after).values, strict=True):
         gone = clip[0, 0] == 0
@@ -289,14 +292,25 @@ def test_erasing_blacks_out_one_box_of_whole_mask_pixels_and_ignores_the_masks_u
         assert torch.equal(ignored, gone.expand_as(ignored))
 
 
+def test_what_is_erased_becomes_noise_of_every_level_the_same_in_all_frames() -> None:
+    before = batch_of(torch.full((40, FRAMES, 3, SIDE, SIDE), 7, dtype=torch.uint8))
+    video = applied(RandomErasing(1.0), before).video
+    assert (video == video[:, :1]).all()
+    erased = video[:, 0].flatten(2).permute(0, 2, 1)  # clip, pixel, channel
+    erased = erased[(erased != 7).any(dim=-1)].double()
+    assert abs(float(erased.mean()) - 127.5) < 5
+    assert abs(float(erased.std()) - 256 / 12**0.5) < 3
+    assert float(erased.T.corrcoef().triu(1).abs().max()) < 0.1  # each channel of its own
+
+
 def test_erased_boxes_keep_to_area_and_ratio() -> None:
     component, rng = RandomErasing(1.0), np.random.default_rng(0)
     boxes = [component.draw(rng=rng, grid=(256, 256)) for _ in range(2000)]
     shares = np.array([b.share for b in boxes])
     ratios = np.array([(b.bottom - b.top) / (b.right - b.left) for b in boxes])
-    assert 0.018 < shares.min() < 0.03
-    assert 0.31 < shares.max() < 0.34
-    assert shares.mean() == pytest.approx(0.175, abs=4 * 0.31 / 12**0.5 / 2000**0.5)
+    assert 0.045 < shares.min() < 0.055
+    assert 0.19 < shares.max() < 0.205
+    assert shares.mean() == pytest.approx(0.125, abs=4 * 0.15 / 12**0.5 / 2000**0.5)
     assert 0.27 < ratios.min() < 0.35
     assert 2.9 < ratios.max() < 3.6
     assert all(0 <= b.top < b.bottom <= 256 and 0 <= b.left < b.right <= 256 for b in boxes)

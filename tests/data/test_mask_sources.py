@@ -10,7 +10,7 @@ from PIL import Image
 
 from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
 from calot.data.geometry import Squash
-from calot.data.masks import ClipMasks, open_masks
+from calot.data.masks import ClipMasks, _in_windows, open_masks
 from calot.data.readers import open_folder
 from calot.types import IGNORED
 
@@ -23,12 +23,12 @@ def _mask(path: Path, fill: int, *, shape: tuple[int, ...] = (24, 40)) -> None:
     Image.fromarray(np.full(shape, fill, dtype=np.uint8)).save(path)
 
 
-def _opened(root: Path, *, synthetic: str | None = None) -> ClipMasks:
+def _opened(root: Path, *, synthetic: str | None = None, nearest_only: bool = False) -> ClipMasks:
     manifest = open_folder(root, synthetic_masks=None if synthetic is None else Path(synthetic)).manifest
     rules = {"protocol": Keyframes(), "rule": ClipRule(length=LENGTH, pad_to=LENGTH), "label_rule": CentreLabel()}
     table = build_clips(manifest, split="train", training=True, **rules)
     part = manifest.split("train")
-    return open_masks(root, table, part, geometry=Squash(), size=SIZE, labelled_place=PLACE)
+    return open_masks(root, table, part, geometry=Squash(), size=SIZE, labelled_place=PLACE, nearest_only=nearest_only)
 
 
 @pytest.fixture
@@ -43,10 +43,25 @@ def test_a_clip_gets_the_mask_nearest_to_its_labelled_frame_with_its_place(root:
     _mask(root / "semseg" / "2_2100.png", 3)  # three before it
     _mask(root / "semseg" / "2_2175.png", 4)  # keyframe 7 itself
     _mask(root / "semseg" / "10_10125.png", 2)  # video 10: two before keyframe 7
-    found = _opened(root)
-    assert found.read(np.arange(6)).values[:, 0, 0, 0].tolist() == [1, 4, IGNORED, IGNORED, 2, IGNORED]
-    assert found.place.tolist() == [3, 3, 3, 3, 1, 3]
+    found = _opened(root, nearest_only=True)
+    assert found.read(np.arange(6)).values[:, :, 0, 0].tolist() == [[1], [4], [IGNORED], [IGNORED], [2], [IGNORED]]
+    assert found.place.tolist() == [[3], [3], [3], [3], [1], [3]]
     assert found.read(np.arange(6)).weight[:, 0].tolist() == [1, 1, 0, 0, 1, 0]
+    every = _opened(root)
+    masks = every.read(np.arange(6))
+    assert masks.values[:2, :, 0, 0].tolist() == [[1, IGNORED, IGNORED], [4, 2, 3]]  # nearest first
+    assert masks.weight.tolist() == [[1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
+    assert masks.place[1].tolist() == [3, 1, 0]
+    assert masks.complete.tolist() == [True, True, False, False, True, False]
+    assert every.read(np.array([0, 4])).values.shape[1] == 1  # as many layers as these clips need
+    assert every.coverage() == found.coverage()
+
+
+def test_a_frame_repeated_to_fill_a_clip_gives_its_mask_once() -> None:
+    of_frame = np.array([[7, 7, 7, 8], [-1, -1, 5, 5], [-1, -1, -1, -1]])
+    which, place = _in_windows(of_frame, labelled_place=3, most=None)
+    assert which.tolist() == [[8, 7], [5, -1], [-1, -1]]
+    assert place.tolist() == [[3, 2], [3, 3], [3, 3]]
 
 
 def test_coverage_is_told_by_source_and_without_the_synthetic_folder(root: Path) -> None:

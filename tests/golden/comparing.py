@@ -93,6 +93,8 @@ def _apart(where: str, golden: Any, found: Any, *, allowed: float) -> list[str]:
         if not (golden and isinstance(golden[0], list)):
             pairs = enumerate(zip(golden, found, strict=True), start=1)
             return [p for i, (a, b) in pairs for p in _apart(f"{where} {i}", a, b, allowed=allowed)]
+        if [len(row) for row in golden] != [len(row) for row in found]:
+            return [f"{where.strip()}: of another shape"]
         a, b = ([v for row in m for v in row] for m in (golden, found))
         far, size = max(abs(x - y) for x, y in zip(a, b, strict=True)), max(map(abs, a))
         return [f"{where.strip()}: {far / size:.1e} apart, {allowed:.0e} allowed"] if far > allowed * size else []

@@ -36,7 +36,7 @@ def masks_of(clips: int, *, layers: int = 1, seed: int = 0, side: int = MASK_SID
     weight = torch.ones(clips, layers)
     values[1:2], weight[1:2] = IGNORED, 0.0
     place = (torch.arange(clips)[:, None] % FRAMES).expand(clips, layers).clone()
-    return Masks(values=values, weight=weight, place=place)
+    return Masks(values=values, weight=weight, place=place, complete=(weight > 0).all(dim=1))
 
 
 def batch_of(video: Tensor, *, masks: Masks | None = None) -> Batch:

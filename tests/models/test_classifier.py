@@ -77,7 +77,8 @@ def _clips(count: int = 3) -> Batch:
     draw = torch.Generator().manual_seed(1)
     video = torch.randint(0, 256, (count, 4, 3, 32, 32), dtype=torch.uint8, generator=draw)
     values = torch.randint(0, 5, (count, 1, 16, 16), dtype=torch.uint8, generator=draw)
-    masks = Masks(values=values, weight=torch.ones(count, 1), place=torch.full((count, 1), 2))
+    one = torch.ones(count, 1)
+    masks = Masks(values=values, weight=one, place=torch.full((count, 1), 2), complete=one[:, 0] > 0)
     return Batch.unlabelled(video, masks=masks)
 
 

@@ -53,7 +53,7 @@ def _masks(*, seed: int = 0) -> Masks:
     values[0, 0, :4, :8], values[1, 0, 9, 9] = 1, 4
     values[2] = IGNORED
     weight = torch.tensor([[1.0], [1.0], [0.0]])
-    return Masks(values=values, weight=weight, place=torch.full((CLIPS, 1), LAST))
+    return Masks(values=values, weight=weight, place=torch.full((CLIPS, 1), LAST), complete=weight[:, 0] > 0)
 
 
 BARE, MASKED = Batch.unlabelled(VIDEO), Batch.unlabelled(VIDEO, masks=_masks())
@@ -75,6 +75,15 @@ def test_a_place_counts_when_any_pixel_of_any_layer_is_anatomy_and_255_is_none()
     values[0, 0, 0, 3], values[0, 1, 7, 7] = 1, 4  # the last pixel of the first place; the last place, other layer
     values[0, :, 0:4, 4:8] = IGNORED
     assert anatomy_tokens(values).tolist() == [[True, False, False, True]]
+
+
+def test_by_the_nearest_pixel_a_thin_duct_is_lost_and_nothing_is_widened() -> None:
+    values = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+    values[0, 0, 0, :] = 4  # a line along the upper edge of the first row of patches
+    values[0, 0, 8:16, 8:16] = 1
+    assert anatomy_tokens(values).sum() == 4 + 4
+    by_nearest = anatomy_tokens(values, by="nearest pixel").view(4, 4)
+    assert by_nearest.nonzero().tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
 
 
 def test_a_place_is_kept_in_every_temporal_bin_and_a_clip_without_any_keeps_all_its_tokens() -> None:
@@ -132,7 +141,8 @@ def test_outside_training_the_decoders_masks_decide_unless_true_ones_are_asked_f
 
 def test_a_mixed_clip_keeps_the_anatomy_of_both_and_needs_both_masks() -> None:
     one = _masks()
-    both = Masks(*(torch.cat([x, x.flip(0)], dim=1) for x in (one.values, one.weight, one.place)))
+    layers = (torch.cat([x, x.flip(0)], dim=1) for x in (one.values, one.weight, one.place))
+    both = Masks(*layers, complete=one.complete & one.complete.flip(0))
     model = _classifier(TokenMasking())
     predicted = _predicted(model)
     kept = model.train()(Batch.unlabelled(VIDEO, masks=both)).kept

@@ -25,7 +25,8 @@ def _decoder(*, groups: int | None = 4, dropout: float = 0.0) -> SegmentationDec
 def _scored(scores: torch.Tensor, values: torch.Tensor, weight: torch.Tensor | None = None) -> tuple[Outputs, Batch]:
     clips = len(scores)
     weight = torch.ones(values.shape[:2]) if weight is None else weight
-    masks = Masks(values=values, weight=weight, place=torch.zeros(values.shape[:2], dtype=torch.int64))
+    first = torch.zeros(values.shape[:2], dtype=torch.int64)
+    masks = Masks(values=values, weight=weight, place=first, complete=(weight > 0).all(dim=1))
     outputs = Outputs(scores={"segmentation": scores}, tokens=_tokens(clips))
     labels = torch.zeros(clips, 3)
     video = torch.zeros(clips, 1, 3, 4, 4)

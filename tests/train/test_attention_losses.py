@@ -12,6 +12,7 @@ from calot.train.attention_losses import (
     attention_focal_mse,
     attention_kl,
     attention_mse,
+    attention_target_weighted_mse,
     entropy_penalty,
     log_mass,
     received_by_position,
@@ -26,6 +27,7 @@ TERMS: dict[str, Term] = {
     "kl": lambda qk, target: attention_kl(qk, target, grid=GRID),
     "mse": lambda qk, target: attention_mse(qk, target, grid=GRID),
     "focal_mse": lambda qk, target: attention_focal_mse(qk, target, grid=GRID, gamma=1.5),
+    "target_weighted": lambda qk, target: attention_target_weighted_mse(qk, target, grid=GRID),
     "entropy": lambda qk, target: entropy_penalty(qk, threshold=0.7),
     "log_mass": lambda qk, target: log_mass(qk, target, grid=GRID),
 }
@@ -56,6 +58,8 @@ def _naive(name: str, qk: QueryKey, target: Tensor) -> Tensor:
         return torch.where(wanted > 0, wanted * (wanted.clamp_min(1e-9).log() - received.log()), 0.0).sum(1)
     if name == "mse":
         return ((wanted - received) ** 2).mean(1)
+    if name == "target_weighted":
+        return ((1 + 10 * target.double()) * (wanted - received) ** 2).mean(1)
     if name == "focal_mse":
         size = (wanted - received).abs().detach()
         return ((size / size.amax(1, keepdim=True)) ** 1.5 * (wanted - received) ** 2).mean(1)
@@ -143,6 +147,7 @@ def test_a_term_alone_trains_the_tapped_layers_queries_and_keys_and_not_its_valu
         "kl": lambda qk, t: attention_kl(qk, t, grid=grid),
         "mse": lambda qk, t: attention_mse(qk, t, grid=grid),
         "focal_mse": lambda qk, t: attention_focal_mse(qk, t, grid=grid),
+        "target_weighted": lambda qk, t: attention_target_weighted_mse(qk, t, grid=grid),
         "entropy": lambda qk, t: entropy_penalty(qk),
         "log_mass": lambda qk, t: log_mass(qk, t, grid=grid),
     }

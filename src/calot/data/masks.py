@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -38,10 +38,13 @@ CHECKED_FILES = 256
 class MaskSource(Component):
     """Where masks come from: the human ones of `semseg/`, and a folder of synthetic ones (`<video>_<frame>.png`).
 
-    `synthetic` is a path, relative to the data folder or absolute; human masks win where both exist.
+    `synthetic` is a path, relative to the data folder or absolute; human masks win where both exist. `window` says
+    which masks a clip has: those of every one of its frames, as in the study, or only the one nearest to its labelled
+    frame.
     """
 
     synthetic: fields.Path | None = None
+    window: Annotated[Literal["every", "nearest"], fields.Since("0.2.0", before="nearest")] = "every"
 
     @property
     def folder(self) -> Path | None:
@@ -81,16 +84,16 @@ def read_mask(
 
 @dataclass(frozen=True, eq=False)
 class ClipMasks:
-    """For every clip of a table the mask nearest to its labelled frame.
+    """For every clip of a table the masks of its frames, each mask once, the one nearest to the labelled frame first.
 
-    Of two masks equally near the older wins (it needs no look ahead). Cheap to pickle: workers reopen the file.
+    Of two masks equally near the older comes first (it needs no look ahead). Cheap to pickle: workers reopen the file.
     """
 
     path: Path  # all masks of the split, `(masks, size, size)`
     labelled_place: int
     sources: tuple[str, ...] = field(repr=False)  # of each mask
-    which: NDArray[np.int64] = field(repr=False)  # n: each clip's mask, -1 where none
-    place: NDArray[np.int64] = field(repr=False)  # n: the clip's frame it belongs to; the labelled one where none
+    which: NDArray[np.int64] = field(repr=False)  # n m: each clip's masks, -1 where none
+    place: NDArray[np.int64] = field(repr=False)  # n m: the clip's frame each belongs to; the labelled one where none
     real: NDArray[np.bool_] = field(repr=False)  # n: whether the clip holds a mask that is not synthetic
 
     def __getstate__(self) -> dict[str, Any]:
@@ -102,9 +105,9 @@ class ClipMasks:
 
     def coverage(self) -> dict[str, float]:
         """Share of clips with a mask, by source, in all, and what it would be without synthetic masks."""
-        kinds = [self.sources[i] if i >= 0 else None for i in self.which.tolist()]
+        kinds = [self.sources[i] if i >= 0 else None for i in self.which[:, 0].tolist()]
         shares = {kind: kinds.count(kind) / len(kinds) for kind in sorted(set(self.sources))}
-        return shares | {"all": float((self.which >= 0).mean()), "without synthetic": float(self.real.mean())}
+        return shares | {"all": float((self.which[:, 0] >= 0).mean()), "without synthetic": float(self.real.mean())}
 
     def summary(self) -> dict[str, Any]:
         """For data.json: clips, masks by source, `coverage`, and a digest of the masks and of whose they are."""
@@ -120,14 +123,16 @@ class ClipMasks:
         }
 
     def read(self, clips: NDArray[np.int64]) -> Masks:
-        """The masks of some clips, one layer each."""
-        which = self.which[clips]
-        values = np.full((len(clips), 1, *self._values.shape[1:]), IGNORED, dtype=np.uint8)
-        values[which >= 0, 0] = self._values[which[which >= 0]]
+        """The masks of some clips, in as many layers as the most of them have."""
+        layers = max(1, int((self.which[clips] >= 0).sum(axis=1).max(initial=1)))
+        which = self.which[clips, :layers]
+        values = np.full((*which.shape, *self._values.shape[1:]), IGNORED, dtype=np.uint8)
+        values[which >= 0] = self._values[which[which >= 0]]
         return Masks(
             values=torch.from_numpy(values),
-            weight=torch.from_numpy((which >= 0).astype(np.float32)[:, None]),
-            place=torch.from_numpy(self.place[clips][:, None]),
+            weight=torch.from_numpy((which >= 0).astype(np.float32)),
+            place=torch.from_numpy(self.place[clips, :layers]),
+            complete=torch.from_numpy(which[:, 0] >= 0),
         )
 
 
@@ -139,13 +144,14 @@ def open_masks(
     geometry: Geometry,
     size: int,
     labelled_place: int,
+    nearest_only: bool = False,
     codes: Mapping[int, int] = ENDOSCAPES_CODES,
     cache: Path | None = None,
 ) -> ClipMasks:
-    """Find each clip's mask and read all masks of the split, once; `manifest` is that of the table's split.
+    """Find each clip's masks, or only the one nearest to its labelled frame, and read all masks of the split, once.
 
-    They are kept in `ROOT/.calot/masks/` (or below `cache`) under a name that covers each file's path, size and time
-    and the geometry.
+    `manifest` is that of the table's split. They are kept in `ROOT/.calot/masks/` (or below `cache`) under a name that
+    covers each file's path, size and time and the geometry.
     Raises CalotError naming the first mask that is unreadable, of another size than its frame, or of unknown classes.
     """
     rows = manifest.table.with_row_index("row").filter(pl.col("mask").is_not_null())
@@ -168,14 +174,31 @@ def open_masks(
     mask_of_row = np.full(len(manifest), -1, dtype=np.int64)
     mask_of_row[rows["row"].to_numpy()] = np.arange(len(names))
     of_frame = mask_of_row[table.frames]
-    distance = np.abs(np.arange(table.frames.shape[1]) - labelled_place)
-    nearest = np.where(of_frame >= 0, distance, np.iinfo(np.int64).max).argmin(axis=1)
-    which = of_frame[np.arange(len(table)), nearest]
-    place = np.where(which >= 0, nearest, labelled_place).astype(np.int64)
+    which, place = _in_windows(of_frame, labelled_place=labelled_place, most=1 if nearest_only else None)
     sources = rows["mask_source"].to_list()
     real = np.array([source != "synthetic" for source in [*sources, "synthetic"]])  # the last for frames without one
     of_clip = np.asarray(real[of_frame].any(axis=1))
     return ClipMasks(path, labelled_place, tuple(sources), which, place, of_clip)
+
+
+def _in_windows(
+    of_frame: NDArray[np.int64], *, labelled_place: int, most: int | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each clip's masks `(n, m)` and their frames' places, nearest first, from its frames' masks `(n, t)`; -1 is none.
+
+    A frame that is repeated to fill a clip has its mask once.
+    """
+    frames = of_frame.shape[1]
+    order = np.argsort(np.abs(np.arange(frames) - labelled_place), kind="stable")
+    found = of_frame[:, order]
+    earlier = np.tri(frames, k=-1, dtype=np.bool_)
+    again = ((found[:, :, None] == found[:, None, :]) & earlier).any(axis=2)
+    new = (found >= 0) & ~again
+    count = max(1, int(new.sum(axis=1).max(initial=1))) if most is None else most
+    first = np.argsort(~new, axis=1, kind="stable")[:, :count]
+    there = np.take_along_axis(new, first, axis=1)
+    which = np.where(there, np.take_along_axis(found, first, axis=1), -1)
+    return which, np.where(there, order[first], labelled_place).astype(np.int64)
 
 
 def verify_masks(root: Path, *, cache: Path | None = None) -> int:

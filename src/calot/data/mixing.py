@@ -129,7 +129,12 @@ def _mixed_labels(batch: Batch, partners: NDArray[np.int64], *, lam: NDArray[np.
 
 
 def _taken(masks: Masks, place: Tensor) -> Masks:
-    return Masks(values=masks.values[place], weight=masks.weight[place], place=masks.place[place])
+    return Masks(
+        values=masks.values[place],
+        weight=masks.weight[place],
+        place=masks.place[place],
+        complete=masks.complete[place],
+    )
 
 
 def _layers(mine: Masks, theirs: Masks, *, shares: tuple[Tensor | float, Tensor | float]) -> Masks:
@@ -138,6 +143,7 @@ def _layers(mine: Masks, theirs: Masks, *, shares: tuple[Tensor | float, Tensor 
         values=torch.cat([mine.values, theirs.values], dim=1),
         weight=torch.cat([shares[0] * mine.weight, shares[1] * theirs.weight], dim=1),
         place=torch.cat([mine.place, theirs.place], dim=1),
+        complete=mine.complete & theirs.complete,
     )
 
 

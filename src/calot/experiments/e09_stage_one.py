@@ -1,7 +1,8 @@
 """How far do decoder and head go on frozen tokens under the full augmentation? Stage 1 of e09 alone.
 
 Documented as the first line of e09: best val mAP 49.94 (epoch 2). Ours as a value of its own, because e10a is measured
-against it. Prediction: within e02's interval.
+against it. Unlike the study, what rotation brings in is black, and ignored in masks (there: reflected, and background).
+Prediction: within e02's interval.
     calot train e09_stage_one --data ROOT masks.synthetic=FOLDER
 """
 

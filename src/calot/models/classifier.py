@@ -127,9 +127,10 @@ class Classifier(nn.Module):
         place = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
         with _evaluating(decoder):  # a mask is no place for dropout, nor a batch's statistics for this pass
             scores = decoder(tokens, bins=self.backbone.spec.bin_of(place))
-        places = anatomy_tokens(predicted_classes(scores))
+        by = "any pixel" if self.masking is None else self.masking.patches
+        places = anatomy_tokens(predicted_classes(scores), by=by)
         if masks is not None and (self.training or self.true_masks):
-            places = torch.where(masks.complete[:, None], anatomy_tokens(masks.values), places)
+            places = torch.where(masks.complete[:, None], anatomy_tokens(masks.values, by=by), places)
         return over_time(places, bins=tokens.grid[0])
 
     def train(self, mode: bool = True) -> Classifier:

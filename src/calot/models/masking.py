@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calot.config.fields import LayerNumbers, Range
+from calot.config.fields import LayerNumbers, Range, Since
 from calot.models.attention import biased
 from calot.models.dropout import Regularised
 from calot.types import MASK_PIXELS, Tokens, is_anatomy
+
+#: What makes a patch one of anatomy.
+MaskedPatches = Literal["any pixel", "nearest pixel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class Masking(Regularised):
     """
 
     in_encoder: ClassVar[bool] = False
+
+    patches: Annotated[MaskedPatches, Since("0.2.0", before="any pixel")] = "any pixel"
 
     def pooled(self, tokens: Tokens, keep: Bool[Tensor, "b n"]) -> Tokens:
         """The tokens as pooling sees them."""
@@ -79,9 +84,16 @@ class AttentionBias(Masking):
         return replace(self, layers=tuple(sorted({min(layers - 1, (n % of) * layers // of) for n in self.layers})))
 
 
-def anatomy_tokens(values: UInt8[Tensor, "b m h w"]) -> Bool[Tensor, "b p"]:
-    """Places of the token grid (row by row) that hold a pixel of classes 1 to 4 in any layer of a mask."""
+def anatomy_tokens(values: UInt8[Tensor, "b m h w"], *, by: MaskedPatches = "any pixel") -> Bool[Tensor, "b p"]:
+    """Places of the token grid (row by row) that are of classes 1 to 4 in any layer of a mask.
+
+    A place is so where any of its pixels is, which widens the anatomy by up to a patch, or where the pixel nearest to
+    its middle is (the study's resizing, which may lose a thin duct).
+    """
     anatomy = is_anatomy(values).any(dim=1, keepdim=True)
+    if by == "nearest pixel":
+        middle = slice(MASK_PIXELS // 2, None, MASK_PIXELS)
+        return anatomy[..., middle, middle].flatten(1)
     return F.max_pool2d(anatomy.float(), MASK_PIXELS).flatten(1) > 0
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from calot.data.preparation import Preparation
 from calot.data.sampling import Uniform
 from calot.experiment import Experiment
+from calot.models.masking import MaskedPatches
 from calot.provenance.evidence import DoseReading, DosesEvidence
 from calot.provenance.receipt import ReceiptCheck, Status
 from calot.receipts.probe import ProbeData, clean_batch, trainer_for
@@ -93,6 +94,7 @@ def _mixing(trainer: Trainer) -> Iterator[DoseReading]:
         trainer.request.experiment.preparation(seed=trainer.request.seed), augment=(), label_smoothing=0.0
     )
     batch = _one_frame(clean_batch(trainer))
+    mixed_from = 0 if batch.masks is None else batch.masks.place.shape[1]
     counts, moved, wrong, layered = {"mixup": 0, "cutmix": 0}, 0, 0.0, 0
     for draw in range(_DRAWS):
         mixed = prepare(batch, stage=0, epoch=draw, start=0)
@@ -105,7 +107,7 @@ def _mixing(trainer: Trainer) -> Iterator[DoseReading]:
         honest = ((partner - partner.round()).abs() < 1e-2) | (lam > 1 - 1e-3)
         wrong += float((~honest).float().mean())
         if mixed.batch.masks is not None:
-            layered += int(mixed.batch.masks.values.shape[1] == 2)
+            layered += int(mixed.batch.masks.place.shape[1] > mixed_from)
     for kind, probability in (("mixup", mixing.mixup_probability), ("cutmix", mixing.cutmix_probability)):
         yield _binomial(f"share of batches under {kind}", count=counts[kind], of=_DRAWS, probability=probability)
     any_mixed = max(1, sum(counts.values()))
@@ -164,7 +166,8 @@ def _painted(batch: Batch) -> Batch:
     values = shape.expand(len(batch), 1, -1, -1).clone()
     grey = F.interpolate(values.float() * 255, size=(side, side), mode="nearest").to(torch.uint8)
     one = torch.ones(len(batch), 1, device=batch.video.device)
-    masks = Masks(values=values, weight=one, place=torch.zeros_like(one, dtype=torch.long))
+    first = torch.zeros_like(one, dtype=torch.long)
+    masks = Masks(values=values, weight=one, place=first, complete=one.bool().all(dim=1))
     return replace(batch, video=grey[:, :, None].repeat(1, 2, 3, 1, 1), masks=masks)
 
 
@@ -198,7 +201,8 @@ def _masks(trainer: Trainer, *, data: ProbeData) -> Iterator[DoseReading]:
 @torch.no_grad()
 def _masking(trainer: Trainer) -> Iterator[DoseReading]:
     """The share of tokens that hard masking drops, against the share reckoned from the masks themselves."""
-    if trainer.request.experiment.masking is None:
+    masking = trainer.request.experiment.masking
+    if masking is None:
         return
     batch = clean_batch(trainer)
     assert batch.masks is not None
@@ -206,16 +210,18 @@ def _masking(trainer: Trainer) -> Iterator[DoseReading]:
     kept = trainer.model(batch).kept
     chosen = batch.masks.complete.cpu()
     dropped = 1 - float(kept[chosen].float().mean())
-    wanted = 1 - _anatomy_share(batch.masks.values[chosen])
+    wanted = 1 - _anatomy_share(batch.masks.values[chosen], patches=masking.patches)
     yield _dose("share of tokens masked", dropped, max(0.02, wanted - 1e-6), min(0.999, wanted + 1e-6))
 
 
-def _anatomy_share(values: Tensor) -> float:
+def _anatomy_share(values: Tensor, *, patches: MaskedPatches) -> float:
     """Share of tokens with anatomy, cell by cell in numpy; a clip without any keeps all its tokens."""
     anatomy = ((values > 0) & (values != IGNORED)).any(dim=1).cpu().numpy()
     clips, height, width = anatomy.shape
     rows, columns = height // MASK_PIXELS, width // MASK_PIXELS
-    cells = anatomy.reshape(clips, rows, MASK_PIXELS, columns, MASK_PIXELS).max(axis=4).max(axis=2)
+    pixels = anatomy.reshape(clips, rows, MASK_PIXELS, columns, MASK_PIXELS)
+    middle = MASK_PIXELS // 2
+    cells = pixels[:, :, middle, :, middle] if patches == "nearest pixel" else pixels.max(axis=4).max(axis=2)
     shares = [float(cells[i].mean()) or 1.0 for i in range(clips)]
     return float(np.mean(shares))
 

@@ -116,6 +116,7 @@ class OpenData:
             geometry=experiment.geometry,
             size=experiment.backbone.grid[1] * MASK_PIXELS,
             labelled_place=experiment.labelled_place,
+            nearest_only=experiment.masks.window == "nearest",
             codes=self.folder.reader.mask_codes,
             cache=experiment.compute.cache_folder,
         )

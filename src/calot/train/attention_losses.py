@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from calot.config.fields import Fraction, FractionBelowOne, LayerNumbers, Range
+from calot.config.fields import Fraction, FractionBelowOne, LayerNumbers, Range, Since
 from calot.models.attention_statistics import attention_mass, normalised_entropy, received_attention
-from calot.models.masking import anatomy_tokens
+from calot.models.masking import MaskedPatches, anatomy_tokens
 from calot.train.losses import Loss
 from calot.types import Batch, Masks, Outputs, QueryKey, is_anatomy
 
@@ -29,14 +29,16 @@ Grid = tuple[int, int, int]
 class AttentionLoss(Loss):
     """A mean over supervised clips and `layers` (-1 is the last).
 
-    Supervised are clips whose masks hold anatomy (classes 1 to 4) on at least `min_coverage` of their pixels. The
-    queries and keys are those the model uses, after LoRA and RoPE, with gradient (the study's were detached).
+    Supervised are clips whose masks hold anatomy (classes 1 to 4) on at least `min_coverage` of their pixels; `patches`
+    says which patches are anatomy then. The queries and keys are those the model uses, after LoRA and RoPE, with
+    gradient (the study's were detached).
     """
 
     reads_masks: ClassVar[bool] = True
 
     layers: LayerNumbers = (-1,)
     min_coverage: Fraction = 0.01
+    patches: Annotated[MaskedPatches, Since("0.2.0", before="any pixel")] = "any pixel"
 
     @property
     def reaches(self) -> frozenset[str]:
@@ -56,7 +58,7 @@ class AttentionLoss(Loss):
             raise ValueError(f"{type(self).__name__} needs masks and the queries and keys of layers {missing}")
         chosen = self.supervised(batch.masks).nonzero().flatten()
         dtype = torch.promote_types(outputs.tokens.values.dtype, torch.float32)
-        target = anatomy_tokens(batch.masks.values[chosen]).to(dtype)
+        target = anatomy_tokens(batch.masks.values[chosen], by=self.patches).to(dtype)
         each = [self.per_clip(outputs.attention[n].of(chosen), target, grid=outputs.tokens.grid) for n in self.layers]
         return torch.stack(each).mean()
 
@@ -66,7 +68,8 @@ class AttentionLoss(Loss):
     def supervised(self, masks: Masks) -> Bool[Tensor, " b"]:
         """Which clips have a mask with enough anatomy."""
         covered = is_anatomy(masks.values).any(dim=1).float().mean(dim=(1, 2))
-        return masks.complete & (covered >= self.min_coverage) & (covered > 0)
+        somewhere = anatomy_tokens(masks.values, by=self.patches).any(dim=1)
+        return masks.complete & (covered >= self.min_coverage) & somewhere
 
     def at_depth(self, *, layers: int, of: int) -> AttentionLoss:
         scaled = {n if n == -1 else min(layers - 1, (n % of) * layers // of) for n in self.layers}
@@ -98,6 +101,17 @@ class AttentionFocalMSE(AttentionLoss):
 
     def per_clip(self, qk: QueryKey, target: Float[Tensor, "b p"], *, grid: Grid) -> Float[Tensor, " b"]:
         return attention_focal_mse(qk, target, grid=grid, gamma=self.gamma)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionTargetWeightedMSE(AttentionLoss):
+    """The study's option: the mean squared error, each place weighted by 1 + `weight` where there is anatomy, 1
+    elsewhere."""
+
+    weight: Annotated[float, Range(ge=0, le=10_000)] = 10.0
+
+    def per_clip(self, qk: QueryKey, target: Float[Tensor, "b p"], *, grid: Grid) -> Float[Tensor, " b"]:
+        return attention_target_weighted_mse(qk, target, grid=grid, weight=self.weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +169,15 @@ def attention_focal_mse(
     size = difference.detach().abs()
     largest = size.amax(dim=1, keepdim=True).clamp_min(torch.finfo(size.dtype).tiny)
     return ((size / largest).pow(gamma) * difference.square()).mean(dim=1)
+
+
+def attention_target_weighted_mse(
+    qk: QueryKey, target: Float[Tensor, "b p"], *, grid: Grid, weight: float = 10.0
+) -> Float[Tensor, " b"]:
+    """Mean over positions of (1 + weight a_p) (t_p - r_p)^2, with a the anatomy (0 to 1) and t its distribution."""
+    received = received_by_position(qk, grid=grid)
+    difference = _distribution(target.to(received)) - received
+    return ((1 + weight * target.to(received)) * difference.square()).mean(dim=1)
 
 
 def entropy_penalty(qk: QueryKey, *, threshold: float = 0.7) -> Float[Tensor, " b"]:
