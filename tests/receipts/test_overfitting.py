@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from calot.data.dataset import ClipDataset
 from calot.experiment import scaled
@@ -15,7 +17,7 @@ from calot.experiments import find
 from calot.progress import Ui
 from calot.provenance.evidence import LookAlike, Overfit
 from calot.receipts import overfitting
-from calot.receipts.overfitting import look_alikes, overfit, reachable, why_not_learnt
+from calot.receipts.overfitting import left_to_chance, look_alikes, overfit, reachable, why_not_learnt
 from calot.receipts.probe import every_clip, probe_data, trainer_for
 from calot.receipts.sanity import unregularised
 from calot.run.request import Request
@@ -72,10 +74,50 @@ def test_equal_labels_make_no_pair(opened: tuple[Trainer, Batch]) -> None:
     assert look_alikes(trainer.train_set, same) == ()
 
 
+class Noisy(nn.Module):
+    """Draws whatever its component's fields say."""
+
+    def __init__(self, inner: nn.Module, *, rate: float) -> None:
+        super().__init__()
+        self.inner, self.rate = inner, rate
+
+    def forward(self, *given: object) -> Tensor:
+        return F.dropout(self.inner(*given), self.rate, training=self.training)
+
+
+@pytest.mark.parametrize("part", ["pooling", "head"])
+def test_a_part_that_still_draws_with_its_regularisers_off_is_named(opened: tuple[Trainer, Batch], part: str) -> None:
+    trainer, batch = opened
+    assert left_to_chance(trainer.model, batch) == ()
+    setattr(trainer.model, part, Noisy(trainer.model.get_submodule(part), rate=0.3))
+    assert left_to_chance(trainer.model, batch) == (part,)
+
+
+def test_a_backbone_that_draws_is_named_alone(phantom: Path, tmp_path: Path) -> None:
+    """Its attention's dropout is in no field of its spec; the parts after it differ because of it."""
+    found = find("e00_finetune")
+    experiment = unregularised(scaled(found.experiment, "tiny"))
+    request = Request(found=found, experiment=experiment, scale="tiny", data=phantom, folder=tmp_path, seed=0)
+    with probe_data(phantom, experiment=experiment, ui=Ui()) as data:
+        trainer = trainer_for(experiment, request=request, data=data)
+        trainer.groups(experiment.train)
+        batch = trainer.train_set[every_clip(trainer.train_set)]
+        assert left_to_chance(trainer.model, batch) == ()
+        layer = trainer.model.backbone.layers[0]
+        layer.register_forward_hook(lambda module, given, out: _dropped(out, training=module.training))
+        assert left_to_chance(trainer.model, batch) == ("backbone",)
+
+
+def _dropped(out: Tensor | tuple[Tensor, ...], *, training: bool) -> Tensor | tuple[Tensor, ...]:
+    first = F.dropout(out[0] if isinstance(out, tuple) else out, 0.2, training=training)
+    return (first, *out[1:]) if isinstance(out, tuple) else first
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [
         ({"map": 1.0}, ""),
+        ({"map": 1.0, "by_chance": ("head",)}, "head still draws at random while it trains"),
         ({"map": 0.7}, "the cause is in the experiment's own parts"),
         ({"map": 0.7, "reachable": 0.6}, "the backbone tells these clips apart as little"),
         (

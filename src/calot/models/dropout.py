@@ -18,7 +18,8 @@ class Regularised(Component):
     def without_dropout(self: T) -> T:
         """The same with nothing left to chance: each field that is `dropout` or `drop_path`, or ends so, is 0.
 
-        A component that draws otherwise overrides this; control 9 of a receipt finds one that does not.
+        A component that draws in another way overrides this. Control 9 of a receipt runs the model twice and names the
+        part that still draws.
         """
         changed: dict[str, Any] = {}
         component: Any = self

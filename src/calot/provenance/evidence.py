@@ -255,7 +255,8 @@ class Overfit(Component):
     """The first control: training mAP on a few clips after `steps`, at the rate `lr` that learnt them best.
 
     `reachable` is what a linear fit on the same model's own untrained features reaches. `look_alike` are pairs with
-    different labels: what no model could tell apart.
+    different labels: what no model could tell apart. `by_chance` are parts of the model that still draw while they
+    train, with every regulariser off.
     """
 
     clips: Whole
@@ -264,6 +265,7 @@ class Overfit(Component):
     lr: Number
     reachable: Number
     look_alike: tuple[LookAlike, ...] = ()
+    by_chance: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,17 @@ from itertools import combinations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from calot.data.dataset import ClipDataset
+from calot.models.classifier import Classifier
 from calot.provenance.evidence import LookAlike, Overfit
 from calot.receipts.probe import ProbeData, every_clip, trainer_for
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.statistics.metrics import mean_ap
 from calot.train.loop import optimise
-from calot.types import Batch
+from calot.types import Batch, Tokens
 
 #: Training mAP that counts as learnt.
 LEARNT = 0.99
@@ -53,6 +55,7 @@ def overfit(request: Request, *, data: ProbeData) -> Overfit:
         lr=best.lr,
         reachable=reachable(trainer, batch),
         look_alike=look_alikes(trainer.train_set, batch),
+        by_chance=left_to_chance(trainer.model, batch),
     )
 
 
@@ -86,6 +89,38 @@ def _score(trainer: Trainer, batch: Batch) -> float:
 
 def _map(batch: Batch, scores: NDArray[np.float32]) -> float:
     return mean_ap((batch.labels.cpu().numpy() >= 0.5).astype(np.int8), scores).over_defined or 0.0
+
+
+@torch.no_grad()
+def left_to_chance(model: Classifier, batch: Batch) -> tuple[str, ...]:
+    """Parts of a model that draw while they train, seen by what they put out under two seeds.
+
+    Only the first on a clip's way through the model is named: what follows it differs because of it.
+    """
+    one, other = (_outputs(model, batch, seed=seed) for seed in (1, 2))
+    apart = tuple(name for name in model.parts if not torch.equal(one[name], other[name]))
+    return apart[:1] if apart[:1] in (("backbone",), ("pooling",)) else apart
+
+
+def _outputs(model: Classifier, batch: Batch, *, seed: int) -> dict[str, Tensor]:
+    """What each part puts out in training mode; nothing where it was not asked."""
+    seen = {name: torch.zeros(0) for name in model.parts}
+
+    def keep(name: str, output: Tokens | Tensor) -> None:
+        seen[name] = (output.values if isinstance(output, Tokens) else output).clone()
+
+    hooks = [
+        part.register_forward_hook(lambda module, given, output, name=name: keep(name, output))
+        for name, part in model.parts.items()
+    ]
+    model.train()
+    torch.manual_seed(seed)
+    try:
+        model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 @torch.no_grad()
@@ -124,7 +159,13 @@ def _name(dataset: ClipDataset, batch: Batch, place: int) -> str:
 
 
 def why_not_learnt(over: Overfit) -> str:
-    """Why the clips were not learnt, and where to look for the cause; empty where they were."""
+    """Why the clips were not learnt, and where to look for the cause; empty where they were, with nothing left to
+    chance."""
+    if over.by_chance:
+        return (
+            f"with every regulariser off, {', '.join(over.by_chance)} still draws at random while it trains: give its "
+            "component a field called dropout (or ending so), or a without_dropout() that turns it off"
+        )
     if over.map >= LEARNT:
         return ""
     said = f"after {over.steps} steps on {over.clips} clips, training mAP is {over.map:.2f}"
