@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calot.cli.next_step import say_next
+
 if TYPE_CHECKING:
     from calot.data.geometry import Geometry
 
@@ -48,7 +50,7 @@ def unpack_archive(
         _print_json(made.to_dict())
         return
     print(f"{root}: {made.files:,} files, {made.written:,} written now, {made.kept:,} kept; {made.links:,} were links")
-    _next(f"calot data verify {root}")
+    say_next("data", "verify", root)
 
 
 @app.command()
@@ -78,7 +80,7 @@ def stats(
         print_table(table)
     if figure is not None:
         print(f"Figure: {figure}")
-    _next(f"calot data store {root}")
+    say_next("data", "store", root)
 
 
 @app.command()
@@ -133,10 +135,10 @@ def store(
     if json:
         _print_json(answer)
         return
-    scale = " --scale tiny" if manifest.dataset == "phantom" else ""
-    place = "" if cache is None else f" compute.cache={cache}"
-    place += " frames.mixed_sizes=True" if mixed_sizes else ""
-    _next(f"calot train e02_frozen_probe --data {root}{scale}{place}")
+    scale = ("--scale", "tiny") if manifest.dataset == "phantom" else ()
+    place = () if cache is None else (f"compute.cache={cache}",)
+    sizes = ("frames.mixed_sizes=True",) if mixed_sizes else ()
+    say_next("train", "e02_frozen_probe", "--data", root, *scale, *place, *sizes)
 
 
 def _geometry(name: GeometryName) -> Geometry:
@@ -177,7 +179,7 @@ def phantom(
         return
     counts = f"{made.videos} videos, {made.frames:,} frames, {made.keyframes:,} keyframes, {made.masks:,} masks"
     print(f"{out}: {counts}")
-    _next(f"calot data stats {out} --protocol keyframes")
+    say_next("data", "stats", out, "--protocol", "keyframes")
 
 
 @app.command("verify")
@@ -194,7 +196,7 @@ def verify_folder(
         _print_json(found.to_dict())
     else:
         print(found.text())
-        _next(f"calot data stats {root} --protocol keyframes" if found.passed else f"calot data verify {root} --json")
+        say_next("data", *(("stats", root, "--protocol", "keyframes") if found.passed else ("verify", root, "--json")))
     if not found.passed:
         raise typer.Exit(1)
 
@@ -219,7 +221,7 @@ def adopt_folder(
     for assumption in made.assumed or ["nothing"]:
         print(f"  {assumption}")
     print(made.understood)
-    _next(f"calot metrics {out / 'predictions.csv'}" if source.is_file() else f"calot data verify {out}")
+    say_next(*(("metrics", out / "predictions.csv") if source.is_file() else ("data", "verify", out)))
 
 
 @app.command("phantom-check")
@@ -236,14 +238,10 @@ def phantom_check(
         _print_json(found.to_dict())
     else:
         print(found)
-        _next(f"calot data stats {root} --protocol keyframes")
+        say_next("data", "stats", root, "--protocol", "keyframes")
     if not found.passed:
         raise typer.Exit(1)
 
 
 def _print_json(value: Any) -> None:
     print(json_module.dumps(value, indent=2, allow_nan=False))
-
-
-def _next(command: str) -> None:
-    print(f"\nNext: {command}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calot.cli.next_step import say_next
+
 if TYPE_CHECKING:
     from calot.phantom import PhantomSpec
     from calot.progress import Ui
@@ -38,9 +40,10 @@ def demo(
 
     page = write_report(results, results=results)
     print(f"\nreport: {page.resolve()}   ({time.monotonic() - start:.0f} s in all)")
-    print(f"next:\n  open {page}\n  calot metrics {folders[1]}/predictions/val.parquet")
-    print(f"  calot evaluate {folders[1]} --split test --results {results}")
-    print(f"  calot train e03_focal --data {data} --scale tiny --results {results}")
+    print(f"Open {page} in a browser.")
+    say_next("metrics", folders[1] / "predictions" / "val.parquet", "--by-video")
+    say_next("train", "e03_focal", "--data", data, "--scale", "tiny", "--results", results)
+    say_next("report", results)
 
 
 def _claim(out: Path, *, overwrite: bool) -> None:

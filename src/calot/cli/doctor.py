@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calot.cli.next_step import say_next
+
 if TYPE_CHECKING:
     from calot.doctor.diagnosis import Diagnosis
 
@@ -56,7 +58,6 @@ def _show(found: Diagnosis, *, data: Path | None) -> None:
     for remedy, names in found.findings.items():
         console().print(f"\n{', '.join(names)}:\n  {remedy}", soft_wrap=True, markup=False, highlight=False)
     if found.ok:
-        root = f"--data {data} --scale tiny" if data is not None else "--data ROOT --scale tiny"
-        print(f"\nNext: calot train e02_frozen_probe {root}")
+        say_next("train", "e02_frozen_probe", "--data", data or "ROOT", "--scale", "tiny")
     else:
-        print("\nNext: mend these, then `calot doctor` again")
+        print("\nFix these, then run `calot doctor` again.")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from calot.cli.next_step import say_next
+
 
 def import_(
     file: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt", help="A state dict as torch.save wrote it.")],
@@ -51,4 +53,4 @@ def import_(
     print("\n".join(summary_lines(record)))
     other = "all-frames" if record["assumed"]["protocol"] == "keyframes" else "keyframes"
     print(f"for the other protocol import it again into another folder with protocol={other}")
-    print(f"next: calot evaluate {run} --split val{'' if data else ' --data ROOT'}")
+    say_next("evaluate", run, "--split", "val", *([] if data else ["--data", "ROOT"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -34,9 +34,3 @@ def report_of(runs: Iterable[Path]) -> tuple[object, ...]:
         common = folders[0]
     above_all = common in (Path(), Path(common.anchor), Path.home())
     return "report", folders[0] if above_all else common
-
-
-def more_seeds(used: Sequence[int], *, count: int = 5) -> str:
-    """The smallest seeds that are not used yet, so that there are `count` in all; at least one."""
-    fresh = (seed for seed in range(count + len(used) + 1) if seed not in used)
-    return ",".join(str(next(fresh)) for _ in range(max(1, count - len(used))))

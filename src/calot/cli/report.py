@@ -28,7 +28,7 @@ def report(
         return
     print_runs(rows)
     print(f"Report of {len(runs)} run{'' if len(runs) == 1 else 's'}: {path}")
-    print(f"Next: open {path} in a browser, or compare with other runs: calot compare RUN RUN ... --json")
+    print(f"Open {path} in a browser.")
 
 
 def _scored(folder: Path) -> dict[str, Any] | None:

@@ -17,7 +17,6 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy.random import Generator
 from torch import Tensor
-from torch.nn import functional as F
 
 from calot.config.fields import Fraction, Range, Since
 from calot.data.boxes import Box, grid_of
@@ -63,7 +62,8 @@ class Rotation(ClipAugmentation):
         angle = rng.uniform(-self.degrees, self.degrees)
         clip.copy_(_bytes(rotate(clip, degrees=angle, mode="bilinear")))
         if layers is not None:
-            layers.copy_(IGNORED - _bytes(rotate(IGNORED - layers, degrees=angle, mode="nearest")))
+            seen = rotate(IGNORED - layers[None], degrees=angle, mode="nearest")[0]
+            layers.copy_(IGNORED - _bytes(seen))
 
 
 @dataclass(frozen=True)
@@ -164,15 +164,14 @@ class GaussianBlur(ClipAugmentation):
         clip.copy_(_bytes(gaussian_blur2d(clip.float(), (side, side), (sigma, sigma), border_type="replicate")))
 
 
-def rotate(image: UInt8[Tensor, "n c h w"] | Layers, *, degrees: float, mode: str) -> Float[Tensor, ...]:
+def rotate(image: UInt8[Tensor, "n c h w"], *, degrees: float, mode: str) -> Float[Tensor, "n c h w"]:
     """Turn images counter-clockwise about their centre; 0 comes in from outside. The resolution does not matter."""
-    height, width = image.shape[-2:]
-    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Where each pixel comes from, in coordinates of -1 to 1 from edge to edge.
-    matrix = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]], device=image.device)
-    planes = image.reshape(1, -1, height, width).float()
-    grid = F.affine_grid(matrix[None], [1, 1, height, width], align_corners=False)
-    return F.grid_sample(planes, grid, mode=mode, padding_mode="zeros", align_corners=False).view(image.shape)
+    from kornia.geometry.transform import rotate as turn  # here, because kornia takes a second to import
+
+    angle = torch.full((1,), float(degrees), device=image.device)
+    planes = image.reshape(1, -1, *image.shape[-2:]).float()  # one image of many channels: one grid for all of them
+    turned: Tensor = turn(planes, angle, mode=mode, padding_mode="zeros", align_corners=False)
+    return turned.view(image.shape)
 
 
 def turn_hue(colours: Float[Tensor, "t c h w"], *, turn: float) -> Float[Tensor, "t c h w"]:
