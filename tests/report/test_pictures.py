@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from make_run import make_predictions
 from PIL import Image
 
+import calot.report
+from calot.drawing import LIGHT
 from calot.report.pictures import FRAME_HEIGHT, SHEET_COLUMNS, SHEET_FRAMES, choose_clips, clip_losses, write_clip_sheet
 
 
@@ -63,3 +66,12 @@ def test_a_sheet_refuses_frames_that_are_not_uint8_images_of_one_size(tmp_path: 
         write_clip_sheet([np.zeros((4, 4, 3), dtype=np.float32)], tmp_path / "x.jpg")
     with pytest.raises(ValueError, match="one size"):
         write_clip_sheet([np.zeros((4, 4, 3), np.uint8), np.zeros((5, 4, 3), np.uint8)], tmp_path / "x.jpg")
+
+
+def test_figures_in_files_have_the_colours_of_the_page() -> None:
+    css = (Path(calot.report.__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
+    light = dict(re.findall(r"--(\w+): (#\w+);", css.split("@media")[0]))
+    assert (LIGHT.ink, LIGHT.muted, LIGHT.rule, LIGHT.paper) == tuple(
+        light[n] for n in ("ink", "muted", "rule", "paper")
+    )
+    assert LIGHT.series == (light["c1"], light["c2"], light["c3"])

@@ -14,6 +14,7 @@ from rich.table import Table
 from calot.criteria import CRITERIA, label
 from calot.data.clips import Protocol
 from calot.data.manifest import Manifest
+from calot.drawing import LIGHT, style
 from calot.errors import CalotError, nearest_name
 from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 from calot.writing import whole_file
@@ -253,9 +254,16 @@ def _lengths(lengths: VideoLengths) -> str:
 
 def draw(stats: DatasetStats, *, path: Path) -> None:
     """Draw the class distribution, the combinations, the raters' agreement and the lengths as one PNG."""
+    import matplotlib
+
+    with matplotlib.rc_context(style(LIGHT) | {"axes.prop_cycle": f"cycler('color', {list(LIGHT.series)})"}):
+        _draw(stats, path=path)
+
+
+def _draw(stats: DatasetStats, *, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8), layout="constrained", dpi=110)
+    figure = Figure(facecolor=LIGHT.paper, figsize=(12, 8), layout="constrained", dpi=110)
     note = f" ({PHANTOM_NOTE})" if stats.dataset == "phantom" else ""
     figure.suptitle(f"{stats.dataset}{note}: protocol {stats.protocol}, manifest {stats.manifest_hash[:12]}")
     axes = figure.subplots(2, 2)
@@ -264,22 +272,26 @@ def draw(stats: DatasetStats, *, path: Path) -> None:
     _bars(axes[0, 0], {s: [100 * _or_nan(v.positives[c]) for c in CRITERIA] for s, v in shares.items()}, names=names)
     axes[0, 0].set(title="Positive frames", ylabel="% of scored frames")
     kinds = [combination_name(bits) for bits in _COMBINATIONS[1:]]
-    short = ["+".join(label(c).split()[0] for c in kind.split("+")) for kind in kinds]
+    short = ["\n".join(label(c).split()[0] for c in kind.split("+")) for kind in kinds]
     _bars(
         axes[0, 1], {s: [100 * _or_nan(v.combinations[k]) for k in kinds] for s, v in stats.splits.items()}, names=short
     )
     none = ", ".join(f"{s} {_percent(v.all_negative)}" for s, v in stats.splits.items())
-    axes[0, 1].set(title=f"Combinations (no criterion: {none})", ylabel="% of scored frames")
+    axes[0, 1].set(title="Combinations", xlabel=f"no criterion: {none}", ylabel="% of scored frames")
     raters = {s: v.rater_agreement for s, v in stats.splits.items()}
     kappas = {s: [_or_nan(r.fleiss_kappa[c]) for c in CRITERIA] for s, r in raters.items() if r is not None}
     lowest = float(np.nanmin([0.0, *(k for split in kappas.values() for k in split)]))
     _bars(axes[1, 0], kappas, names=names)
     axes[1, 0].set(title="Agreement of the raters", ylabel="Fleiss' kappa", ylim=(lowest, 1))
     lengths = {s: [n / 60 for n in v.video_lengths.seconds.values()] for s, v in stats.splits.items()}
-    axes[1, 1].hist(list(lengths.values()), bins=15, label=[f"{s} ({len(n)} videos)" for s, n in lengths.items()])
+    axes[1, 1].hist(
+        list(lengths.values()), bins=15, stacked=True, label=[f"{s} ({len(n)} videos)" for s, n in lengths.items()]
+    )
     axes[1, 1].set(title="Length of the videos", xlabel="minutes", ylabel="videos")
     for ax in (axes[0, 0], axes[1, 1]):
-        ax.legend(frameon=False)
+        ax.set_ylim(top=1.35 * ax.get_ylim()[1])  # room for the legend
+        ax.legend(frameon=False, loc="upper left")
+    axes[1, 1].yaxis.get_major_locator().set_params(integer=True)
     kind, known = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
     if kind not in known:
         raise CalotError(f"{path}: no figure can be a .{kind}.{nearest_name(kind, among=known)}")
@@ -298,6 +310,11 @@ def _bars(ax: Any, groups: dict[str, list[float]], *, names: list[str]) -> None:
         at = np.arange(len(names)) + (place - (len(groups) - 1) / 2) * width
         bars = ax.bar(at, values, width=width, label=group)
         shown = "{:.2f}" if np.nanmax([0.0, *values]) <= 1 else "{:.1f}"
-        ax.bar_label(bars, labels=["undefined" if np.isnan(v) else shown.format(v) for v in values], fontsize=7)
+        ax.bar_label(
+            bars,
+            labels=["undefined" if np.isnan(v) else shown.format(v) for v in values],
+            fontsize=9,
+            color=LIGHT.muted,
+        )
     ax.set_xticks(range(len(names)), names)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(visible=False, axis="x")

@@ -10,17 +10,18 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from calot.criteria import CRITERIA
+from calot.drawing import Palette, style
 
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
 ACCENT, BAND, WARN = "#050505", "#060606", "#070707"
-CRITERION = dict(zip(CRITERIA, ("#080808", "#090909", "#0a0a0a"), strict=True))
+_SERIES = ("#080808", "#090909", "#0a0a0a")
+CRITERION = dict(zip(CRITERIA, _SERIES, strict=True))
 _VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -31,37 +32,7 @@ _VARIABLES = {
     WARN: "--warn",
     **dict(zip(CRITERION.values(), ("--c1", "--c2", "--c3"), strict=True)),
 }
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 12,
-    "axes.titlesize": 12.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 11.5,
-    "xtick.labelsize": 11.5,
-    "ytick.labelsize": 11.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "text.color": INK,
-    "xtick.color": RULE,
-    "ytick.color": RULE,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "axes.grid": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "text.parse_math": False,
-}
+_STYLE = {"svg.fonttype": "none"} | style(Palette(ink=INK, muted=MUTED, rule=RULE, paper=PAPER, series=_SERIES))
 #: CSS pixels to an inch of figure: SVG points are read as pixels, so text keeps its size when a panel fills its column.
 _UNITS = 72.0
 #: Margins in pixels: fixed, so that panels side by side line up (and no layout has to be solved).
