@@ -4,6 +4,7 @@ as CALOT_HYPOTHESIS says (`properties.py`)."""
 import importlib.util
 import os
 import secrets
+import signal
 import tempfile
 
 import pytest
@@ -28,6 +29,10 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("jaxtyping"):
     )
 
 HYPOTHESIS = importlib.util.find_spec("hypothesis") is not None
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis's own, which reads these options

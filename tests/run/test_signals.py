@@ -33,6 +33,11 @@ def _read_a_pipe() -> None:
     os.read(read, 1)
 
 
+def _working() -> None:
+    while True:
+        pass
+
+
 def _swallowing() -> None:
     while True:
         try:
@@ -47,7 +52,7 @@ WAITS: dict[str, Callable[[], object]] = {
     "lock": lambda: threading.Event().wait(),
     "pipe": _read_a_pipe,
     "process": lambda: subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"], check=False),
-    "work": lambda: [0 for _ in iter(int, 1)],
+    "work": _working,
     "what handles any failure": _swallowing,
 }
 
