@@ -80,7 +80,7 @@ def test_every_public_function_and_class_says_what_it_is() -> None:
 
 
 def test_no_file_outside_endoscapes_and_the_phantom_knows_its_frame_rate() -> None:
-    """25 frame numbers a second, 125 to a keyframe: a data set's own, which its reader knows and nobody else."""
+    """25 frame numbers per second, 125 to a keyframe: a data set's own, which its reader knows and nobody else."""
     allowed = {"RATE_OF_0_1"}  # tables of calot 0.1, which knew no other
     known = []
     for path in SOURCES:

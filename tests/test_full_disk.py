@@ -68,7 +68,7 @@ save(3)
 assert (kept.resume().tensors["w"] == 3).all()
 """
     said = _on_small_disk(tmp_path / "small", size="2m", code=code)
-    assert "last.new: the disk is full (No space left on device); what stood there is intact. Free space" in said
+    assert "last.new: the disk is full (No space left on device); what was there is intact. Free space" in said
 
 
 def test_a_frame_store_that_runs_out_of_room_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ store.verify()
     said = _on_small_disk(tmp_path / "small", size="5m", code=code)
     assert "No space left on device" in said
     assert "Free disk space or give a cache elsewhere" in said
-    assert "then run the same again: what is built is kept" in said
+    assert "then run the same command again: what is built is kept" in said
 
 
 def test_metrics_predictions_and_report_keep_the_old_file(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ ledger.append(small, ledger.make_entry("predicted", run="r", number=-1))
 assert len(ledger.read(small)) == len(kept) + 1
 """
     said = _on_small_disk(tmp_path / "small", size="20k", code=code)
-    assert "ledger.jsonl: the disk is full (No space left on device); what stood there is intact" in said
+    assert "ledger.jsonl: the disk is full (No space left on device); what was there is intact" in said
 
 
 @pytest.mark.slow

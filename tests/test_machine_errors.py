@@ -19,8 +19,11 @@ SAID = {
     "cuda": (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
     "import": (ImportError("libx.so: failed to map segment from shared object"), "out of memory"),
     "fork": (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "out of memory"),
-    "thread": (RuntimeError("can't start new thread"), "no further thread or process.*--workers"),
-    "process": (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "no further thread or process"),
+    "thread": (RuntimeError("can't start new thread"), "cannot start another thread or process.*--workers"),
+    "process": (
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+        "cannot start another thread or process",
+    ),
     "nested": (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
     "files": (OSError(errno.EMFILE, "Too many open files", "a.jpg"), "a.jpg: Too many open files.*ulimit -n"),
     "device": (OSError(errno.EIO, "Input/output error", "a.jpg"), "a.jpg: Input/output error. The device failed"),
@@ -69,7 +72,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="limits are held on L
 def test_too_few_addresses_end_with_2_before_a_library_hangs_or_ends_with_1(tmp_path: Path, gigabytes: float) -> None:
     done = ended("data", "verify", str(tmp_path), RLIMIT_AS=int(gigabytes * 1e9))
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"this process may use {gigabytes:.1f} GB of addresses (ulimit -v), too little" in done.stderr
+    assert f"this process may use {gigabytes:.1f} GB of address space (ulimit -v), too little" in done.stderr
 
 
 @linux

@@ -41,7 +41,7 @@ IGNORED = 255
 
 @dataclass(frozen=True)
 class PerCriterion(Component):
-    """One number a criterion, stored by name; `PerCriterion.of([1, 5, 1])` reads column order C1, C2, C3."""
+    """One number per criterion, stored by name; `PerCriterion.of([1, 5, 1])` reads column order C1, C2, C3."""
 
     two_structures: NonNegative = 1.0
     hepatocystic_triangle: NonNegative = 1.0
@@ -51,7 +51,7 @@ class PerCriterion(Component):
     def of(cls, values: Sequence[float]) -> PerCriterion:
         """Read three numbers in canonical order. Raises ValueError for any other count."""
         if len(values) != len(CRITERIA):
-            raise ValueError(f"expected {len(CRITERIA)} numbers, one a criterion {CRITERIA}, got {list(values)}")
+            raise ValueError(f"expected {len(CRITERIA)} numbers, one per criterion {CRITERIA}, got {list(values)}")
         return cls(**dict(zip(CRITERIA, map(float, values), strict=True)))
 
     def __iter__(self) -> Iterator[float]:

@@ -38,10 +38,10 @@ def quoted(text: str) -> str:
 
 
 def nearest_name(name: str, *, among: Iterable[str]) -> str:
-    """Say what a misspelt name may have meant: ` Did you mean "val"? There are: train, val.`"""
+    """Say what a misspelt name may have meant: ` Did you mean "val"? Available: train, val.`"""
     options = [str(option) for option in among]
     tried = options[:_MOST_TRIED]
     close = difflib.get_close_matches(name.lower(), [o.lower() for o in tried], n=1, cutoff=0.5)
     meant = next((f' Did you mean "{o}"?' for o in tried if close and o.lower() == close[0]), "")
     more = f" and {len(options) - _MOST_NAMED:,} more" if len(options) > _MOST_NAMED else ""
-    return f"{meant} There are: {', '.join(options[:_MOST_NAMED]) or 'none'}{more}."
+    return f"{meant} Available: {', '.join(options[:_MOST_NAMED]) or 'none'}{more}."

@@ -142,7 +142,7 @@ def _heads_of_one_name(experiment: Experiment) -> str | None:
     if names[0] != CRITERIA_HEAD:
         return f"head.name={names[0]!r}: the criteria's head is called {CRITERIA_HEAD!r}"
     twice = [name for name in names if names.count(name) > 1]
-    return f"heads: {twice[0]!r} is the name of two; give each its own" if twice else None
+    return f"heads: {twice[0]!r} is the name of two heads; give each its own" if twice else None
 
 
 def _head_without_term(experiment: Experiment) -> str | None:
@@ -228,7 +228,7 @@ def scaled(experiment: Experiment, scale: str, *, backbone_sizes: Mapping[str, A
     if scale == FULL:
         return experiment
     if scale != TINY:
-        raise CalotError(f"--scale {scale}: there are {FULL} and {TINY}")
+        raise CalotError(f"--scale {scale}: choose {FULL} or {TINY}")
     full = experiment.backbone
     backbone = replace(full.at_tiny_scale(), **(backbone_sizes or {}))
     ratio = backbone.width / full.width

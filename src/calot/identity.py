@@ -52,7 +52,7 @@ def video_id(text: str) -> str:
     if not text:
         raise ValueError("is empty; every row names its video")
     if text.casefold() in _LOST:
-        raise ValueError(f'is "{text}", which is how a lost value is written and no operation\'s id')
+        raise ValueError(f'is "{text}", which is how a missing value is written, not an operation\'s id')
     hidden = [c for c in text if c != " " and unicodedata.category(c)[0] in "CZ"]
     if hidden:
         raise ValueError(f"is {text!a}, with a character that cannot be seen (U+{ord(hidden[0]):04X})")

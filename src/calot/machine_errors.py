@@ -32,16 +32,16 @@ _NO_THREAD = ("can't start new thread", "resource temporarily unavailable", "pth
 #: errno -> what to do, of a file that is named beside it.
 _FILES = {
     errno.EMFILE: "This process may open no more files: raise the limit (ulimit -n 4096), or lower the workers",
-    errno.ENFILE: "The whole machine has too many files open: end other programs, then run the same again",
+    errno.ENFILE: "The whole machine has too many files open: close other programs, then run the same command again",
     errno.EIO: "The device failed, not the file's content: check the disk or the network share, and save the data",
-    errno.ESTALE: "The network share was mounted anew: run the same again",
-    errno.ETIMEDOUT: "The network share does not answer: check it, then run the same again",
+    errno.ESTALE: "The network share was remounted: run the same command again",
+    errno.ETIMEDOUT: "The network share does not answer: check it, then run the same command again",
     errno.ENODEV: "The device is gone: check the disk or the network share",
     errno.ENXIO: "The device is gone: check the disk or the network share",
     errno.ELOOP: "Links lead in a circle: remove one of them",
     errno.ENAMETOOLONG: "Give a shorter name",
-    errno.ETXTBSY: "Another program runs it: end that first",
-    errno.EBUSY: "Another program uses it: end that first",
+    errno.ETXTBSY: "Another program is running it: stop that program first",
+    errno.EBUSY: "Another program is using it: stop that program first",
 }
 
 
@@ -54,9 +54,10 @@ def machine_message(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or _means(error, errno.ENOMEM) or any(part in text for part in _NO_MEMORY):
         return f"out of memory ({first_line(error)}){_limit('RLIMIT_AS', 'ulimit -v')}. {_LESS}, or free memory."
     if isinstance(error, (RuntimeError, OSError)) and any(part in text for part in _NO_THREAD):
-        return f"no further thread or process ({first_line(error)}){_limit('RLIMIT_NPROC', 'ulimit -u')}. {_LESS}."
+        limit = _limit("RLIMIT_NPROC", "ulimit -u")
+        return f"cannot start another thread or process ({first_line(error)}){limit}. {_LESS}."
     if type(error).__name__ == "BrokenProcessPool":
-        return f"a process at work was ended from outside, most likely for want of memory. {_LESS}."
+        return f"a worker process was killed from outside, most likely for lack of memory. {_LESS}."
     if not isinstance(error, OSError):
         return disk_message(error)
     where = f"{error.filename}: " if error.filename is not None else ""
@@ -71,8 +72,8 @@ def require_address_space(least: int = _LEAST_ADDRESSES) -> None:
     allowed = limit("RLIMIT_AS")
     if allowed is not None and allowed < least:
         raise CalotError(
-            f"this process may use {allowed / 1e9:.1f} GB of addresses (ulimit -v), too little to load its libraries. "
-            f"Raise it: ulimit -v unlimited, or {least // 1024} at least."
+            f"this process may use {allowed / 1e9:.1f} GB of address space (ulimit -v), too little to load its "
+            f"libraries. Raise it: ulimit -v unlimited, or {least // 1024} at least."
         )
 
 

@@ -58,10 +58,10 @@ def disk_message(error: BaseException, *, path: Path | str | None = None) -> str
     where = path or getattr(error, "filename", None) or "a file"
     if number is not None and number in _FULL:
         reason = os.strerror(number)
-        return f"{where}: the disk is full ({reason}); what stood there is intact. Free space, then run the same again."
+        return f"{where}: the disk is full ({reason}); what was there is intact. Free space, then try again."
     if number in _DENIED and isinstance(error, OSError):
         if path is None:  # nobody said what was being done with it
-            return f"{where}: {error.strerror}. Mend its permissions, or give another place."
+            return f"{where}: {error.strerror}. Fix its permissions, or give another place."
         return f"{where}: cannot be written ({error.strerror}). Choose a folder you may write."
     return None
 

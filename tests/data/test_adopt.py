@@ -98,7 +98,7 @@ def renumbered(folder: Callable[[], Folder], *, step: int) -> Path:
 def test_numbers_that_rise_by_one_are_one_a_second_and_said(folder: Callable[[], Folder]) -> None:
     root = renumbered(folder, step=1)
     done = adopt(root)
-    assert "frame numbers rise by 1: one frame a second" in done.stdout
+    assert "frame numbers rise by 1: one frame per second" in done.stdout
     assert open_folder(root.parent / "clean").manifest.numbering.seconds_apart == 1
 
 

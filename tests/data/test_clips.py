@@ -213,7 +213,7 @@ def test_a_stride_is_in_seconds_whatever_the_rate_of_the_frames(manifest: Manife
 
 def test_a_stride_between_two_sampled_frames_is_refused(manifest: Manifest) -> None:
     slow = replace(manifest, numbering=FrameNumbering(per_second=5, step=25))
-    with pytest.raises(CalotError, match=r"clip\.stride=1 s is no whole number of sampled frames, which are 5 s apart"):
+    with pytest.raises(CalotError, match=r"clip\.stride=1 s is not a whole number of sampled frames, .*are 5 s apart"):
         clips(slow, protocol=AllFrames())
     assert clips(slow, protocol=AllFrames(), rule=ClipRule(length=3, stride=5)).frames.shape[1] == 3
 

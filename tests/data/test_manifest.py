@@ -111,5 +111,5 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_name_gets_the_nearest_and_the_whole_list() -> None:
-    assert nearest_name("vla", among=["train", "val"]) == ' Did you mean "val"? There are: train, val.'
-    assert nearest_name("zzz", among=["train", "val"]) == " There are: train, val."
+    assert nearest_name("vla", among=["train", "val"]) == ' Did you mean "val"? Available: train, val.'
+    assert nearest_name("zzz", among=["train", "val"]) == " Available: train, val."

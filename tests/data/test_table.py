@@ -82,7 +82,7 @@ def test_every_data_command_takes_the_folder(kind: str, words: tuple[str, ...], 
 def test_the_line_that_says_what_was_understood_is_printed_and_in_json(filmed: Path) -> None:
     said = calot("data", "stats", filmed, cwd=filmed.parent).stdout.splitlines()[0]
     assert said.startswith("theatre: 5 videos, named op 1 to op 5; 120 frames (40 labelled; 40 keyframes, 0 raters);")
-    assert "1000 frame numbers a second, every 1000 sampled (1 s); no masks" in said
+    assert "1000 frame numbers per second, every 1000 sampled (1 s); no masks" in said
     told = json.loads(calot("data", "stats", filmed, "--json", cwd=filmed.parent).stdout)["understood"]
     assert (told["reader"], told["seconds_apart"]) == ("TableReader", 1.0)
     assert told["videos"] == "5 videos, named op 1 to op 5"

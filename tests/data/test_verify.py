@@ -115,7 +115,7 @@ def test_a_missing_column_is_named_with_the_nearest(root: Path) -> None:
     path.write_text(path.read_text().replace("is_ds_keyframe", "is_keyframe", 1))
     found = findings(root)
     assert [f.message for f in found if f.check == "columns"] == [
-        'column "is_ds_keyframe" is missing. Did you mean "is_keyframe"? There are: '
+        'column "is_ds_keyframe" is missing. Did you mean "is_keyframe"? Available: '
         "vid, frame, avg_cvs, C1, C2, C3, is_keyframe, cvs_annotator_1, cvs_annotator_2, cvs_annotator_3, "
         "mask_path, label_path.",
         'column "is_keyframe" is not one of Endoscapes',
@@ -179,8 +179,8 @@ def test_a_row_that_stands_twice_is_found_with_both_lines(root: Path) -> None:
         rows.append(dict(rows[4], C1="1.0"))
     found = findings(root)
     assert [(f.check, f.row) for f in found] == [("duplicates", 50), ("duplicates", 51)]
-    assert "line 5 already, with the same labels" in found[0].message
-    assert "line 6 already, with other labels" in found[1].message
+    assert "is already in line 5, with the same labels" in found[0].message
+    assert "is already in line 6, with other labels" in found[1].message
 
 
 def test_a_row_of_too_few_cells_is_found(root: Path) -> None:
@@ -441,9 +441,9 @@ BROKEN_COCO: dict[str, tuple[str, Callable[[dict], object], str]] = {
         lambda d: (d["images"].pop(), d["annotations"].pop()),
         "lacks 1 of 6 keyframes",
     ),
-    "an unknown frame": ("annotation_coco.json", lambda d: first(d, file_name="2_7.jpg"), "is no train frame"),
-    "another split's": ("annotation_coco.json", lambda d: first(d, file_name="121_121025.jpg"), "is no train frame"),
-    "no name": ("annotation_coco.json", lambda d: first(d, file_name=None), "is no train frame"),
+    "an unknown frame": ("annotation_coco.json", lambda d: first(d, file_name="2_7.jpg"), "is not a train frame"),
+    "another split's": ("annotation_coco.json", lambda d: first(d, file_name="121_121025.jpg"), "is not a train frame"),
+    "no name": ("annotation_coco.json", lambda d: first(d, file_name=None), "is not a train frame"),
     "a wrong id": ("annotation_coco_vid.json", lambda d: first(d, id=5), "id is 5; need 10010000"),
     "a wrong label": ("annotation_ds_coco.json", lambda d: first(d, ds=[1, 0, 0]), "ds is [1, 0, 0]"),
     "no label": ("annotation_ds_coco.json", lambda d: first(d, ds=None), "need three numbers on a keyframe"),
@@ -460,15 +460,15 @@ BROKEN_COCO: dict[str, tuple[str, Callable[[dict], object], str]] = {
     "an annotation twice": (
         "annotation_coco.json",
         lambda d: d["annotations"][0].update(id=2),
-        "annotation id 2 stands there twice",
+        "annotation id 2 appears twice",
     ),
     "an unknown class": ("annotation_coco.json", lambda d: d["annotations"][0].update(category_id=8), "has category 8"),
     "an image twice": (
         "annotation_coco.json",
         lambda d: d["images"].append(dict(d["images"][0], id=1)),
-        "stands there twice",
+        "appears twice",
     ),
-    "no list": ("annotation_coco.json", lambda d: d.update(annotations=7), '"annotations" is no list'),
+    "no list": ("annotation_coco.json", lambda d: d.update(annotations=7), '"annotations" is not a list'),
 }
 
 

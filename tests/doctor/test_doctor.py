@@ -78,7 +78,7 @@ def test_missing_pictures_bad_tables_and_missing_weights_are_findings(endoscapes
     found = Diagnosis((*data_checks(tmp_path), weights_check(str(tmp_path / "nothing"), default=None)))
     assert not found.ok
     assert _check(found, "pictures").found == "4 of 4 are missing, first train/1_0.jpg"
-    assert found.findings["put them there: unpack the archive again, or copy them anew"] == ["pictures"]
+    assert found.findings["put them there: unpack the archive again, or copy them again"] == ["pictures"]
     assert "no such folder" in _check(found, "weights").found
     (tmp_path / "all_metadata.csv").write_text("vid\n1\n")
     (tables,) = data_checks(tmp_path)

@@ -71,7 +71,7 @@ def test_an_equal_result_of_another_treatment_is_called_invalid(trained: Path, p
         (("train", "e02_frozn", "--data", "."), 'Did you mean "e02_frozen_probe"'),
         (("train", "--data", ".", "train.lr=1"), "name at least one experiment"),
         (("train", "e02_frozen_probe", "--data", "nowhere", "--scale", "tiny"), "nowhere"),
-        (("train", "e02_frozen_probe", "--data", ".", "--scale", "huge"), "there are full and tiny"),
+        (("train", "e02_frozen_probe", "--data", ".", "--scale", "huge"), "choose full or tiny"),
         (("train", "e02_frozen_probe", "--data", ".", "--seeds", "a"), "--seeds"),
         (("train", "e02_frozen_probe", "--data", ".", "--seeds", ","), "--seeds ','"),
         (("train", "e02_frozen_probe", "--data", ".", "--seeds", "0,-1"), "-1 is not a seed"),
@@ -104,7 +104,7 @@ def test_bad_input_is_one_clear_message_and_exit_code_2(tmp_path: Path, words: t
 def test_a_figure_of_an_unknown_kind_names_the_kinds(phantom: Path, tmp_path: Path) -> None:
     done = _calot("data", "stats", phantom, "--figure", "stats.xyz", cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
-    assert "stats.xyz: no figure can be a .xyz. There are:" in done.stderr
+    assert "stats.xyz: a figure cannot be a .xyz file. Available:" in done.stderr
 
 
 def test_a_folder_where_a_file_must_be_is_named(trained: Path, phantom: Path, tmp_path: Path) -> None:

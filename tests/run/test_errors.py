@@ -132,7 +132,7 @@ def _edited(change: Callable[[str], str]) -> Callable[[Path], None]:
             lambda root: ((root / "val_vids.txt").unlink(), (root / "val_vids.txt").mkdir()),
             "val_vids.txt: not a readable text file",
         ),
-        (_edited(lambda text: text.replace("avg_cvs", "C2", 1)), 'all_metadata.csv: column "C2" stands twice'),
+        (_edited(lambda text: text.replace("avg_cvs", "C2", 1)), 'all_metadata.csv: column "C2" appears twice'),
         (_edited(lambda text: text + "1,2,3,4,5,6,7,8,9,10,11,12,13\n"), "all_metadata.csv: not a readable CSV table"),
         (lambda root: (root / "train" / "1_25.jpg").unlink(), "1 of 4 frames are missing: train/1_25.jpg"),
         (
@@ -281,7 +281,7 @@ def test_a_damaged_checkpoint_is_never_scored(home: Path, run: Path, name: str, 
     else:
         path.unlink()
     said = _fails(command, run, "--data", home / "data")
-    assert "no whole checkpoint here" in said
+    assert "no intact checkpoint here" in said
     assert "--overwrite" in said
 
 
@@ -306,9 +306,9 @@ def _at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_at("experiment.train.epochs", 0), "Stage.epochs=0: expected a whole number from 1"),
         (_at("experiment.train.momentum", 1), "Stage has no field ['momentum']"),
         (_at("experiment.loss._type", "os.system"), "only calot's own components"),
-        (_at("experiment.loss._type", "calot.train.losses.Gone"), "has no such one here"),
+        (_at("experiment.loss._type", "calot.train.losses.Gone"), "has no component of that name here"),
         (_at("experiment.loss", None), "Experiment.loss=None: expected"),
-        (_at("experiment.pooling._type", "calot.train.losses.BCE"), "has no such one here"),
+        (_at("experiment.pooling._type", "calot.train.losses.BCE"), "has no component of that name here"),
         (_at("experiment.backbone.width", 256), "was edited"),
         (_at("experiment.backbone.layers", 2), "was edited"),
         (_at("experiment", []), "holds no experiment"),
@@ -427,7 +427,7 @@ def test_debug_shows_the_stack_trace_and_nothing_else_does(tmp_path: Path, debug
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (KeyError("x"), f"calot: {UNFORESEEN} KeyError: 'x'. Run the same with --debug"),
+        (KeyError("x"), f"calot: {UNFORESEEN} KeyError: 'x'. Run it again with --debug"),
         (OSError("without a file"), f"calot: {UNFORESEEN} OSError: without a file."),
         (ModuleNotFoundError("no calot.x", name="calot.x"), f"calot: {UNFORESEEN} ModuleNotFoundError"),
         (ModuleNotFoundError("no x", name="x"), "calot: this command needs the package 'x'"),
@@ -436,7 +436,7 @@ def test_debug_shows_the_stack_trace_and_nothing_else_does(tmp_path: Path, debug
             torch.OutOfMemoryError("CUDA out of memory.\nmore"),
             "calot: out of memory (CUDA out of memory.). In training lower",
         ),
-        (PermissionError(13, "Permission denied", "x.csv"), "calot: x.csv: Permission denied. Mend its permissions"),
+        (PermissionError(13, "Permission denied", "x.csv"), "calot: x.csv: Permission denied. Fix its permissions"),
     ],
 )
 def test_an_error_that_nobody_foresaw_is_one_line_too(

@@ -81,6 +81,6 @@ def test_a_second_process_on_a_run_is_refused_and_harms_nothing(killer: killing.
     while not (folder / "experiment.json").exists():
         time.sleep(0.01)
     assert killer.run(folder, workers=0) == 2
-    assert "another process is at work on this run" in killer.log.read_text()
+    assert "another process works on this run" in killer.log.read_text()
     first.join()
     assert (first.exitcode, killing.digests(folder)) == (0, killer.expected)

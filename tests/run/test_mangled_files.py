@@ -82,7 +82,7 @@ def _refused(run: Path, phantom: Path, name: str) -> None:
         said = [line for line in done.stderr.splitlines() if line.startswith("calot: ")]
         assert (done.returncode, len(said)) == (2, 1), (command, done.stderr)
         assert name in said[0], (command, said)
-        assert "a fault of calot" not in said[0], (command, said)
+        assert "a bug in calot" not in said[0], (command, said)
         assert len(said[0]) < 1000, (command, said)
 
 
@@ -133,7 +133,7 @@ def test_another_type_in_any_place_is_one_clear_line_or_can_be_shown(run: Path, 
                 assert name in refusal, (path, refusal)
         (run / name).write_text(json.dumps(content))
     done = command_line.calot("report", run, cwd=run.parent)
-    assert "a fault of calot" not in done.stderr, done.stderr
+    assert "a bug in calot" not in done.stderr, done.stderr
     assert taken < 60, "most places have a type"
 
 
@@ -144,5 +144,5 @@ def test_another_type_in_any_place_is_one_clear_line_or_can_be_shown(run: Path, 
 def test_a_metrics_file_that_is_none_is_one_clear_line(run: Path, phantom: Path, content: bytes) -> None:
     (run / "metrics.csv").write_bytes(content)
     done = command_line.calot("report", run, cwd=run.parent)
-    assert "a fault of calot" not in done.stderr
+    assert "a bug in calot" not in done.stderr
     assert done.returncode == 0 if not content else (done.returncode, "metrics.csv" in done.stderr) == (2, True)

@@ -138,7 +138,7 @@ def test_a_strangers_code_runs_only_with_trust_and_is_then_remembered(run: Path,
 
 
 def test_another_user_trusts_the_very_same_code_once(run: Path, tmp_path: Path, calot: Calot) -> None:
-    assert "never run here by you" in calot("evaluate", run, state=tmp_path / "another").stderr
+    assert "you have never run here" in calot("evaluate", run, state=tmp_path / "another").stderr
     assert calot("evaluate", run, "--trust", state=tmp_path / "another").returncode == 0
     done = calot("evaluate", run, state=tmp_path / "another")
     assert (done.returncode, f"components from {run / 'source' / 'mine.py'}" in done.stderr) == (0, True)

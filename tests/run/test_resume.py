@@ -64,7 +64,7 @@ def test_a_damaged_last_checkpoint_costs_some_steps_and_no_byte(run: Path, stopp
         file.write(bytes([byte[0] ^ 1]))
     assert digests(trained(stopped)) == digests(run)
     log = (stopped.folder / "train.log").read_text()
-    assert "checkpoint last: model.safetensors does not match its checksum; going on from the one before" in log
+    assert "checkpoint last: model.safetensors does not match its checksum; continuing from the one before" in log
 
 
 def test_a_lost_best_checkpoint_is_refused_before_a_step_is_made(stopped: Request) -> None:

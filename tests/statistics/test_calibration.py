@@ -119,7 +119,7 @@ def test_thresholds_return_from_disk_and_remember_where_they_were_frozen(tmp_pat
     assert "F1" in made.rule
     assert Thresholds.load(made.write(tmp_path / "thresholds.json")) == made
     (tmp_path / "thresholds.json").write_text("{}")
-    with pytest.raises(CalotError, match=r"thresholds\.json: not a file of thresholds"):
+    with pytest.raises(CalotError, match=r"thresholds\.json: not a thresholds file"):
         Thresholds.load(tmp_path / "thresholds.json")
 
 

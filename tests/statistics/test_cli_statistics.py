@@ -275,7 +275,7 @@ def test_by_video_scores_each_operation_of_a_bare_table(tmp_path: Path) -> None:
     text = call("metrics", bare, "--by-video").stdout
     rows = re.findall(r"^(\d+) +(two_structures|hepatocystic_triangle|cystic_plate) +\d+/40 +(\S+)", text, re.M)
     assert len(rows) == 60
-    assert "frame rate unknown (--fps says it)" in text
+    assert "frame rate unknown (give it with --fps)" in text
     assert call("metrics", bare).stdout.splitlines()[-1] == f"Next: calot metrics {bare} --by-video"
     fields = json.loads(call("metrics", bare, "--json", "--fps", "25").stdout)
     assert len(fields["per_video"]["rows"]) == 20
@@ -286,7 +286,7 @@ def test_by_video_scores_each_operation_of_a_bare_table(tmp_path: Path) -> None:
 def test_a_frame_rate_that_the_table_contradicts_is_refused(tmp_path: Path) -> None:
     clustered().write(tmp_path / "p.parquet")
     for rate, said in (
-        ("30", "25 frame numbers per second, it says itself"),
+        ("30", "states 25 frame numbers per second itself"),
         ("0", "more than 0"),
         ("nan", "than 0"),
     ):

@@ -144,7 +144,7 @@ def test_other_frames_and_other_labels_are_refused_by_name() -> None:
 
 
 def test_a_seed_twice_on_a_side_is_refused() -> None:
-    with pytest.raises(CalotError, match="seed 0 stands twice"):
+    with pytest.raises(CalotError, match="seed 0 appears twice"):
         compare([clustered(), clustered(model=1)], clustered(model=2))
 
 

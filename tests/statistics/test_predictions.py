@@ -116,7 +116,7 @@ def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path) -> None:
 
 
 def test_the_same_frame_twice_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CalotError, match="video 'a', frame 0, seed None stands twice"):
+    with pytest.raises(CalotError, match="video 'a', frame 0, seed None appears twice"):
         load_predictions(write_csv(tmp_path / "p.csv", rows=[*ROWS, ROWS[0]]))
 
 
@@ -126,7 +126,7 @@ def test_the_same_frame_twice_is_an_error(tmp_path: Path) -> None:
         ("", "empty"),
         (",".join(HEADER) + "\n", "no rows"),
         ("video;frame\na;1\n", "'logit_two_structures' .* is missing"),
-        (",".join([*HEADER, "video"]) + "\n", "stands twice"),
+        (",".join([*HEADER, "video"]) + "\n", "appears twice"),
         (",".join(HEADER) + "\na,0,1\n", "data row 1 has 3 cells"),
         (",".join(HEADER) + '\n"a,0,1\n', "malformed CSV"),
         (",".join(HEADER) + "\n,0,1,1,1,0,0,0\n", "data row 1: video is empty"),
@@ -245,7 +245,7 @@ def test_a_split_of_other_capitals_is_the_split(written: str, read: str) -> None
 
 @pytest.mark.parametrize("written", ["testing", "test_set", "holdout"])
 def test_a_split_that_is_none_of_the_three_is_refused(written: str) -> None:
-    with pytest.raises(CalotError, match="There are: train, val, test"):
+    with pytest.raises(CalotError, match="Available: train, val, test"):
         Predictions(frame=clustered().frame.with_columns(split=pl.lit(written)))
 
 

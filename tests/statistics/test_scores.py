@@ -54,7 +54,7 @@ def test_probabilities_in_columns_of_logits_are_refused_with_the_remedy(
     columns: dict[str, pl.Expr], tmp_path: Path
 ) -> None:
     path = foreign(tmp_path / "p.csv", **columns)
-    with pytest.raises(CalotError, match=r"these look like p.* --scores logits takes them as raw logits all the same"):
+    with pytest.raises(CalotError, match=r"these look like p.* --scores logits takes them as raw logits anyway"):
         load_predictions(path)
     assert read(path, "logits")
 

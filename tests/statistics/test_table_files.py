@@ -96,7 +96,7 @@ def test_a_comma_within_a_comma_separated_file_is_no_decimal(tmp_path: Path) -> 
         (text().encode("utf-16")[:-1], "is not UTF-16"),
         (b"PAR1" + text().encode(), "rename it"),
         (b"PK\x03\x04" + text().encode(), "rename it"),
-        (text().replace("logit_cystic_plate", "frame").encode(), "column 'frame' stands twice"),
+        (text().replace("logit_cystic_plate", "frame").encode(), "column 'frame' appears twice"),
         (b"\xff\xfe", "empty"),
         (('"' + "x" * 200_000 + '",').encode() + text().encode(), "malformed CSV"),
     ],
@@ -266,7 +266,7 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
     path = write(tmp_path / "p.csv", text(renamed))
     told = Reading(columns={"score = c1": "logit_two_structures", "case": "video"})
     assert load_predictions(path, reading=told).digest == MADE.digest
-    with pytest.raises(CalotError, match=r"column 'video' is missing\. There are: case, score = c1"):
+    with pytest.raises(CalotError, match=r"column 'video' is missing\. Available: case, score = c1"):
         load_predictions(path)
 
 
@@ -275,7 +275,7 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
     [
         ({"a": "logit_two_structure"}, 'Did you mean "logit_two_structures"'),
         ({"a": "video", "b": "video"}, "two columns for 'video'"),
-        ({"nosuch": "seed"}, "names column 'nosuch', which is not there"),
+        ({"nosuch": "seed"}, "names column 'nosuch', which the table lacks"),
         ({"logit_cystic_plate": "logit_two_structures"}, "both stand for 'logit_two_structures'"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_damaged_last_checkpoint_is_passed_over_for_the_one_before_and_said(
     assert found.progress["epoch"] == 1
     (line,) = said
     assert "last: " in line
-    assert "going on from the one before it (previous)" in line
+    assert "continuing from the one before it (previous)" in line
 
 
 def test_the_newest_whole_checkpoint_is_resumed_without_a_word(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_damaged_best_checkpoint_is_refused_by_resume_and_by_load(tmp_path: Pa
     _damage(kept.best / file, how)
     with pytest.raises(CalotError, match=r"its best epoch is lost \(best: .*--overwrite"):
         kept.resume()
-    with pytest.raises(CalotError, match=r"best: no whole checkpoint here"):
+    with pytest.raises(CalotError, match=r"best: no intact checkpoint here"):
         checkpoint.load(kept.best)
 
 
@@ -134,7 +134,7 @@ def test_an_older_best_is_never_taken_for_a_damaged_one(tmp_path: Path) -> None:
     model, _ = _trained()
     kept.save_best(tensors=checkpoint.model_tensors(model, published=False), progress=_progress(epoch=2, best=1))
     _damage(kept.best / checkpoint.MODEL, "flipped")
-    with pytest.raises(CalotError, match="no whole checkpoint"):
+    with pytest.raises(CalotError, match="no intact checkpoint"):
         checkpoint.load(kept.best)
 
 
@@ -159,7 +159,7 @@ def test_no_whole_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
     model, _ = _trained()
     _save(tmp_path / "last", model, None)
     (tmp_path / "last" / checkpoint.MANIFEST).unlink()
-    with pytest.raises(CalotError, match=r"no whole checkpoint here \(manifest.json is missing\).*--overwrite"):
+    with pytest.raises(CalotError, match=r"no intact checkpoint here \(manifest.json is missing\).*--overwrite"):
         checkpoint.load(tmp_path / "last")
 
 

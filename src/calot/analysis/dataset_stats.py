@@ -294,7 +294,7 @@ def _draw(stats: DatasetStats, *, path: Path) -> None:
     axes[1, 1].yaxis.get_major_locator().set_params(integer=True)
     kind, known = path.suffix[1:].lower() or "png", figure.canvas.get_supported_filetypes()
     if kind not in known:
-        raise CalotError(f"{path}: no figure can be a .{kind}.{nearest_name(kind, among=known)}")
+        raise CalotError(f"{path}: a figure cannot be a .{kind} file.{nearest_name(kind, among=known)}")
     with whole_file(path) as part:
         figure.savefig(part, format=kind)
 

@@ -113,10 +113,10 @@ def measure(record: dict[str, Any], *, sets: int, seed: int, only: str = "", sav
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description="measure what 95 % intervals over videos hold; a stopped run resumes")
+    parser = argparse.ArgumentParser(description="measure the coverage of intervals over videos; a stopped run resumes")
     parser.add_argument("--sets", type=int, default=1000, help="simulated sets per world and size")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="measure only cells whose name holds this, such as 'power |'")
+    parser.add_argument("--only", default="", help="measure only cells whose name contains this, such as 'power |'")
     parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/interval_coverage.json")
     parser.add_argument("--shipped", type=Path, default=ROOT / "src/calot/statistics/interval_coverage.json")

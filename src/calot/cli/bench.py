@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Small sizes, seconds: shows exactness, judges no target.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Small sizes, takes seconds: checks exactness, not targets.")]
 Data = Annotated[Path | None, typer.Option(help="An Endoscapes folder; default: a phantom, rendered and thrown away.")]
 Frames = Annotated[int, typer.Option(min=32, help="How many frames to take.")]
 
@@ -90,7 +90,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         off = "not a finite number" if check["largest_difference"] is None else f"{check['largest_difference']:.2g}"
         lines.append(f"{verdict}: {check['what']}: largest difference {off} (tolerance {check['tolerance']:g})")
     if found["ratio"] is None:
-        return [*lines, "Not timed: a fast answer that differs has no speed. Mend it, then run the same again."]
+        return [*lines, "Not timed: a fast answer that differs has no speed. Fix it, then run the same command again."]
     for name, way in (("naive", found["naive_way"]), ("ours", found["our_way"])):
         s = found["spread"][name]
         spread = f"({s['lowest']:.4g} to {s['highest']:.4g}, {s['runs']} runs)"

@@ -31,12 +31,12 @@ class GeometryName(StrEnum):
 @app.command("unpack")
 def unpack_archive(
     archive: Annotated[Path, typer.Argument(help="The official endoscapes.zip.")],
-    root: Annotated[Path, typer.Argument(help="Folder to unpack into; what is whole there is kept.")],
+    root: Annotated[Path, typer.Argument(help="Folder to unpack into; intact files there are kept.")],
     sha256: Annotated[str | None, typer.Option(help="Expect this digest, not the published archive's.")] = None,
     any_version: Annotated[bool, typer.Option("--any-version", help="Expect no digest at all.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Unpack Endoscapes: digest checked, links made real files; run it again after a kill and it goes on."""
+    """Unpack Endoscapes: digest checked, links made real files; run it again after a kill and it continues."""
     from calot.data.endoscapes.published import ARCHIVE_SHA256, TERMS
     from calot.data.endoscapes.unpack import unpack
     from calot.progress import Ui
@@ -58,7 +58,7 @@ def stats(
     root: Root,
     protocol: Annotated[str, typer.Option(help="keyframes or all-frames.")] = "keyframes",
     json: AsJson = False,
-    figure: Annotated[Path | None, typer.Option(help="Draw the same as a PNG.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the statistics as a PNG.")] = None,
 ) -> None:
     """Class distribution, combinations, rater agreement and lengths of a data set under a protocol."""
     from calot.analysis.dataset_stats import dataset_statistics, draw, tables
@@ -86,12 +86,12 @@ def stats(
 @app.command()
 def store(
     root: Root,
-    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given again.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; repeatable.")] = None,
     size: Annotated[int, typer.Option(min=1, help="Side of the square frames, in pixels.")] = 256,
     geometry: Annotated[GeometryName, typer.Option(help="How a frame becomes a square.")] = GeometryName.squash,
     cache: Annotated[Path | None, typer.Option(help="Where decoded frames go; default ROOT/.calot.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
-    drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out what cannot be read.")] = False,
+    drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out unreadable frames.")] = False,
     mixed_sizes: Annotated[bool, typer.Option("--mixed-sizes", help="Images may be of several sizes.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read all that is stored, and its sources, again.")] = False,
     json: AsJson = False,
@@ -155,7 +155,7 @@ def _geometry(name: GeometryName) -> Geometry:
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
-    videos: Annotated[int, typer.Option(help="Operations in all, shared out over train, val and test.")] = 60,
+    videos: Annotated[int, typer.Option(help="Operations in all, split over train, val and test.")] = 60,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
     mean_frames: Annotated[float, typer.Option(help="Mean length of a video in 1-fps frames.")] = 305.8,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,
@@ -206,7 +206,7 @@ def adopt_folder(
     source: Annotated[Path, typer.Argument(help="A folder of your own, or a table of predictions.")],
     out: Annotated[Path, typer.Option(help="Where the clean view goes; must not exist, or be empty.")],
     frames_per_second: Annotated[
-        float | None, typer.Option(help="How many frame numbers pass in a second, where the files do not tell.")
+        float | None, typer.Option(help="Frame numbers per second, if the files do not say.")
     ] = None,
     json: AsJson = False,
 ) -> None:

@@ -55,7 +55,7 @@ def _claim(out: Path, *, overwrite: bool) -> None:
         if not overwrite:
             raise CalotError(f"{out} exists: --overwrite starts the demo again there, --out takes another folder")
         if not (out / "data" / "phantom.json").exists() and not (out / "first_look.jpg").exists():
-            raise CalotError(f"{out} holds something that is no demo; take another --out")
+            raise CalotError(f"{out} holds something that is not a demo; take another --out")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
 

@@ -14,12 +14,12 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt", help="A state dict as torch.save wrote it.")],
     run: Annotated[Path, typer.Argument(help="The run's folder to make.")],
     changes: Annotated[list[str] | None, typer.Argument(help="key=value changes, such as protocol=all-frames")] = None,
-    experiment: Annotated[str | None, typer.Option(help="What it was trained as; else the nearest one.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="What it was trained as; default: the nearest one.")] = None,
     data: Annotated[Path | None, typer.Option(help="The data set it will be scored on; may come later.")] = None,
     scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
     seed: Annotated[int, typer.Option(help="The seed it was trained with; the study's was 42.")] = 42,
-    rename: Annotated[list[str] | None, typer.Option(help="OLD=NEW: another beginning for names. Repeatable.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Put it in the place of what RUN holds.")] = False,
+    rename: Annotated[list[str] | None, typer.Option(help="OLD=NEW: replace a prefix of names. Repeatable.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RUN holds.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print import.json only.")] = False,
 ) -> None:
     """Make a run of a checkpoint trained elsewhere, such as the study's own, to score it under either protocol."""

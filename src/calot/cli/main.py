@@ -18,7 +18,7 @@ from calot.run.signals import never_deaf, stop_on_signal
 from calot.terminal import Unheard, guarded_streams
 
 #: How the message of an error begins that no check of ours foresaw.
-UNFORESEEN = "a fault of calot, not of your input:"
+UNFORESEEN = "a bug in calot, not in your input:"
 #: How typer ends a command at Ctrl-C.
 INTERRUPTED = 130
 
@@ -101,7 +101,7 @@ def _ended(code: int, message: str) -> int:
 def _usage(error: Any) -> str:
     """A command line that typer cannot read, in one line with the help to ask for; help itself was printed already."""
     context, text = getattr(error, "ctx", None), error.format_message().rstrip(".")
-    return f"{text}. `{context.command_path} --help` shows what there is." if text and context is not None else text
+    return f"{text}. `{context.command_path} --help` shows what is available." if text and context is not None else text
 
 
 def _mute() -> None:
@@ -117,6 +117,6 @@ def _message(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] != "calot":
         return f"this command needs the package {error.name!r}: pip install 'calot[train]'"
     return machine_message(error) or (
-        f"{UNFORESEEN} {type(error).__name__}: {first_line(error)}. Run the same with --debug, which shows where, and "
+        f"{UNFORESEEN} {type(error).__name__}: {first_line(error)}. Run it again with --debug, which shows where, and "
         f"report it."
     )

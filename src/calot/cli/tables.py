@@ -26,13 +26,13 @@ class ScoreKind(StrEnum):
 
 Map = Annotated[
     list[str] | None,
-    typer.Option("--map", help="THEIRS=OURS: a column of another name, as score_c1=logit_two_structures. Repeatable."),
+    typer.Option("--map", help="THEIRS=OURS: rename a column, such as score_c1=logit_two_structures. Repeatable."),
 ]
-Kind = Annotated[ScoreKind | None, typer.Option("--scores", help="What the columns of scores hold.")]
+Kind = Annotated[ScoreKind | None, typer.Option("--scores", help="What the score columns contain.")]
 Clip = Annotated[
     bool, typer.Option("--clip-probabilities", help="Score probabilities of exactly 0 or 1 as ties at the ends.")
 ]
-Rate = Annotated[float | None, typer.Option("--fps", help="Frame numbers per second, where the table does not tell.")]
+Rate = Annotated[float | None, typer.Option("--fps", help="Frame numbers per second, if the table does not say.")]
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Options:
         return *pairs, *scores, *(("--clip-probabilities",) if self.clip else ()), *fps
 
     def reading(self) -> Reading:
-        """Raises CalotError where a `--map` is not THEIRS=OURS, or names no column of ours."""
+        """Raises CalotError where a `--map` is not THEIRS=OURS, or names not a column of calot."""
         from calot.errors import CalotError
         from calot.statistics.predictions import Reading
         from calot.statistics.scores import ScoreRule
@@ -69,7 +69,7 @@ class Options:
         for text in self.map:
             theirs, sign, ours = text.rpartition("=")
             if not sign or not theirs.strip() or theirs.strip() in columns:
-                raise CalotError(f"--map {text}: expected THEIRS=OURS, each once, as score_c1=logit_two_structures")
+                raise CalotError(f"--map {text}: expected THEIRS=OURS, each once, like score_c1=logit_two_structures")
             columns[theirs.strip()] = ours.strip()
         kind: Literal["logits", "probabilities"] | None = None
         if self.scores is not None:
@@ -87,7 +87,7 @@ class Options:
         if not 0 < self.fps < float("inf"):
             raise CalotError(f"--fps {self.fps}: expected frame numbers per second, more than 0")
         if (known := found.frames_per_second) not in (None, self.fps):
-            raise CalotError(f"{path}: {known:g} frame numbers per second, it says itself, not --fps {self.fps:g}")
+            raise CalotError(f"{path}: states {known:g} frame numbers per second itself, not --fps {self.fps:g}")
         return replace(found, frames_per_second=self.fps)
 
     def load_among_others(self, path: Path) -> Predictions:

@@ -34,8 +34,8 @@ def train(
         bool, typer.Option("--drop-unreadable", help="Drop frames that cannot be read, counted and reported.")
     ] = False,
     receipt: Annotated[bool, typer.Option(help="Prove before training that the treatment takes effect.")] = True,
-    despite_receipt: Annotated[bool, typer.Option("--despite-receipt", help="Train though a check failed.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; say what it would take.")] = False,
+    despite_receipt: Annotated[bool, typer.Option("--despite-receipt", help="Train even if a check failed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; estimate the run's cost.")] = False,
     price_per_hour: Annotated[float | None, typer.Option(help="With --dry-run: the machine's price.")] = None,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON only.")] = False,
     trust: Trust = False,
@@ -191,7 +191,7 @@ def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     split: Annotated[str, typer.Option(help="val or test. Every opening of test is counted and printed.")] = "val",
-    data: Annotated[Path | None, typer.Option(help="The data folder, where it moved since training.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder, if it moved since training.")] = None,
     results: Results = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     trust: Trust = False,

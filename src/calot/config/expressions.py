@@ -65,7 +65,7 @@ class _Reading:
             case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant(value=int() | float() as number)):
                 if not isinstance(number, bool):
                     return -number if isinstance(node.op, ast.USub) else number
-        raise self.refusal(f"{_source(node)} is no setting; expected {in_words(hint)}")
+        raise self.refusal(f"{_source(node)} is not a setting; expected {in_words(hint)}")
 
     def _list(self, elements: Sequence[ast.expr], hint: Any) -> tuple[Any, ...]:
         hints = [element(hint, i) for i in range(len(elements))]
@@ -126,7 +126,7 @@ def _components(hint: Any, *, package: str | None) -> dict[str, type]:
 def _no_such(name: str, hint: Any, *, package: str | None) -> str:
     names = [c.__name__ for c in _components(hint, package=package).values()]
     if not names:
-        return f"{name} is no setting; expected {in_words(hint)}"
+        return f"{name} is not a setting; expected {in_words(hint)}"
     return f"no component {name!r} belongs here.{nearest_name(name, among=names)}"
 
 

@@ -53,7 +53,7 @@ def _rebuilt(data: Any, hint: Any, *, source: Source | None, where: str) -> Any:
     if isinstance(data, list):
         inner = [element(hint, i) for i in range(len(data))]
         if None in inner:
-            raise CalotError(f"{where}: holds a list, where none belongs")
+            raise CalotError(f"{where}: is a list, but no list belongs here")
         return tuple(
             _rebuilt(v, h, source=source, where=f"{where}.{i}")
             for i, (v, h) in enumerate(zip(data, inner, strict=True))
@@ -85,7 +85,7 @@ def _class_named(tag: Any, hint: Any, *, source: Source | None, where: str) -> t
         raise CalotError(f"{where}: _type={shown(tag)}: expected a component's name")
     if ".py:" in tag:
         if source is None:
-            raise CalotError(f"{where}: _type={tag!r} is a component of the user's own, and its file is not at hand")
+            raise CalotError(f"{where}: _type={tag!r} is a user-defined component, and its file is missing")
         return source.component(tag)
     module, _, name = tag.rpartition(".")
     if module.startswith(_ROOMS):
@@ -96,7 +96,7 @@ def _class_named(tag: Any, hint: Any, *, source: Source | None, where: str) -> t
     if not found:
         names = [c.__name__ for c in admitted]
         raise CalotError(
-            f"{where}: _type={tag!r}: only calot's own components and those of the run's own file are rebuilt, and "
-            f"this version has no such one here.{nearest_name(name, among=names)}"
+            f"{where}: _type={tag!r}: only calot's own components and those in the run's own file are rebuilt, and "
+            f"this version has no component of that name here.{nearest_name(name, among=names)}"
         )
     return found[0]

@@ -90,7 +90,7 @@ def _require_apart(one: Override, other: Override) -> None:
     short, long = sorted((one, other), key=lambda o: len(o.path))
     if short.path != long.path and long.path[: len(short.path)] == short.path:
         raise CalotError(
-            f"{short.typed} puts in all of {short.field}, and {long.typed} changes a part of it: give one of them, "
+            f"{short.typed} sets all of {short.field}, and {long.typed} changes part of it: give one of them, "
             f"{short.field}=...({long.path[-1]}=...)"
         )
 

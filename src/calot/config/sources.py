@@ -97,7 +97,7 @@ def load_file(path: Path) -> Source:
     if not path.is_file():
         raise CalotError(f"{path}: no such file")
     if "." in path.stem or path.stem == "__init__":
-        raise CalotError(f"{path}: no file of this name can be imported again; call it like mine.py")
+        raise CalotError(f"{path}: a file with this name cannot be imported again; name it like mine.py")
     source = Source(path.name, path.parent, {}, f"{_PACKAGE}{next(_numbers)}")
     before = set(sys.modules)
     _run(source, where=path)

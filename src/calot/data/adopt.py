@@ -145,7 +145,7 @@ def _western(raw: bytes, *, table: Path) -> bytes:
     try:
         return raw.decode("cp1252").encode()
     except UnicodeDecodeError as error:
-        raise CalotError(f"{table}: byte {error.start} is no text of a known kind. Save it as UTF-8 text.") from error
+        raise CalotError(f"{table}: byte {error.start} is not text in a known encoding. Save it as UTF-8.") from error
 
 
 def _header(raw: bytes) -> list[str]:
@@ -199,7 +199,7 @@ def _adopt_plain(source: Path, table: Path, part: Path, made: Adopted, *, frames
             _link(path, part / name)
     known = {"frames_per_second": frames_per_second} if frames_per_second is not None else {}
     if frames_per_second is not None:
-        made.assumed.append(f"frames are numbered {frames_per_second:g} a second, as given")
+        made.assumed.append(f"frames are numbered {frames_per_second:g} per second, as given")
     _write_declared(source, part, known)
 
 
@@ -237,10 +237,10 @@ def _declare(source: Path, part: Path, made: Adopted, *, rows: list[tuple[str, i
     step = found_step([video for video, _ in rows], np.array([frame for _, frame in rows], dtype=np.int64))
     rate = given or declared.frames_per_second
     if rate is not None:
-        made.assumed.append(f"frames are numbered {rate:g} a second, as {'given' if given else 'declared'}")
+        made.assumed.append(f"frames are numbered {rate:g} per second, as {'given' if given else 'declared'}")
     elif step == 1:
         rate = 1.0
-        made.assumed.append("frame numbers rise by 1: one frame a second (--frames-per-second says otherwise)")
+        made.assumed.append("frame numbers rise by 1: one frame per second (--frames-per-second says otherwise)")
     known = {} if rate is None else {"frames_per_second": rate}
     _write_declared(source, part, known)
     if rate is None and step is not None:
@@ -249,7 +249,7 @@ def _declare(source: Path, part: Path, made: Adopted, *, rows: list[tuple[str, i
         except CalotError as error:
             raise CalotError(
                 f"{source}: frame numbers rise by {step}, and nothing says how many pass in a second. Give "
-                f"--frames-per-second ({step} for one frame a second)."
+                f"--frames-per-second ({step} for one frame per second)."
             ) from error
 
 

@@ -37,7 +37,7 @@ def read_cells(path: Path, *, needed: Iterable[str], remedy: str) -> pl.DataFram
         raise CalotError(f"{path}: not a readable CSV table ({reason}). {remedy}") from error
     for name in rows.columns:
         if f"{name}_duplicated_0" in rows.columns:  # polars' own name for the second of two
-            raise CalotError(f'{path}: column "{name}" stands twice. Take one out. {remedy}')
+            raise CalotError(f'{path}: column "{name}" appears twice. Take one out. {remedy}')
     for name in needed:
         if name not in rows.columns:
             raise CalotError(f'{path}: column "{name}" is missing.{nearest_name(name, among=rows.columns)} {remedy}')
@@ -113,7 +113,7 @@ def frame_column(rows: pl.DataFrame, numbering: FrameNumbering, *, path: Path) -
     exact = decimals(rows, "time", path=path) * numbering.per_second
     times = exact.round().cast(pl.Int64)
     off = (((exact - times).abs() > _OFF) | (exact < 0)).fill_null(False)
-    need = f"seconds from 0 at a whole frame number ({numbering.per_second:g} a second)"
+    need = f"seconds from 0 at a whole frame number ({numbering.per_second:g} per second)"
     refuse_cells(rows.with_columns(off=off), pl.col("off"), "time", path=path, need=need)
     both = frames.is_not_null() & times.is_not_null()
     refuse_cells(rows.with_columns(both=both), pl.col("both"), "time", path=path, need="nothing beside a frame")

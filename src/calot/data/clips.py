@@ -331,7 +331,7 @@ def _refuse_stills(table: ClipTable, *, manifest: Manifest) -> None:
     if still > STILL_SHARE * len(table):
         raise CalotError(
             f'{manifest.source}: {still} of {len(table)} clips of split "{table.split}" show one frame alone, '
-            f"repeated: that is no video. Frames are read as {manifest.numbering}; where "
+            f"repeated: that is not video. Frames are read as {manifest.numbering}; where "
             "they are numbered another way, say so in dataset.json (docs/data.md); for stills use clip.length=1."
         )
 

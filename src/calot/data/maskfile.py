@@ -39,6 +39,6 @@ def read_class_ids(path: Path) -> NDArray[np.integer]:
         )
     if ids.ndim == 3:
         if (ids[..., 1:3] != ids[..., :1]).any():
-            raise CalotError(f"{path}: its channels differ; a mask holds one class id a pixel. Write it again.")
+            raise CalotError(f"{path}: its channels differ; a mask holds one class id per pixel. Write it again.")
         ids = ids[..., 0]
     return ids

@@ -43,15 +43,15 @@ class FrameNumbering:
         count = round(exact)
         if count < 1 or abs(exact - count) > _SLACK * count:
             raise CalotError(
-                f"clip.stride={seconds:g} s is no whole number of sampled frames, which are {self.seconds_apart:g} s "
-                f"apart (step {self.step} at {self.per_second:g} numbers a second). Use a multiple of that, or sample "
-                "the videos anew."
+                f"clip.stride={seconds:g} s is not a whole number of sampled frames, which are {self.seconds_apart:g} "
+                f"s apart (step {self.step} at {self.per_second:g} numbers per second). Use a multiple of that, or "
+                "sample the videos again."
             )
         return count
 
     def __str__(self) -> str:
         every = "every number" if self.step == 1 else f"every {self.step}th number"
-        return f"{self.per_second:g} frame numbers a second, {every} sampled ({self.seconds_apart:g} s apart)"
+        return f"{self.per_second:g} frame numbers per second, {every} sampled ({self.seconds_apart:g} s apart)"
 
 
 def found_step(videos: Sequence[str], frames: NDArray[np.int64]) -> int | None:

@@ -101,7 +101,7 @@ def reader_of(root: Path) -> Reader:
     hint = f" Did you mean {inside[0]}?" if inside else ""
     kinds = "; ".join(r.looks_for for r in known)
     raise CalotError(
-        f"{root}: no data set that calot reads. It looks for: {kinds}.{hint} For a folder of your own: "
+        f"{root}: not a data set that calot reads. It looks for: {kinds}.{hint} For a folder of your own: "
         f"calot data adopt {root} --out DIR"
     )
 

@@ -204,7 +204,7 @@ def _fingerprint(root: Path, rows: Manifest, *, frames: FrameSource, geometry: G
         shifted = _shifted(root, missing, step=rows.numbering.step)
         raise CalotError(
             f"{root}: {len(missing)} of {len(images)} frames are missing: {listed(missing)}.{shifted} Put them there: "
-            f"unpack the archive again, or copy them anew."
+            f"unpack the archive again, or copy them again."
         )
     what = {"format": FORMAT, "geometry": repr(geometry), "size": size, "decoder": frames.decoder, "images": stated}
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()

@@ -96,7 +96,7 @@ class StoreBuild:
                 shutil.rmtree(self.work)
                 raise CalotError(
                     f"{self.root}: {len(bad)} of {len(self.images)} frames cannot be decoded: {listed(bad)}. "
-                    f"Unpack the archive again, or copy them anew."
+                    f"Unpack the archive again, or copy them again."
                 )
             self._finish(done)
         except OSError as error:
@@ -105,7 +105,7 @@ class StoreBuild:
             else:
                 raise CalotError(
                     f"{self.work}: cannot be written ({error}). Free disk space or give {ELSEWHERE}, then "
-                    "run the same again: what is built is kept."
+                    "run the same command again: what is built is kept."
                 ) from error
 
     def _prepare(self) -> None:

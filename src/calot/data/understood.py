@@ -59,7 +59,8 @@ class Understood:
         parts = [
             self.videos,
             f"{self.frames:,} frames ({labels}; {self.keyframes:,} keyframes, {self.raters} raters)",
-            f"{self.frames_per_second:g} frame numbers a second, every {self.step} sampled ({self.seconds_apart:g} s)",
+            f"{self.frames_per_second:g} frame numbers per second, "
+            f"every {self.step} sampled ({self.seconds_apart:g} s)",
             f"{masks} masks",
         ]
         if self.passed_over:

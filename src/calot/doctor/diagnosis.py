@@ -48,7 +48,7 @@ class Diagnosis:
 
     @property
     def findings(self) -> dict[str, list[str]]:
-        """Remedy -> the names it mends."""
+        """Remedy -> the names it fixes."""
         found: dict[str, list[str]] = {}
         for check in self.checks:
             if check.state == PROBLEM:
@@ -150,7 +150,7 @@ def _line() -> tuple[Check, dict[str, Any]]:
         return Check(group="line", name="model", found="needs torch", state=PROBLEM, remedy=_TRAIN), {}
     out, error = _probe(_LINE_PROBE)
     if error is not None:
-        remedy = "mend the packages above first; `calot experiments show e02_frozen_probe --params --debug` shows where"
+        remedy = "fix the packages above first; `calot experiments show e02_frozen_probe --params --debug` shows where"
         found = f"cannot be built: {error}"
         return Check(group="line", name="model", found=found, state=PROBLEM, remedy=remedy), {}
     probed: dict[str, Any] = json.loads(out.splitlines()[-1])
@@ -162,7 +162,7 @@ def weights_check(asked: str | None, *, default: str | None) -> Check:
     """Published weights on this machine, looked for without the network. Only those asked for by name are a problem."""
     name = asked or default
     if name is None:
-        return Check(group="weights", name="weights", found="not looked for: needs the training packages", state=NOTE)
+        return Check(group="weights", name="weights", found="not checked: needs the training packages", state=NOTE)
     try:
         from calot.models.checkpoints import local_weights
 
@@ -171,7 +171,7 @@ def weights_check(asked: str | None, *, default: str | None) -> Check:
     except CalotError as error:
         found, said = None, str(error)
     except Exception as error:
-        found, said = None, f"{name}: not looked for ({first_line(error)})"
+        found, said = None, f"{name}: not checked ({first_line(error)})"
     facts = {"name": name, "found": None if found is None else str(found)}
     if found is not None:
         return Check(group="weights", name="weights", found=said, facts=facts)
@@ -190,7 +190,7 @@ def _hub() -> Check:
             return Check(group="weights", name="hub", found="not tried: HF_HUB_OFFLINE is set", state=NOTE)
         HfApi().model_info(str(DEFAULT.weights), timeout=5.0)
     except Exception as error:  # the hub's client raises several unrelated families of errors
-        found = f"out of reach ({first_line(error)[:120]})"
+        found = f"unreachable ({first_line(error)[:120]})"
         return Check(group="weights", name="hub", found=found, state=NOTE, remedy="use a local backbone.weights=FOLDER")
     return Check(group="weights", name="hub", found="answers")
 
@@ -230,7 +230,7 @@ def data_checks(root: Path) -> list[Check]:
     facts = {"frames": len(table), "missing": len(missing)}
     if missing:
         found = f"{len(missing):,} of {len(table):,} are missing, first {missing[0]}"
-        remedy = "put them there: unpack the archive again, or copy them anew"
+        remedy = "put them there: unpack the archive again, or copy them again"
         checks.append(Check(group="data", name="pictures", found=found, state=PROBLEM, remedy=remedy, facts=facts))
     else:
         checks.append(Check(group="data", name="pictures", found=f"all {len(table):,} are there", facts=facts))

@@ -79,7 +79,7 @@ def resolve_found(found: Found, *, overrides: Sequence[str] = (), scale: str = F
         raise FieldError(f"{typed}: {error}" if typed else str(error)) from None
     for change in changes:
         if (scale == FULL or not change.scales) and value_at(experiment, change.path) != change.value:
-            raise CalotError(f"{change.typed}: a fault of calot, it became {value_at(experiment, change.path)}")
+            raise CalotError(f"{change.typed}: a bug in calot: it became {value_at(experiment, change.path)}")
     baseline_of(experiment, found, scale=scale)
     require_readable(experiment, source=found.source)
     return Resolved(found=found, experiment=experiment, scale=scale, overrides=changes)
@@ -90,8 +90,8 @@ def require_readable(experiment: Experiment, *, source: sources.Source | None) -
     if from_json(to_json(experiment), Experiment, source=source) != experiment:
         other = [d.field for d in experiment.difference(from_json(to_json(experiment), Experiment, source=source))]
         raise CalotError(
-            f"{experiment.name}: {', '.join(other) or 'a component'} is not itself again once it is written down and "
-            "read back. A component is what its fields hold, and two with equal fields are equal (a frozen dataclass)."
+            f"{experiment.name}: {', '.join(other) or 'a component'} does not survive being written down and "
+            "read back. A component is defined by its fields, and two with equal fields are equal (a frozen dataclass)."
         )
 
 

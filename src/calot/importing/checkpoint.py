@@ -124,7 +124,7 @@ def _choose(asked: ImportRequest, facts: Facts) -> _Chosen:
         said = "; ".join(d.said for d in found_open)
         changes = " ".join(d.change for d in found_open if d.change)
         remedy = f" Add {changes}, or name" if changes else " Name"
-        raise CalotError(f"{asked.path.name} is no {experiment.name}: {said}.{remedy} another --experiment.")
+        raise CalotError(f"{asked.path.name} is not {experiment.name}: {said}.{remedy} another --experiment.")
     settings = [s for s in settings if not any(c.split("=")[0] == s.split("=")[0] for c in asked.changes)]
     experiment = apply_overrides(experiment, settings)
     resolved = replace(resolved, experiment=experiment)

@@ -140,7 +140,7 @@ class LoRA(Adaptation):
             raise ValueError(f"LoRA.targets={self.targets}: needs a target")
         for target in self.targets:
             if target not in _TARGETS:
-                raise ValueError(f"LoRA.targets: {target!r} is no linear.{nearest_name(target, among=_TARGETS)}")
+                raise ValueError(f"LoRA.targets: {target!r} is not a linear.{nearest_name(target, among=_TARGETS)}")
         if len(set(self.roles)) != len(self.targets):
             raise ValueError(f"LoRA.targets={self.targets} names one linear twice")
 

@@ -150,7 +150,7 @@ def _unreachable(weights: str, why: str) -> str:
     return (
         f"backbone.weights={weights!r} are not on this machine and the hub did not give them ({why}). "
         "Remedies: download them where there is a network and set backbone.weights=FOLDER, "
-        "or try the whole line without them: --scale tiny, which uses random weights and says so."
+        "or try the whole pipeline without them: --scale tiny, which uses random weights and says so."
     )
 
 
@@ -166,11 +166,11 @@ def read_pt(path: Path) -> Any:
         refused = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
         if refused is not None:
             raise CalotError(
-                f"{path}: holds the Python object {refused[1]} beside its tensors, and calot runs no code out of a "
-                "file. Where you trust it, save its state dict alone with the program that wrote it."
+                f"{path}: holds the Python object {refused[1]} beside its tensors, and calot runs no code from a "
+                "file. If you trust it, save its state dict alone with the program that wrote it."
             ) from None
         said = first_line(error).split(". ")[0]
-        said = "it is nothing that torch.save wrote" if "Weights only" in said else said
+        said = "torch.save did not write it" if "Weights only" in said else said
         raise CalotError(f"{path}: not a readable checkpoint of tensors ({said})") from None
 
 
@@ -186,8 +186,8 @@ def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict
         if plain == "pos_embed" and tensor.ndim == 3 and tensor.shape[1] in _FIRST_TABLES:
             raise CalotError(
                 f"{path}: a V-JEPA 1 checkpoint (its table of positions has {tensor.shape[1]:,} entries), whose "
-                "encoder adds positions that V-JEPA 2's does not have. Use V-JEPA 2 weights; where the file is of a "
-                "rotary encoder all the same, take pos_embed out of it."
+                "encoder adds positions that V-JEPA 2's does not have. Use V-JEPA 2 weights; if the file is from a "
+                "rotary encoder anyway, remove pos_embed from it."
             )
         state |= official_encoder_names(plain, tensor)
     missing = sorted(set(expected) - set(state))
@@ -217,8 +217,8 @@ def _official_tensors(path: Path) -> dict[str, Tensor]:
     tensors = {str(k): v for k, v in kept.items() if isinstance(v, Tensor)}
     if "ema_encoder" in data or any("norms_block" in k or "modality" in k for k in tensors):
         raise CalotError(
-            f"{path}: a V-JEPA 2.1 checkpoint, whose encoder is another than V-JEPA 2's (positions, patch embedding, "
-            "norms) and is not read yet. Use V-JEPA 2 weights."
+            f"{path}: a V-JEPA 2.1 checkpoint, whose encoder differs from V-JEPA 2's (positions, patch embedding, "
+            "norms) and is not supported yet. Use V-JEPA 2 weights."
         )
     if not any("blocks." in k or "layer." in k for k in tensors):  # transformers' names are taken as they are
         raise CalotError(f"{path}: holds neither 'encoder' nor 'target_encoder'; not an official V-JEPA 2 checkpoint")

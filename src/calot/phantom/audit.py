@@ -115,7 +115,7 @@ def _metadata(root: Path) -> tuple[pl.DataFrame, dict[int, str]]:
     for name in ("phantom.json", "all_metadata.csv"):
         if not (root / name).is_file():
             raise CalotError(
-                f"{root} holds no {name}, so it is no finished phantom; write one with `calot data phantom`"
+                f"{root} holds no {name}, so it is not a finished phantom; write one with `calot data phantom`"
             )
     split = {
         int(float(line)): name

@@ -54,7 +54,8 @@ class PhantomSpec:
         for name in ("invisible", "shortcut"):
             value = getattr(self, name)
             if value is not None and value not in CRITERIA:
-                raise CalotError(f"PhantomSpec.{name}={value!r} is no criterion; choose one of {', '.join(CRITERIA)}")
+                known = ", ".join(CRITERIA)
+                raise CalotError(f"PhantomSpec.{name}={value!r} is not a criterion; choose one of {known}")
         if self.biased_rater not in (None, 1, 2, 3):
             raise CalotError(f"PhantomSpec.biased_rater={self.biased_rater!r}; choose 1, 2, 3 or None")
         for name in ("mask_share", "shortcut_agreement"):

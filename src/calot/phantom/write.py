@@ -88,9 +88,7 @@ def _claim(out: Path, *, spec: PhantomSpec) -> None:
     except (OSError, ValueError):
         same = None
     if same is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        state = (
-            "holds a finished phantom" if (out / "phantom.json").is_file() else "is not empty and no unfinished phantom"
-        )
+        state = "holds a finished phantom" if (out / "phantom.json").is_file() else "holds files of something else"
         raise CalotError(f"phantom folder {out} {state}; name a new folder, or remove this one first")
     if same is False:
         raise CalotError(

@@ -127,7 +127,7 @@ class Receipt:
         try:
             written = data.get("format", 1)
             if not (isinstance(written, int) and 1 <= written <= FORMAT):
-                raise CalotError(f"its format is {written!r}, this calot reads up to {FORMAT}; use the calot it is of")
+                raise CalotError(f"its format is {written!r}, this calot reads up to {FORMAT}; use a newer calot")
             checks = tuple(_check(c, written=written) for c in data["checks"])
             head = {k: data[k] for k in ("experiment", "baseline", "fingerprint")}
             if wrong := [k for k, v in head.items() if not (isinstance(v, str) or (k == "baseline" and v is None))]:

@@ -26,8 +26,8 @@ _DESCRIBED = (experiment_file.NAME, "data.json", "environment.json")
 #: Where a run that is to be started again waits until the new one is described.
 _BEFORE = ".before"
 _LONGER = (
-    " Other epochs mean another learning rate at every step, so a longer run continues no shorter one: train it from "
-    "its first step."
+    " Other epochs mean another learning rate at every step, so a longer run cannot continue a shorter one: train it "
+    "from its first step."
 )
 
 
@@ -46,7 +46,7 @@ def claimed(request: Request) -> Iterator[None]:
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(folder / LOCK, refusal=f"{folder}: another process is at work on this run; wait for it, or end it"):
+        with locked(folder / LOCK, refusal=f"{folder}: another process works on this run; wait for it, or stop it"):
             settle(folder)
             _require_free(request)  # again: it may have been another's until the lock was ours
             if request.overwrite:

@@ -17,7 +17,7 @@ def require_one_process() -> None:
     if processes != "1":
         raise CalotError(
             f"WORLD_SIZE={processes}: calot trains in one process, on one GPU. Start it without torchrun or accelerate "
-            "launch (one process a seed uses more GPUs), or unset WORLD_SIZE."
+            "launch (one process per seed uses more GPUs), or unset WORLD_SIZE."
         )
 
 

@@ -43,8 +43,8 @@ def read_back(folder: Path, stated: Any) -> Source:
     main, files = _checked(folder, stated)
     if not is_trusted(files_digest(files)):
         raise CalotError(
-            f"{folder / FOLDER / main}: this run defines components of its own, in code that was never run here by "
-            "you. Reading the run runs it: look at it first, then add --trust"
+            f"{folder / FOLDER / main}: this run defines its own components, in code that you have never run "
+            "here. Reading the run executes it: look at it first, then add --trust"
         )
     if folder.resolve() not in _said:
         _said.add(folder.resolve())
@@ -61,7 +61,7 @@ def trust(folder: Path, stated: Any) -> None:
 def _checked(folder: Path, stated: Any) -> tuple[str, dict[str, bytes]]:
     """The files that a run kept, each held to the hash it recorded; nothing else in its folder is ever run."""
     if not isinstance(stated, dict) or not isinstance(files := stated.get("files"), dict):
-        raise CalotError(f"{folder / 'experiment.json'}: source says nothing of the files that it needs. {_AGAIN}")
+        raise CalotError(f"{folder / 'experiment.json'}: source does not name the files that it needs. {_AGAIN}")
     main = stated.get("main")
     if main not in files or not all(_is_plain(name) for name in files):
         raise CalotError(f"{folder / 'experiment.json'}: source names no files of this run's folder. {_AGAIN}")

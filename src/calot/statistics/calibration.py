@@ -71,7 +71,7 @@ class Thresholds:
             return cls(**{**fields, "values": values})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CalotError(
-                f"{path}: not a file of thresholds ({error}); write it anew from the val predictions"
+                f"{path}: not a thresholds file ({error}); write it again from the val predictions"
             ) from error
 
 

@@ -151,7 +151,9 @@ def _refuse_mismatch(a: Sequence[Predictions], b: Sequence[Predictions], *, name
         seeds = [table.seeds[0] for table in tables if table.seeds[0] is not None]
         double = sorted({value for value in seeds if seeds.count(value) > 1})
         if double:
-            raise CalotError(f"compare refused: seed {double[0]} stands twice on the side of {name}; one table a seed")
+            raise CalotError(
+                f"compare refused: seed {double[0]} appears twice on the side of {name}; give one table per seed"
+            )
 
 
 def _invalid(a: Sequence[Predictions], b: Sequence[Predictions], *, names: tuple[str, str]) -> str | None:
@@ -260,7 +262,7 @@ def _undefined(points: Sequence[Array], *, column: int, videos: int, held: int) 
         return PairedDifference(value=None, reason="no positive label")
     value = float(points[0][:, column].mean() - points[1][:, column].mean())
     where = f"{videos} videos" if videos < MIN_VIDEOS else "all positive labels lie in one video"
-    return PairedDifference(value=value, reason=f"{where}: how the difference varies between videos cannot be told")
+    return PairedDifference(value=value, reason=f"{where}: the difference's variation between videos is unknown")
 
 
 def _difference(

@@ -28,7 +28,7 @@ DEFAULT_METHOD: Method = "jackknife_logit_df"
 LEVEL = 0.95
 MIN_VIDEOS = 3
 MAX_UNDEFINED = 0.05
-ONE_VIDEO = "all positive labels lie in one video: how AP varies between videos cannot be told"
+ONE_VIDEO = "all positive labels lie in one video: how AP varies between videos cannot be estimated"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ def video_intervals(
     videos = len(engine.videos)
     chosen = method or DEFAULT_METHOD
     if chosen not in METHODS:
-        raise CalotError(f"method={chosen!r} is no interval method; choose one of {', '.join(METHODS)}")
+        raise CalotError(f"method={chosen!r} is not an interval method; choose one of {', '.join(METHODS)}")
     point = _point(engine.tables)
     left_out = engine.ap(jackknife_weights(videos)).mean(axis=1)
     resampled = None

@@ -54,7 +54,7 @@ class Reading:
     def __post_init__(self) -> None:
         for theirs, ours in self.columns.items():
             if ours not in _NAMES:
-                raise CalotError(f"--map {theirs}={ours}: no column of ours.{nearest_name(ours, among=_NAMES)}")
+                raise CalotError(f"--map {theirs}={ours}: not a column of calot.{nearest_name(ours, among=_NAMES)}")
         double = [name for name in self.columns.values() if list(self.columns.values()).count(name) > 1]
         if double:
             raise CalotError(f"--map: two columns for '{double[0]}'; name one")

@@ -235,6 +235,6 @@ def _refuse_duplicates(table: pl.DataFrame, *, source: str) -> None:
         row = first_row(double)
         video, frame, seed = table.select("video", "frame", "seed").row(row - 1)
         raise CalotError(
-            f"{source}: video {video!r}, frame {frame}, seed {seed} stands twice (first in data row {row}); "
+            f"{source}: video {video!r}, frame {frame}, seed {seed} appears twice (first in data row {row}); "
             "one row per scored frame and seed"
         )

@@ -64,7 +64,7 @@ def refuse_probabilities(table: pl.DataFrame, *, among: Sequence[str], source: s
 
     A model's logits are not all between 0 and 1, nor all positive and beyond 30.
     """
-    remedy = "--scores probabilities reads them so, --scores logits takes them as raw logits all the same"
+    remedy = "--scores probabilities reads them so, --scores logits takes them as raw logits anyway"
     for name in LOGITS:
         low, high = float(table[name].min()), float(table[name].max())  # type: ignore[arg-type]
         if name not in among or low < -_SLACK or low == high == 0:
@@ -77,7 +77,7 @@ def refuse_probabilities(table: pl.DataFrame, *, among: Sequence[str], source: s
         if _LARGEST_LOGIT < high <= 100:
             raise CalotError(
                 f"{source}: every score in {name} lies between 0 and 100: these look like percentages. Divide them by "
-                "100 and use --scores probabilities; --scores logits takes them as raw logits all the same"
+                "100 and use --scores probabilities; --scores logits takes them as raw logits anyway"
             )
 
 

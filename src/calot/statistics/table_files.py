@@ -62,13 +62,13 @@ class WantedColumns:
                 continue
             if ours in found:
                 other = header[found[ours]]
-                said = "stands twice" if other == name else f"and {other!r} both stand for '{ours}'"
+                said = "appears twice" if other == name else f"and {other!r} both stand for '{ours}'"
                 raise CalotError(f"{source}: column '{name}' {said}; remove or rename one of them")
             found[ours] = place
         absent = [name for name, ours in self.theirs.items() if ours not in found]
         if absent:
             shown = ", ".join(map(quoted, list(header)[:20]))
-            raise CalotError(f"{source}: --map names column {absent[0]!r}, which is not there; there are: {shown}")
+            raise CalotError(f"{source}: --map names column {absent[0]!r}, which the table lacks; it has: {shown}")
         return found
 
 
@@ -233,7 +233,7 @@ def _cell_text(value: Any, *, where: str) -> str:
         return ""
     if isinstance(value, (date, time, timedelta)):
         raise CalotError(
-            f"{where}: holds a date or time ({value}), which Excel makes of text such as 3-4; format the column as "
+            f"{where}: holds a date or time ({value}), which Excel makes from text such as 3-4; format the column as "
             "text and enter the ids again"
         )
     return str(value)

@@ -17,7 +17,7 @@ from calot.statistics.metrics import average_precision, ratio
 from calot.statistics.predictions import Predictions
 
 NO_THRESHOLDS = "no thresholds: flips, alarms and delays are undefined"
-NO_RATE = "frame rate unknown (--fps says it): flips per minute, alarms per hour and delays are undefined"
+NO_RATE = "frame rate unknown (give it with --fps): flips per minute, alarms per hour and delays are undefined"
 Flags = NDArray[np.bool_]
 
 

@@ -120,7 +120,7 @@ def load(folder: Path) -> Checkpoint:
     place = _standing(folder)
     problem = _problem(place)
     if problem is not None:
-        raise CalotError(f"{folder}: no whole checkpoint here ({problem}). Train again with --overwrite.")
+        raise CalotError(f"{folder}: no intact checkpoint here ({problem}). Train again with --overwrite.")
     return _read(place)
 
 
@@ -190,13 +190,14 @@ class Checkpoints:
                 problem = self._lacks_best(found.progress)
             if problem is None:
                 for line in problems:
-                    self.say(f"checkpoint {line}; going on from the one before it ({place.name})")
+                    self.say(f"checkpoint {line}; continuing from the one before it ({place.name})")
                 return found
             problems.append(f"{place.name}: {problem}")
         if not self.last.exists() and not self.previous.exists():
             return None  # at most a first one that was never finished
         raise CalotError(
-            f"{self.folder}: no whole checkpoint to go on from ({'; '.join(problems)}). Train again with --overwrite."
+            f"{self.folder}: no intact checkpoint to continue from ({'; '.join(problems)}). "
+            "Train again with --overwrite."
         )
 
     def best_of(self, progress: dict[str, Any]) -> Checkpoint:

@@ -50,7 +50,7 @@ class Progress:
                 raise CalotError(f"{where}: progress {what} {min(names)!r}: of another version of calot. {_AGAIN}")
         for name, value in data.items():
             if not _fits(name, value):
-                raise CalotError(f"{where}: progress.{name}={str(value)[:60]} cannot be. {_AGAIN}")
+                raise CalotError(f"{where}: progress.{name}={str(value)[:60]} is impossible. {_AGAIN}")
         return cls(**data)
 
     def require_possible(
@@ -61,7 +61,7 @@ class Progress:
         for name, value, why in self._impossible(
             stages=stages, clips=clips, skipping=skipping, selected_by=selected_by
         ):
-            raise CalotError(f"{where}: progress.{name}={value} cannot be: {why}. {_AGAIN}")
+            raise CalotError(f"{where}: progress.{name}={value} is impossible: {why}. {_AGAIN}")
 
     def _impossible(
         self, *, stages: Sequence[Stage], clips: int, skipping: bool, selected_by: str

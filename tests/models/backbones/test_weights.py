@@ -1,4 +1,4 @@
-"""Weights of another kind, or mangled, are named for what they are: never read in silence, never a fault of calot."""
+"""Weights of another kind, or mangled, are named for what they are: never read in silence, never a bug in calot."""
 
 import json
 from dataclasses import replace

@@ -48,7 +48,7 @@ def members(file: zipfile.ZipFile, *, name: str) -> list[Member]:
                 f"Unpack it with another program, then run calot data verify."
             )
         if folded.setdefault(_folded(path), path) != path or path in entries:
-            raise CalotError(f"{name}: entry {info.filename} stands there twice. {_GET}")
+            raise CalotError(f"{name}: entry {info.filename} appears twice. {_GET}")
         entries[path] = info
     top = _top(entries, name=name)
     entries = {path.removeprefix(top): info for path, info in entries.items()}
@@ -65,9 +65,9 @@ def _safe(info: zipfile.ZipInfo, *, name: str) -> str:
     fine = fine and not any(step.partition(".")[0].rstrip().casefold() in _DEVICES for step in steps)
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
-        raise CalotError(f"{name}: entry {raw!r} is a pipe or a device, no file; nothing was written. {_GET}")
+        raise CalotError(f"{name}: entry {raw!r} is a pipe or a device, not a file; nothing was written. {_GET}")
     if not fine:
-        raise CalotError(f"{name}: entry {raw!r} is no safe path below one folder; nothing was written. {_GET}")
+        raise CalotError(f"{name}: entry {raw!r} is not a safe path below one folder; nothing was written. {_GET}")
     return posixpath.normpath(raw)
 
 
@@ -86,7 +86,7 @@ def require_sane_sizes(parts: list[Member], *, archive_bytes: int, name: str) ->
     if total > max(_SMALL, MOST_TIMES * archive_bytes):
         raise CalotError(
             f"{name}: {archive_bytes:,} bytes would unpack to {total:,}, {total / archive_bytes:,.0f} times as many; "
-            f"pictures do not compress so. Nothing was written. {_GET}"
+            f"pictures do not compress that much. Nothing was written. {_GET}"
         )
 
 

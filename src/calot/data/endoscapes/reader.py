@@ -180,9 +180,9 @@ def numbering_of(videos: Sequence[str], frames: NDArray[np.int64], *, declared: 
     stated = declared.frames_per_second is not None and declared.seconds_apart is None
     if not stated and abs(numbering.seconds_apart - wanted) > 0.02 * wanted:
         raise CalotError(
-            f"{path}: frame numbers rise by {step}; the layout counts {per_second:g} a second, so frames {wanted:g} s "
-            f"apart are {per_second * wanted:g} apart. Say how they count in {DECLARED}, such as "
-            f'{{"frames_per_second": {step}}} for one frame a second, or: calot data adopt {path.parent} --out DIR'
+            f"{path}: frame numbers rise by {step}; the layout counts {per_second:g} per second, so frames {wanted:g} "
+            f"s apart are {per_second * wanted:g} apart. Say how they count in {DECLARED}, such as "
+            f'{{"frames_per_second": {step}}} for one frame per second, or: calot data adopt {path.parent} --out DIR'
         )
     return numbering
 

@@ -107,8 +107,8 @@ def _opened(archive: Path) -> zipfile.ZipFile:
     except (*_DAMAGED, OSError) as error:
         size = archive.stat().st_size
         raise CalotError(
-            f"{archive}: no whole zip archive ({size:,} bytes; {first_line(error)}). It was cut short, or is something "
-            f"else: download it again."
+            f"{archive}: not a whole zip archive ({size:,} bytes; {first_line(error)}). It was cut short, or is "
+            "something else: download it again."
         ) from error
 
 
@@ -148,15 +148,21 @@ def _require_plain_folders(root: Path, parts: list[Member]) -> None:
     for folder in sorted({parent for part in parts for parent in Path(part.path).parents}):
         path = root / folder
         if folder != Path() and path.is_symlink():
-            raise CalotError(f"{path}: a link stands where a folder must be. Remove it, then run the same again.")
+            raise CalotError(
+                f"{path}: a link stands where a folder must be. Remove it, then run the same command again."
+            )
         if path.is_file() and _is_folder_text(path, root=root):
             path.unlink()
         if path.exists() and not path.is_dir():
-            raise CalotError(f"{path}: a file stands where a folder must be. Remove it, then run the same again.")
+            raise CalotError(
+                f"{path}: a file stands where a folder must be. Remove it, then run the same command again."
+            )
     for part in parts:
         path = root / part.path
         if path.is_dir() and not path.is_symlink():
-            raise CalotError(f"{path}: a folder stands where a file must be. Remove it, then run the same again.")
+            raise CalotError(
+                f"{path}: a folder stands where a file must be. Remove it, then run the same command again."
+            )
 
 
 def _is_folder_text(path: Path, *, root: Path) -> bool:

@@ -69,7 +69,7 @@ def _check_file(root: Path, *, name: str, rows: dict[str, TableRow], split: str)
     for key in ("images", "annotations", "categories"):
         part = data.get(key)
         if not isinstance(part, list) or not all(isinstance(each, dict) for each in part):
-            yield file.wrong(f'"{key}" is no list of objects')
+            yield file.wrong(f'"{key}" is not a list of objects')
             part = []
         parts[key] = part
     yield from _check_images(file, images=parts["images"], rows=rows, split=split)
@@ -84,14 +84,14 @@ def _check_images(
         label, frame = str(image.get("file_name"))[:60], frame_of(str(image.get("file_name")).rpartition("/")[2])
         row = rows.get(f"{frame[0]}_{frame[1]}") if frame else None
         if row is None:
-            yield file.wrong(f"image {label} is no {split} frame of {METADATA}")
+            yield file.wrong(f"image {label} is not a {split} frame of {METADATA}")
         if repr(image.get("id")) in ids:
-            yield file.wrong(f"image {label}: id {image.get('id')!r} stands there already")
+            yield file.wrong(f"image {label}: id {image.get('id')!r} appears already")
         ids.add(repr(image.get("id")))
         if row is None:
             continue
         if row.stem in listed:
-            yield file.wrong(f"image {label} stands there twice")
+            yield file.wrong(f"image {label} appears twice")
         listed.add(row.stem)
         number = whole_number(row.video or "")
         right = None if number is None else number * _ID_FACTOR + (row.frame or 0)
@@ -146,7 +146,7 @@ def _check_annotations(
     for annotation in annotations:
         number = repr(annotation.get("id"))
         if number in ids:
-            yield file.wrong(f"annotation id {number[:60]} stands there twice")
+            yield file.wrong(f"annotation id {number[:60]} appears twice")
         ids.add(number)
         if repr(annotation.get("image_id")) not in known_images:
             yield file.wrong(

@@ -86,7 +86,7 @@ def _require_data_set(root: Path) -> None:
     if not any((root / mark).exists() for mark in marks):
         inside = [path.parent for path in root.glob(f"*/{METADATA}")]
         hint = f" Did you mean {inside[0]}?" if inside else ""
-        raise CalotError(f"{root}: no data set: neither {METADATA} nor lists of videos nor images.{hint}")
+        raise CalotError(f"{root}: not a data set: neither {METADATA} nor lists of videos nor images.{hint}")
 
 
 def _numbering(root: Path, *, table: LenientTable) -> tuple[FrameNumbering, Found]:

@@ -23,7 +23,7 @@ NEEDED = ("vid", "frame", *LETTERS, "is_ds_keyframe", *ANNOTATORS)
 #: In the archive's table, but nothing here reads them.
 SPARE = ("avg_cvs", "mask_path", "label_path")
 
-AGAIN = "Unpack the archive again (calot data unpack), or mend the table."
+AGAIN = "Unpack the archive again (calot data unpack), or fix the table."
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _VOTES = re.compile(r"\[\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*\]", re.ASCII)
 
@@ -114,7 +114,7 @@ def _lines(text: str, *, findings: list[Finding]) -> list[tuple[int, list[str]]]
 def _columns(header: tuple[str, ...], *, findings: list[Finding]) -> tuple[Note, ...]:
     twice = [name for name in dict.fromkeys(header) if header.count(name) > 1]
     missing = [name for name in NEEDED if name not in header]
-    findings += [_at("columns", 1, f'column "{name}" stands {header.count(name)} times') for name in twice]
+    findings += [_at("columns", 1, f'column "{name}" appears {header.count(name)} times') for name in twice]
     findings += [
         _at("columns", 1, f'column "{name}" is missing.{nearest_name(name, among=header)}') for name in missing
     ]
@@ -210,8 +210,8 @@ def _once(rows: list[TableRow], *, findings: list[Finding]) -> tuple[TableRow, .
         first = seen[stem]
         for row in others:
             same = (row.values, row.votes, row.keyframe) == (first.values, first.votes, first.keyframe)
-            message = f"frame {row.frame} of video {row.video} stands in line {first.line} already, with " + (
+            message = f"frame {row.frame} of video {row.video} is already in line {first.line}, with " + (
                 "the same labels" if same else "other labels"
             )
-            findings.append(_at("duplicates", row.line, message, remedy="Keep one row a frame."))
+            findings.append(_at("duplicates", row.line, message, remedy="Keep one row per frame."))
     return tuple(seen.values())
