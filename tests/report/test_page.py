@@ -186,7 +186,8 @@ def test_checks_not_made_and_a_receipt_of_another_experiment_leave_the_treatment
 ) -> None:
     text = words(make_run(tmp_path / "pending", pending=("ledger", "controls"), pictures=False))
     assert (
-        "Treatment unverified. Not all is proven of what this run declares: receipt check ledger, controls not" in text
+        "Treatment unverified. Not everything that this run declares is proven: receipt check ledger, controls not"
+        in text
     )
     assert "7 hold, 2 not made." in text
     assert "Val mAP is" in text

@@ -36,7 +36,7 @@ def _check(evidence: Evidence | None) -> ReceiptCheck:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (None, "not told"),
+        (None, "not reported"),
         (True, "yes"),
         (66432, "66,432"),
         (0.42548684927, "0.4255"),

@@ -129,9 +129,9 @@ def test_where_no_receipt_holds_nothing_is_compared(tmp_path: Path, words: Words
     )
     text = words(tmp_path)
     assert "Invalid: receipts failed, and nothing is compared." in text
-    assert "e03_focal (tiny) none INVALID: no receipt holds (seed 0)" in text
+    assert "e03_focal (tiny) none INVALID: every receipt failed (seed 0)" in text
     assert "e03_focal. INVALID: e03_focal against e02_frozen_probe: e03_focal seed 0, receipt check gradients" in text
-    assert "Invalid: no run of e03_focal holds its receipt." in words(folder.parent)
+    assert "Invalid: every run of e03_focal failed its receipt." in words(folder.parent)
 
 
 def test_a_baseline_whose_receipt_failed_is_no_baseline(tmp_path: Path, words: Words) -> None:

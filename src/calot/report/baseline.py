@@ -18,7 +18,7 @@ from calot.statistics.compare import Comparison, compare
 
 _CAPTION = (
     "Difference in AP on the same videos, this minus baseline, in points. Dot: the value. Bar: 95 % interval over "
-    "videos. A bar that holds 0 shows no difference and excludes none inside it."
+    "videos. A bar that contains 0 shows no difference, and excludes none inside it."
 )
 
 
@@ -154,12 +154,12 @@ def one_a_seed(runs: Sequence[RunFolder]) -> list[RunFolder]:
 
 
 def _candidates(results: Path) -> list[Path]:
-    """Runs as they stand in a results root, `<experiment>/<run>`, or one level up or down; never a search of a disk."""
+    """Runs as they lie in a results root, `<experiment>/<run>`, or one level up or down; never a search of a disk."""
     return sorted({file.parent for depth in ("*", "*/*", "*/*/*") for file in results.glob(f"{depth}/experiment.json")})
 
 
 def _names(path: Path, *, experiment: str) -> bool:
-    """Whether a folder's experiment.json names this experiment; one that is not readable is no baseline."""
+    """Whether a folder's experiment.json names this experiment; an unreadable one is not a baseline."""
     try:
         return bool(read_file(path / "experiment.json", ExperimentFile).get("name") == experiment)
     except CalotError:

@@ -14,7 +14,7 @@ from calot.report.timelines import clock
 from calot.statistics.metrics import sigmoid
 from calot.statistics.predictions import Predictions
 
-#: All pictures together stay below this, so that the page stays a file one can mail.
+#: All pictures together stay below this, so that the page stays small enough to mail.
 _BUDGET_BYTES = 1_700_000
 
 _RULE = {

@@ -1,4 +1,4 @@
-"""Forest plots: a point and its 95 % interval a row, laid out by the page so that they fit a phone and a desk."""
+"""Forest plots: one row for each point and its 95 % interval, laid out by the page to fit a phone or a desktop."""
 
 from __future__ import annotations
 

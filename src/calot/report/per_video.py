@@ -1,4 +1,4 @@
-"""Operation by operation, as tables: whole-operation decisions first, then one table a criterion."""
+"""Operation by operation, as tables: whole-operation decisions first, then one table per criterion."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def write_clip_sheet(images: Sequence[np.ndarray], path: Path) -> Path:
         frame = Image.fromarray(images[index]).resize(size, Image.Resampling.LANCZOS)
         row, column = divmod(place, columns)
         sheet.paste(frame, (column * (size[0] + _GAP), row * (size[1] + _GAP)))
-    encoded = BytesIO()  # written by us: on a full disk Pillow cuts a JPEG short without a word
+    encoded = BytesIO()  # written by us: on a full disk Pillow silently truncates a JPEG
     sheet.save(encoded, format="JPEG", quality=82, optimize=True)
     with whole_file(path) as part:
         part.write_bytes(encoded.getvalue())

@@ -101,7 +101,7 @@ def _words(name: str) -> Column:
 def _figure(value: Any) -> str:
     """A measured value in words: `none`, `yes`, `66,432`, `0.4255`, `gradient 0.03, logits 0.2`."""
     if value is None:
-        return "not told"
+        return "not reported"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

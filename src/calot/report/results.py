@@ -1,4 +1,4 @@
-"""The results root of a run: where its ledger and its baseline's runs stand."""
+"""The results root of a run: where its ledger and its baseline's runs lie."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def find_results(path: Path) -> Path:
 
 
 def openings_text(results: Path, *, manifest_hash: str | None) -> str:
-    """How often test was opened on this manifest, wherever its results went; without a ledger nothing is claimed."""
+    """How often test was opened on this manifest, wherever its results went; nothing is claimed without a ledger."""
     if manifest_hash is None:
         return "How often test was opened is unknown: data.json names no manifest."
     found = DataLedger(manifest_hash=manifest_hash, results=results)

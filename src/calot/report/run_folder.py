@@ -77,13 +77,13 @@ class RunFolder:
 
     @cached_property
     def backbone_is_frozen(self) -> bool:
-        """No trainable parameter lies in the backbone: those there are fit into pooling and heads."""
+        """No trainable parameter lies in the backbone: all of them are in pooling and heads."""
         trained = self.model.get("parameters", {}).get("trainable_groups")
         return trained is not None and not any(trained.get(group) for group in ("backbone", "lora"))
 
     @property
     def is_random_control(self) -> bool:
-        """A frozen backbone that nobody ever trained: its scores are a floor, not a result."""
+        """A frozen backbone that was never trained: its scores are a floor, not a result."""
         return self.model.get("weights") == "random" and self.backbone_is_frozen
 
     @cached_property

@@ -143,9 +143,9 @@ def _headline(groups: Sequence[Group], *, pairs: Sequence[Paired]) -> Markup:
     if len(made) == 1:
         return verdict.difference_headline(made[0])
     if made:
-        told = sum(item.outcome in ("higher", "lower") for item in made)
-        return Markup("Of {} experiments held against their baselines, <strong>{}</strong> told apart.").format(
-            len(made), f"{told} {'is' if told == 1 else 'are'}"
+        apart = sum(item.outcome in ("higher", "lower") for item in made)
+        return Markup("Of {} experiments compared with their baselines, <strong>{}</strong> distinguishable.").format(
+            len(made), f"{apart} {'is' if apart == 1 else 'are'}"
         )
     if len(groups[0].experiments) == 1:
         return _one_experiment(groups[0])
@@ -159,7 +159,7 @@ def _one_experiment(group: Group) -> Markup:
     ((name, _), members), *_ = group.experiments.items()
     members = shown_runs(members)
     if not members:
-        return Markup("<strong>Invalid</strong>: no run of {} holds its receipt.").format(name)
+        return Markup("<strong>Invalid</strong>: every run of {} failed its receipt.").format(name)
     table = seed_intervals(members)
     words = verdict.against(table.map, chance=scores.chance(members[0].summary))
     text = "{}: val mAP over {} is <strong>{}</strong>, {}."
@@ -175,7 +175,7 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
     found = []
     wrong = failed_receipts(runs)
     if wrong:
-        text = "Their scores are not shown, and no mean and no difference holds them."
+        text = "Their scores are not shown, and no mean or difference includes them."
         found.append(Reason("Invalid.", f"{'; '.join(wrong)}. {text}"))
     if any(run.synthetic for run in runs):
         found.append(Reason("Synthetic.", f"{verdict.PHANTOM_BANNER}."))
@@ -207,7 +207,7 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
 
 
 def _differences_told(pairs: Sequence[Paired]) -> list[Reason]:
-    """Each comparison while they are few; of many, those that tell a difference, and the others by how they ended."""
+    """Each comparison if they are few; if many, those that show a difference, and the others grouped by outcome."""
     if len(pairs) <= _FEW:
         return [paired.reason for paired in pairs]
     told: list[Reason] = []

@@ -49,7 +49,7 @@ def experiments_table(experiments: Mapping[tuple[str, str], Sequence[Scored]]) -
         members = shown_runs(every)
         wrong = [str(member.run.seed) for member in every if member.run.treatment.invalid]
         if not members:
-            none = Withheld(f"INVALID: no receipt holds (seed {', '.join(wrong)})")
+            none = Withheld(f"INVALID: every receipt failed (seed {', '.join(wrong)})")
             rows.append(Row(cells=[f"{name} ({scale})", "none", none, "", ""]))
             continue
         table = seed_intervals(members)

@@ -75,11 +75,13 @@ def over_defined(summary: Summary) -> str:
     if summary.intervals.map.value is not None or summary.over_defined is None:
         return ""
     names = ", ".join(label(name) for name in summary.defined)
-    return f"The mean AP over {names} alone is {points(summary.over_defined)}: another quantity than mAP over three."
+    return (
+        f"The mean AP over {names} alone is {points(summary.over_defined)}: a different quantity from mAP over three."
+    )
 
 
 def bounds_once(interval: Interval) -> Cell:
-    """The interval; beside an undefined value the reason is not said twice."""
+    """The interval; beside an undefined value the reason is not repeated."""
     return Undefined() if interval.value is None else bounds(interval)
 
 
@@ -137,7 +139,7 @@ def decisions_table(summary: Summary, *, split: str) -> Table:
 
 
 def seeds_table(seeds: Mapping[str, Summary], *, split: str) -> Table:
-    """One row a run: mAP with its interval and each AP."""
+    """One row per run: mAP with its interval and each AP."""
     rows = []
     for name, summary in seeds.items():
         total = summary.intervals.map
@@ -202,7 +204,7 @@ def interval_facts(table: VideoIntervals) -> list[Fact]:
     facts = [
         Fact(name="Interval", text=f"95 %, method {table.method}, unit: video ({table.videos})"),
         Fact(
-            name="What it holds",
+            name="What it covers",
             text="the sampling of videos, with these checkpoints held fixed; not the spread of seeds",
         ),
     ]

@@ -22,7 +22,7 @@ class Undefined:
 
 @dataclass(frozen=True)
 class Withheld:
-    """A cell whose value is no result; the page prints why in its place."""
+    """A cell whose value is not a result; the page prints why in its place."""
 
     failed: str
 
@@ -59,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One line of a header; `wide` takes a line of its own, `code` is set in the monospaced face."""
+    """One line of a header; `wide` takes a whole line, `code` is set in the monospaced face."""
 
     name: str
     text: str

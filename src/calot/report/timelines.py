@@ -77,7 +77,7 @@ def _threshold(axes: Any, logit: float | None, *, base: float) -> None:
 
 
 def _axes(axes: Any, seconds: np.ndarray, *, clocked: bool) -> None:
-    """A 0 and a 1 for each criterion; time as mm:ss, or frame numbers where nobody says how fast they count."""
+    """A 0 and a 1 for each criterion; time as mm:ss, or frame numbers where the frame rate is unknown."""
     bases = [_PITCH * place for place in range(len(CRITERIA))]
     axes.set_yticks([base + value for base in bases for value in (0, 1)], ["0", "1"] * len(bases))
     axes.set_ylim(-0.08, bases[-1] + 1.4)

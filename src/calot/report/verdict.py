@@ -120,7 +120,7 @@ def against(total: Interval, *, chance: float) -> str:
 
 
 def difference_headline(result: Comparison) -> Markup:
-    """A paired difference as the headline of a page; about these checkpoints unless there are five seeds a side."""
+    """A paired difference as the headline of a page; about these checkpoints unless there are five seeds per side."""
     said = Markup(_OUTCOMES[result.outcome]).format(a=result.a.name, b=result.b.name)
     if result.outcome in ("invalid", "undefined"):
         return said + Markup(": {}.").format(plain_reason(result.invalid or result.map.reason).rstrip("."))
@@ -130,7 +130,7 @@ def difference_headline(result: Comparison) -> Markup:
 
 
 def unfinished(run: RunFolder) -> Verdict:
-    """What an unfinished run can say: how far it came, and how to continue."""
+    """What an unfinished run can say: how far it got, and how to continue."""
     if run.imported is not None:
         first = Reason("To score it.", "Name a data set.", code="calot evaluate RUN --split val --data ROOT")
         return Verdict(
@@ -140,7 +140,7 @@ def unfinished(run: RunFolder) -> Verdict:
     epochs = run.metrics.height
     command = str(run.environment.get("command", ""))
     reasons = [
-        Reason("How far it came.", f"{epochs} epoch{'' if epochs == 1 else 's'} in metrics.csv; no val predictions.")
+        Reason("How far it got.", f"{epochs} epoch{'' if epochs == 1 else 's'} in metrics.csv; no val predictions.")
     ]
     if command.startswith("calot train") and "--resume" not in command:
         command += " --resume"
@@ -155,7 +155,7 @@ def invalid(run: RunFolder) -> Verdict:
     checks = [Reason(f"{check.name.capitalize()}.", f"{check.why}.") for check in run.receipt.failed]
     withheld = (
         "Whatever this run scored, it is not what its experiment declares: its scores are withheld, here and where "
-        "runs are compared. The learning curves are there to find the fault by. Fix the experiment and train it again."
+        "runs are compared. Use the learning curves to find the fault. Fix the experiment and train it again."
     )
     names = ", ".join(check.name for check in run.receipt.failed)
     plural = "s" if len(checks) > 1 else ""
@@ -171,12 +171,12 @@ def failing(run: RunFolder) -> str:
 
 
 def _synthetic(run: RunFolder) -> list[Reason]:
-    text = f"{PHANTOM_BANNER}. They show that the line works from end to end, no more."
+    text = f"{PHANTOM_BANNER}. They show only that the pipeline works from end to end."
     return [Reason("Synthetic.", text)] if run.synthetic else []
 
 
 def caveats(run: RunFolder) -> list[Reason]:
-    """What keeps the number from being a result: phantom data, a backbone nobody trained, no receipt."""
+    """What keeps the number from being a result: phantom data, an untrained backbone, no receipt."""
     found = _synthetic(run)
     if run.is_random_control:
         text = (
@@ -190,7 +190,7 @@ def caveats(run: RunFolder) -> list[Reason]:
         text = "There is no receipt.json: nothing here proves that the declared difference took effect in training."
         found.append(Reason("Treatment unverified.", text))
     elif run.treatment.status == "unverified":
-        text = f"Not all is proven of what this run declares: {run.treatment.why}."
+        text = f"Not everything that this run declares is proven: {run.treatment.why}."
         found.append(Reason("Treatment unverified.", text))
     return found
 
