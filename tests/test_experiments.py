@@ -126,7 +126,7 @@ def test_tiny_is_the_embedded_size(name: str) -> None:
 
 
 def test_another_scale_is_refused() -> None:
-    with pytest.raises(CalotError, match="full and tiny"):
+    with pytest.raises(CalotError, match="full or tiny"):
         scaled(find("e03_focal").experiment, "small")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-#: Characters quoted of a stranger's text; names compared, and named, in search of the one meant.
+#: Characters quoted from a stranger's text; names compared, and listed, to find the one meant.
 _LONGEST, _MOST_TRIED, _MOST_NAMED = 60, 2000, 40
 
 
 class CalotError(Exception):
-    """Bad input, said so that a person can fix it: the file, the field, the value and the remedy. Exit code 2."""
+    """Bad input, reported so that a person can fix it: the file, the field, the value and the remedy. Exit code 2."""
 
 
 class FieldError(CalotError, ValueError):
@@ -20,7 +20,7 @@ class FieldError(CalotError, ValueError):
 class Stopped(BaseException):
     """A signal asked the work to end; what it saved can be resumed. Exit code 75.
 
-    No Exception, like KeyboardInterrupt: whoever handles any failure must not take the end for one.
+    Like KeyboardInterrupt not an Exception: code that handles any failure must not mistake it for one.
     """
 
     def __init__(self, message: str = "stopped by a signal; the run is saved and continues with --resume") -> None:
@@ -28,7 +28,7 @@ class Stopped(BaseException):
 
 
 def first_line(error: BaseException) -> str:
-    """An error's first line for a message of our own, or its kind where it says nothing."""
+    """An error's first line for a message of our own, or its type if it is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 

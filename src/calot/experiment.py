@@ -35,11 +35,11 @@ from calot.types import CRITERIA_HEAD
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Component):
-    """Everything that decides a result, but the data and the seed. The defaults are the study's probe family.
+    """Everything that decides a result, except the data and the seed. The defaults are the study's probe family.
 
     `head` is the criteria's, `heads` are those beside it, each with a name of its own (`heads.segmentation.hidden`).
     `train` is the first stage and `then` those after it; each later stage starts from the best of the one before.
-    `compute` says how the work is done and is no part of the fingerprint.
+    `compute` says how the work is done and is not part of the fingerprint.
     """
 
     name: Name
@@ -114,7 +114,7 @@ class Experiment(Component):
 
 
 class Apart(FieldError):
-    """Fields that make sense only together and were not; `fields` names them by dotted path."""
+    """Fields that make sense only together and do not fit; `fields` names them by dotted path."""
 
     def __init__(self, message: str, *, fields: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -190,7 +190,7 @@ def _layers_that_are_not_there(experiment: Experiment) -> str | None:
     return None
 
 
-#: What fields must be to one another, in the order in which it is asked.
+#: Rules between fields, in the order in which they are checked.
 TOGETHER: tuple[Rule, ...] = (
     Rule(("clip", "backbone.frames"), _frames_apart),
     Rule(("head", "heads"), _heads_of_one_name),
@@ -222,8 +222,8 @@ def scaled(experiment: Experiment, scale: str, *, backbone_sizes: Mapping[str, A
 
     `backbone_sizes` are fields of the backbone that somebody chose for this scale; what follows the backbone follows
     them.
-    The one place that maps sizes: architecture and code path stay the same; the backbone knows its own, widths of the
-    head follow it, clips are halved as their frames are, epochs and batch are capped.
+    The one place that maps sizes. Architecture and code path stay the same; the backbone knows its sizes, the head's
+    widths follow it, clips are halved with their frames, and epochs and batch are capped.
     """
     if scale == FULL:
         return experiment

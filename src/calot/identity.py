@@ -1,7 +1,7 @@
 """What a video id, a frame number, a split and a path are: one rule each, for folders and tables alike.
 
-Spellings of one thing become one thing, and what could be either of two is refused: a table never holds more, nor
-fewer, operations than its author meant.
+Different spellings of one thing become one thing, and anything ambiguous is refused: a table never has more or
+fewer operations than its author meant.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")
 #: Characters of the longest id; a UUID has 36.
 LONGEST_ID = 200
 
-#: What programs write where a value got lost. No operation is called so.
+#: What programs write for a missing value. No operation has such a name.
 _LOST = {"nan", "none", "na", "n/a", "#n/a", "<na>", "nat", "null", "nil", "nul", "undefined", "inf", "-inf", "-", "?"}
 
 #: A whole number in any of the ways programs write one: 7, 007, 7.0, and 7.000000000e+00 as numpy does. The sign of
@@ -43,7 +43,7 @@ def whole_number(text: str) -> int | None:
 def video_id(text: str) -> str:
     """One operation's id: a whole number without its zeros, anything else as it is written, spaces around it left out.
 
-    Raises ValueError, saying why, for an empty cell, a word for a lost value, characters that cannot be seen, and
+    Raises ValueError, saying why, for an empty cell, a word for a missing value, invisible characters, and
     characters that stand for others (full-width digits).
     """
     if len(text) > LONGEST_ID:
@@ -119,5 +119,5 @@ def ids_in_words(ids: Sequence[str]) -> str:
 
 
 def hidden_file(name: str) -> bool:
-    """Files that systems leave beside others and nobody means: `._x` of macOS, `.DS_Store`, `Thumbs.db`."""
+    """Files that operating systems leave beside others: `._x` of macOS, `.DS_Store`, `Thumbs.db`."""
     return os.path.basename(name).startswith(".") or name.casefold() in ("thumbs.db", "desktop.ini")

@@ -14,9 +14,9 @@ _LESS = (
     "In training lower compute.micro_batch, compute.evaluation_batch, train.batch or compute.workers; in other "
     "commands lower --workers"
 )
-#: What Python, BLAS and the tables' library map before they do anything.
+#: What Python, BLAS and the table library map at start-up.
 _LEAST_ADDRESSES, TRAINING_ADDRESSES = 3 << 29, 3 << 30
-#: Parts of messages by which libraries say that they got no memory; their types say it of some only.
+#: Parts of messages by which libraries report a lack of memory; only some use a type of exception for it.
 _NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -46,7 +46,7 @@ _FILES = {
 
 
 def machine_message(error: BaseException) -> str | None:
-    """What to tell a person of an error that the machine is the cause of, or None where it is not."""
+    """What to tell a person about an error caused by the machine, or None for other errors."""
     error = error.__cause__ if isinstance(error, Exhausted) and error.__cause__ is not None else error
     text = str(error).lower()
     if isinstance(error, RecursionError):

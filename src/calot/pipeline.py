@@ -88,7 +88,7 @@ def predict_run(
 ) -> Path:
     """Score a split with a run's best weights; writes `predictions/<split>.parquet` (or `out`) and returns the folder.
 
-    `on_open` hears the manifest hash before the first clip is scored; `check` is called after each batch and may raise.
+    `on_open` gets the manifest hash before the first clip is scored; `check` is called after each batch and may raise.
     """
     run = load_run(folder)
     opened = OpenData.of(data, experiment=run[0], ui=ui)

@@ -1,4 +1,4 @@
-"""Saying how far long work is: a rich bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work: a rich bar on a terminal, an occasional line elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from calot.writing import clear_disk_errors
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Called with what is done and what there is to do.
+#: Called with what is done and the total.
 Advance = Callable[[int, int], None]
 
 _LINE_EVERY_S = 15.0
@@ -25,14 +25,14 @@ _LINE_EVERY_S = 15.0
 
 @dataclass(frozen=True)
 class Ui:
-    """Where a command speaks to a person: standard error, so that `--json` keeps standard output to itself."""
+    """Where a command writes for a person: standard error, so that `--json` keeps standard output to itself."""
 
     log: Path | None = None
 
     def say(self, text: str) -> None:
-        """One line, also to the log file when there is one, there with the time.
+        """One line, also to the log file if there is one, there with the time.
 
-        Work never ends because nobody hears it: a closed or full standard error is passed over, the log is not.
+        Work never ends because nobody reads it: a closed or full standard error is ignored, a failing log is not.
         """
         text = printable(text)
         _tell(text)

@@ -1,6 +1,6 @@
-"""Files read only after a look at what they are: nothing waits on a pipe, and no file fills the memory.
+"""Files are checked before they are read: nothing waits on a pipe, and no file fills the memory.
 
-What is refused here is an OSError with a `strerror` for people: whoever reads handles it as any unreadable file.
+What is refused here is an OSError with a `strerror` for people: readers handle it like any unreadable file.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _KINDS = (
 
 
 class NotPlain(OSError):
-    """A path that names something else than a regular file of sane size."""
+    """A path that is not a regular file of reasonable size."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(errno.EINVAL, reason, str(path))
 
 
 class Exhausted(Exception):
-    """The machine has no more open files or memory to give: no fault of the file, so neither OSError nor a finding."""
+    """The machine has run out of open files or memory: not the file's fault, so neither OSError nor a finding."""
 
 
 def plain_size(path: Path, *, largest: int) -> int:
@@ -48,7 +48,7 @@ def plain_size(path: Path, *, largest: int) -> int:
 
 
 def open_plain(path: Path, *, largest: int) -> BinaryIO:
-    """Open a regular file of at most `largest` bytes for reading; a pipe put in its place is not waited for."""
+    """Open a regular file of at most `largest` bytes for reading; never waits for a pipe put in its place."""
     plain_size(path, largest=largest)
     try:
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
@@ -76,12 +76,12 @@ def read_plain(path: Path, *, largest: int) -> bytes:
 
 
 def read_text(path: Path, *, largest: int = LARGEST_TABLE, encoding: str = "utf-8") -> str:
-    """The text of a regular file. Raises OSError, or ValueError where it is none."""
+    """The text of a regular file. Raises OSError, or ValueError where it is not text."""
     return read_plain(path, largest=largest).decode(encoding)
 
 
 def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
-    """The value in a JSON file. Raises OSError, or ValueError where it is no JSON or nested beyond reason."""
+    """The value in a JSON file. Raises OSError, or ValueError where it is not JSON or is nested too deeply."""
     data = read_plain(path, largest=largest)
     try:
         return json.loads(data)
@@ -92,7 +92,7 @@ def read_json(path: Path, *, largest: int = LARGEST_JSON) -> Any:
 def read_record(path: Path, *, remedy: str) -> dict[str, Any]:
     """The object in a JSON file that calot wrote. Raises CalotError naming the file, what is wrong, and the remedy.
 
-    Stricter than JSON's readers are: a name given twice, NaN, a number beyond float's, half a character.
+    Stricter than usual JSON readers: a name given twice, NaN, a number beyond float's, half a character.
     """
     try:
         text = read_plain(path, largest=LARGEST_RECORD).decode("utf-8-sig")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.measure import Measurement
     from rich.table import Table
 
-#: What stands for a mark that a stream's encoding lacks; any other such character is written out, as \\xe9 is.
+#: Replacements for marks that a stream's encoding lacks; any other such character is written out, as \\xe9 is.
 _PLAIN = {
     "−": "-",
     "‐": "-",
@@ -92,7 +92,7 @@ codecs.register_error(_ERRORS, _plain)
 
 
 class Unheard(OSError):
-    """Nobody reads standard output any more, as behind `| head`; typer and rich would end a BrokenPipeError with 1."""
+    """Standard output is no longer read, as with `| head`; typer and rich would end a BrokenPipeError with 1."""
 
 
 class _Stream:
@@ -194,9 +194,9 @@ def console(*, stderr: bool = False, markup: bool = False, width: int | None = N
 
 
 def print_table(table: Table, *, markup: bool = False) -> None:
-    """Print a table so that no cell is cut: as it is where it fits, else a few lines for each row.
+    """Print a table so that no cell is cut: unchanged where it fits, otherwise as a few lines for each row.
 
-    Into a file or a pipe whose width nobody states it keeps its natural width.
+    In a file or a pipe of unknown width it keeps its natural width.
     """
     from rich.measure import Measurement
 

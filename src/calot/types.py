@@ -1,4 +1,4 @@
-"""What travels along the line: `Batch -> Tokens -> Outputs`, and the letters of their shapes.
+"""What travels along the pipeline: `Batch -> Tokens -> Outputs`, and the letters of their shapes.
 
 Letters: `b` clip, `t` frame, `c h w` image, `n` token, `d` width, `k` criterion (order of `calot.criteria.CRITERIA`),
 `s` mask class, `m` mask layer.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from calot.criteria import IGNORED as IGNORED
 
-#: Side of a mask, in mask pixels a token: the segmentation decoder's output.
+#: Side of a mask, in mask pixels per token: the segmentation decoder's output.
 MASK_PIXELS = 4
 
 #: The head whose scores are the criteria's logits.
@@ -53,10 +53,10 @@ class Masks:
 
 @dataclass(frozen=True, kw_only=True)
 class QueryKey:
-    """All that fixes an attention map: softmax over keys of `scaling * query . key + bias`.
+    """All that determines an attention map: softmax over keys of `scaling * query . key + bias`.
 
-    Where the tokens of a clip attend in several `parts` apart (frame by frame), each part is a row of `b`, a clip's
-    parts together and in the order of its tokens. The first `extra` tokens of each part stand for no place.
+    Where the tokens of a clip attend in several separate `parts` (frame by frame), each part is a row of `b`, a clip's
+    parts together and in the order of its tokens. The first `extra` tokens of each part have no position.
     """
 
     query: Float[Tensor, "b heads n d"]
@@ -118,7 +118,7 @@ class Batch:
 
     @classmethod
     def unlabelled(cls, video: Shaped[Tensor, "b t c h w"], *, masks: Masks | None = None) -> Batch:
-        """Clips that nobody has judged."""
+        """Clips without labels."""
         none = torch.zeros(len(video), 0, device=video.device)
         return cls(video=video, labels=none, soft=none, index=torch.arange(len(video)), masks=masks)
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all: the one place that puts a new file where an old one stood."""
+"""Files written whole or not at all: the one place that replaces an old file by a new one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on leaving, it is flushed to disk and put in place.
 
-    Where anything fails the new file is removed and the old one stays as it was. Raises CalotError where the disk is
+    If anything fails, the new file is removed and the old one stays as it was. Raises CalotError where the disk is
     full or the folder cannot be written.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -53,14 +53,14 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
 
 
 def disk_message(error: BaseException, *, path: Path | str | None = None) -> str | None:
-    """What to tell a person of an error that means a full or forbidden disk, or None where it means another thing."""
+    """What to tell a person about an error that means a full or forbidden disk, or None for other errors."""
     number = error.errno if isinstance(error, OSError) else _number_in(str(error))
     where = path or getattr(error, "filename", None) or "a file"
     if number is not None and number in _FULL:
         reason = os.strerror(number)
         return f"{where}: the disk is full ({reason}); what was there is intact. Free space, then try again."
     if number in _DENIED and isinstance(error, OSError):
-        if path is None:  # nobody said what was being done with it
+        if path is None:  # nothing says what was being done with it
             return f"{where}: {error.strerror}. Fix its permissions, or give another place."
         return f"{where}: cannot be written ({error.strerror}). Choose a folder you may write."
     return None
@@ -85,13 +85,13 @@ def write_json(path: Path, data: Any) -> Path:
 
 
 def sync(path: Path) -> None:
-    """Have the system put a written file on the disk."""
+    """Make the system flush a written file to disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Have the system put a folder's own entries on the disk, after a rename in it; Windows has no such call."""
+    """Make the system flush a folder's own entries to disk, after a rename in it; Windows has no such call."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)

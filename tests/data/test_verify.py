@@ -89,7 +89,7 @@ def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     write_whole(tmp_path / "above" / "endoscapes")
     for path, message in (
         (tmp_path / "nowhere", "no such folder"),
-        (tmp_path, "no data set"),
+        (tmp_path, "not a data set"),
         (tmp_path / "above", f"Did you mean {tmp_path / 'above' / 'endoscapes'}"),
     ):
         with pytest.raises(CalotError, match=message):

@@ -304,7 +304,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def _bars(ax: Any, groups: dict[str, list[float]], *, names: list[str]) -> None:
-    """Draw one bar a split beside another for every name, with its figure on top."""
+    """Draw one bar per split side by side for every name, with its figure on top."""
     width = 0.8 / max(1, len(groups))
     for place, (group, values) in enumerate(groups.items()):
         at = np.arange(len(names)) + (place - (len(groups) - 1) / 2) * width

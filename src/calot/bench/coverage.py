@@ -1,8 +1,8 @@
-"""How often does a 95 % interval hold the truth, how often is a difference called where there is none, and how often
-one of the printed minimum detectable size?
+"""How often does a 95 % interval contain the truth, how often is a difference called where there is none, and how
+often is one of the printed minimum detectable size called?
 
-`python -m calot.bench.coverage --sets 1000` measures it in every world and size, in blocks of sets that are kept in
-`docs/results/interval_coverage.json` as they are done: a stopped run continues where it was. It then writes what is
+`python -m calot.bench.coverage --sets 1000` measures it in every world and size, in blocks of sets that are saved to
+`docs/results/interval_coverage.json` as they finish: a stopped run continues where it was. It then writes what is
 printed beside intervals (`calot/statistics/interval_coverage.json`) and the page `docs/results/interval_coverage.md`.
 """
 

@@ -1,4 +1,4 @@
-"""Frames to load: a small phantom in a temporary folder, or the first frames of a data set at hand."""
+"""Frames to load: a small phantom in a temporary folder, or the first frames of an existing data set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZE = 256
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Footage:
-    """Frames of all splits as one, cut into 16-frame clips, one a frame; `scratch` is a folder that will go."""
+    """Frames of all splits as one, cut into 16-frame clips, one per frame; `scratch` is a temporary folder."""
 
     root: Path
     manifest: Manifest
@@ -62,7 +62,7 @@ class Footage:
 
 @contextmanager
 def footage(data: Path | None, *, frames: int) -> Iterator[Footage]:
-    """About `frames` frames of `data`, or of a phantom rendered for the purpose; nothing is written below `data`."""
+    """About `frames` frames of `data`, or of a phantom rendered for this purpose; nothing is written below `data`."""
     with tempfile.TemporaryDirectory(prefix="calot_bench_", ignore_cleanup_errors=True) as folder:
         scratch = Path(folder)
         root = data or _phantom(scratch / "phantom", frames=frames)

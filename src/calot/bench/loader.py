@@ -72,7 +72,7 @@ def _training(seen: Footage, store: FrameStore, order: NDArray[np.int64]) -> Asi
 
 
 def _cold(seen: Footage, store: FrameStore, *, clips: int) -> Aside:
-    """Every frame once, from the disk: a copy that nobody has mapped is dropped from the page cache, then read."""
+    """Every frame once, from the disk: an unmapped copy is dropped from the page cache, then read."""
     name, what, length = "cold", "every frame from the disk, against the naive way warm", seen.clips.frames.shape[1]
     if not hasattr(os, "posix_fadvise"):
         return Aside(name=name, what=what, seconds=None, reason="this system cannot drop a file from its page cache")

@@ -94,7 +94,7 @@ def equal_gain(world: World, *, videos: int = 4000) -> float:
 def power_block(world: World, *, videos: int, first: int, sets: int, seed: int) -> Tally:
     """Share of pairs called whose true difference of mAP is the mean of what `PILOT` equal pairs print as detectable.
 
-    In `power`, a truth "below" is a difference called rightly, one "above" a difference called the wrong way round;
+    In `power`, a truth "below" is a difference called correctly, one "above" a difference called the wrong way;
     `detectable` sums the printed minimum in hundredths of a point.
     """
     printed = printed_minimum(world, videos=videos, seed=seed)

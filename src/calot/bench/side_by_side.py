@@ -19,7 +19,7 @@ from calot.run.environment import processor_name
 
 @dataclass(frozen=True, kw_only=True)
 class ExactnessCheck:
-    """How far ours is from the naive way in one respect, and how far it may be."""
+    """How far ours is from the naive way in one respect, and the tolerance."""
 
     what: str
     difference: float
@@ -59,7 +59,7 @@ class Seconds:
 
 @dataclass(frozen=True, kw_only=True)
 class Aside:
-    """The same work done in our way under other conditions: its time, or why there is none."""
+    """The same work done our way under other conditions: its time, or why there is none."""
 
     name: str
     what: str
@@ -76,7 +76,7 @@ class Contest:
     """One piece of work done in two ways.
 
     `checks` compares what both give. A call of `naive` does `naive_share` of the work and its time is scaled to the
-    whole; a call of `ours` does all of it. `asides` times what else is worth knowing.
+    whole; a call of `ours` does all of it. `asides` are further timings worth knowing.
     """
 
     bench: str
@@ -95,7 +95,7 @@ class Contest:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a contest gave; the times are None where ours is not exact, because a fast wrong answer has no speed."""
+    """What a contest gave; the times are None where ours is not exact, as a wrong answer has no speed."""
 
     contest: Contest
     checks: tuple[ExactnessCheck, ...]

@@ -30,7 +30,7 @@ def bench_store(*, data: Path | None = None, frames: int = 320, naive_clips: int
             Contest(
                 bench="store",
                 work=f"the pixels of {len(seen.clips)} clips over {len(seen.manifest)} frames",
-                naive_way="one epoch that opens 16 JPEGs a clip with Pillow and resizes them",
+                naive_way="one epoch that opens 16 JPEGs per clip with Pillow and resizes them",
                 our_way="build the frame store with one thread: decode, resize, hash, write, fsync",
                 target=TARGET,
                 repeats=repeats,

@@ -1,4 +1,4 @@
-"""Counts of simulated intervals that missed the truth, by how many positive videos stood behind them."""
+"""Counts of simulated intervals that missed the truth, by their number of positive videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated sets of operations in several worlds, and the truth that an interval should hold."""
+"""Simulated sets of operations in several worlds, and the truth that an interval should contain."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The command line: one file a group of commands; each imports what it needs when it runs."""
+"""The command line: one file per group of commands; each imports what it needs when it runs."""

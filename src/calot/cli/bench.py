@@ -1,4 +1,4 @@
-"""`calot bench`: each part of the line timed beside the naive way; exit code 1 when it gives something else."""
+"""`calot bench`: each part of the pipeline timed beside the naive way; exit code 1 when the results differ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NEXT = {
 
 @app.command()
 def loader(data: Data = None, frames: Frames = 320, quick: Quick = False, json: AsJson = False) -> None:
-    """Clips from the frame store against opening JPEGs (at least 200x, equal to the bit)."""
+    """Clips from the frame store against opening JPEGs (at least 200x, equal bit for bit)."""
     from calot.bench.loader import bench_loader
 
     small = {"frames": 54, "checked": 4, "naive_clips": 1, "repeats": 2} if quick else {"frames": frames}

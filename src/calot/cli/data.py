@@ -210,7 +210,7 @@ def adopt_folder(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Make a folder or table of another make readable: a clean view with links, each assumption said."""
+    """Make a folder or table in another format readable: a clean view with links, each assumption reported."""
     from calot.data.adopt import adopt
 
     made = adopt(source, out, frames_per_second=frames_per_second)

@@ -24,7 +24,7 @@ def demo(
     videos: Annotated[int, typer.Option(help="Phantom operations to draw.")] = 36,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in an existing demo folder.")] = False,
 ) -> None:
-    """Show the whole line on phantom data: two experiments, their comparison, one report. Minutes on two cores."""
+    """Show the whole pipeline on phantom data: two experiments, their comparison, one report. Minutes on two cores."""
     from calot.progress import Ui
 
     start = time.monotonic()

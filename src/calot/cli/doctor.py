@@ -1,4 +1,4 @@
-"""`calot doctor`: what is here, what is missing and how to get it, what would run."""
+"""`calot doctor`: what is installed, what is missing and how to get it, what would run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def doctor(
     online: Annotated[bool, typer.Option("--online", help="Also try whether the hub answers.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Say what this machine has, what is missing with its remedy, and what would run. Exit code 1 with a problem."""
+    """Report what this machine has, what is missing with its remedy, and what would run. Exit code 1 on a problem."""
     from calot.doctor.diagnosis import diagnose
 
     found = diagnose(data=data, weights=weights, results=results, online=online)

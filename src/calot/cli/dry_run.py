@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def show_dry_run(asked: list[Request], *, price_per_hour: float | None, json: bool, again: tuple[object, ...]) -> None:
     """Measure each experiment once, whatever its seeds, and print what all runs together would take.
 
-    `again` are the words of the same command without the dry run.
+    `again` holds the words of the same command without the dry run.
     """
     from calot.cli.next_step import say_next
     from calot.progress import Ui

@@ -1,4 +1,4 @@
-"""`calot experiments`: what there is, what one is in full, how two differ."""
+"""`calot experiments`: list them, show one in full, show how two differ."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def import_(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what RUN holds.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print import.json only.")] = False,
 ) -> None:
-    """Make a run of a checkpoint trained elsewhere, such as the study's own, to score it under either protocol."""
+    """Turn a checkpoint trained elsewhere, such as the study's own, into a run, to score it under either protocol."""
     from calot.errors import CalotError
     from calot.importing.checkpoint import ImportRequest, import_checkpoint, summary_lines
     from calot.progress import Ui

@@ -17,7 +17,7 @@ from calot.machine_errors import machine_message, require_address_space
 from calot.run.signals import never_deaf, stop_on_signal
 from calot.terminal import Unheard, guarded_streams
 
-#: How the message of an error begins that no check of ours foresaw.
+#: How the message of an unforeseen error begins.
 UNFORESEEN = "a bug in calot, not in your input:"
 #: How typer ends a command at Ctrl-C.
 INTERRUPTED = 130
@@ -60,14 +60,14 @@ def _options(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 ok, 1 finding, 2 usage or bad input, 75 stopped by a signal and resumable;
-    130 interrupted, 141 nobody reads on."""
+    130 interrupted, 141 broken pipe."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
     with guarded_streams(), never_deaf():
         sys.exit(_run(words, debug="--debug" in sys.argv))
 
 
 def _run(words: list[str], *, debug: bool) -> int:
-    """The exit code of one command, with what went wrong said on standard error."""
+    """The exit code of one command, with what went wrong printed on standard error."""
     try:
         require_address_space()
         with stop_on_signal():
@@ -82,7 +82,7 @@ def _run(words: list[str], *, debug: bool) -> int:
         return 141
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException as error:  # a library in Rust panics beside Exception, and 1 would mean a finding
+    except BaseException as error:  # a Rust library's panic is not an Exception, and 1 would mean a finding
         if isinstance(getattr(error, "exit_code", None), int):  # typer's own: a command line that it cannot read
             return _ended(getattr(error, "exit_code", 2), _usage(error))
         if debug:
@@ -91,7 +91,7 @@ def _run(words: list[str], *, debug: bool) -> int:
 
 
 def _ended(code: int, message: str) -> int:
-    """Say how a command ended; where standard error cannot be written the exit code still tells."""
+    """Report how a command ended; if standard error cannot be written, the exit code still says it."""
     if message:
         with contextlib.suppress(OSError):
             print(f"calot: {message}", file=sys.stderr, flush=True)
@@ -99,19 +99,19 @@ def _ended(code: int, message: str) -> int:
 
 
 def _usage(error: Any) -> str:
-    """A command line that typer cannot read, in one line with the help to ask for; help itself was printed already."""
+    """A command line that typer cannot read, in one line with the help to ask for; help itself is already printed."""
     context, text = getattr(error, "ctx", None), error.format_message().rstrip(".")
     return f"{text}. `{context.command_path} --help` shows what is available." if text and context is not None else text
 
 
 def _mute() -> None:
-    """Nobody reads standard output any more: let Python's own last flush find something to write to."""
+    """Standard output is no longer read: give Python's own last flush something to write to."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(error: BaseException) -> str:
-    """What a person should know and do; an error that nobody foresaw is owned as calot's fault."""
+    """What a person should know and do; an unforeseen error is reported as a bug in calot."""
     if isinstance(error, CalotError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.split(".")[0] != "calot":

@@ -1,4 +1,4 @@
-"""The command to run next: every one that is printed runs as it stands."""
+"""The command to run next: every printed command runs as printed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def with_results(results: Path) -> tuple[object, ...]:
 
 
 def report_of(runs: Iterable[Path]) -> tuple[object, ...]:
-    """The command that shows runs on one page: of the folder that holds them all, or of the first where none does."""
+    """The command that shows runs on one page: for the folder that holds them all, or for the first if none does."""
     folders = list(runs)
     try:
         common = Path(os.path.commonpath([str(folder) for folder in folders]))

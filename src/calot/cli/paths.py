@@ -8,9 +8,9 @@ from calot.identity import user_path
 
 
 def at_home(words: list[str]) -> list[str]:
-    """The words of a command with each `~` that begins a path as the home it stands for.
+    """The words of a command with each `~` that begins a path expanded to the home folder.
 
-    Raises CalotError where there is no such home: a folder named `~` is never made.
+    Raises CalotError if there is no such home: a folder named `~` is never created.
     """
     return [_expanded(word) for word in words]
 

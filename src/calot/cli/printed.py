@@ -24,7 +24,7 @@ def _range(item: dict[str, Any]) -> str:
 
 
 def _print_reasons(items: dict[str, dict[str, Any]]) -> None:
-    """Why there is no interval, one line a reason: a table has no room for it."""
+    """Why there is no interval, one line per reason: a table has no room for it."""
     named: dict[str, list[str]] = {}
     for name, item in items.items():
         if item["low"] is None and item["reason"]:
@@ -112,7 +112,7 @@ def _held_words(coverage: dict[str, Any] | None) -> str:
 
 
 def print_runs(rows: list[dict[str, Any]]) -> None:
-    """One line a run: its val mAP with the interval over videos, or in their place the receipt's failed check."""
+    """One line per run: its val mAP with the interval over videos, or the receipt's failed check in their place."""
     table = _table("run", "seed", "val mAP", "95 % over videos", "chance", "treatment")
     for row in rows:
         scored = "value" in row

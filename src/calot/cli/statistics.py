@@ -1,4 +1,4 @@
-"""`calot metrics` and `calot compare`: results of anybody's predictions, without torch."""
+"""`calot metrics` and `calot compare`: results from anyone's predictions, without torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
 
-#: What `calot metrics --json` still tells where there is no result, because of a receipt or for want of labels.
+#: What `calot metrics --json` still reports when there is no result, because of a receipt or for lack of labels.
 _HEADER = (
     *("protocol", "dataset", "split", "manifest_hash", "fingerprint", "predictions_digest", "videos", "frames"),
     *("frames_per_second", "seeds", "positives", "positive_videos", "label_rule", "notes", "test_openings"),
@@ -96,7 +96,7 @@ def compare(
     clip_probabilities: Clip = False,
 ) -> None:
     """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID:
-    equal predictions, or a receipt that failed."""
+    equal predictions, or a failed receipt."""
     from calot.cli.printed import print_comparison
     from calot.cli.tables import run_of, sides_of, table_of
     from calot.errors import CalotError
@@ -134,7 +134,7 @@ def compare(
 
 
 def _unscored(fields: dict[str, Any], *, json: bool) -> None:
-    """What there is of a table without labels, and what it lacks; there is no result, which is exit code 2."""
+    """What a table without labels contains and what it lacks; there is no result, which is exit code 2."""
     from calot.cli.printed import print_header
     from calot.statistics.predictions import NO_LABELS
 

@@ -37,7 +37,7 @@ Rate = Annotated[float | None, typer.Option("--fps", help="Frame numbers per sec
 
 @dataclass
 class Runs:
-    """The runs of one side: a table each, and what their receipts prove."""
+    """The runs of one side: a table for each, and what their receipts prove."""
 
     tables: list[Predictions] = field(default_factory=list)
     treatments: dict[str, Treatment] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Options:
         return *pairs, *scores, *(("--clip-probabilities",) if self.clip else ()), *fps
 
     def reading(self) -> Reading:
-        """Raises CalotError where a `--map` is not THEIRS=OURS, or names not a column of calot."""
+        """Raises CalotError where a `--map` is not THEIRS=OURS, or does not name a column of calot."""
         from calot.errors import CalotError
         from calot.statistics.predictions import Reading
         from calot.statistics.scores import ScoreRule
@@ -91,7 +91,7 @@ class Options:
         return replace(found, frames_per_second=self.fps)
 
     def load_among_others(self, path: Path) -> Predictions:
-        """The same among several tables: `--scores probabilities` leaves those alone that hold raw logits."""
+        """The same for several tables: `--scores probabilities` leaves tables of raw logits alone."""
         from calot.errors import CalotError
 
         if self.scores is not ScoreKind.probabilities:
@@ -161,7 +161,7 @@ def thresholds_for(table: Predictions, *, path: Path, given: Path | None) -> tup
 
 
 def sides_of(runs: list[Path], *, split: str, options: Options) -> dict[str, Runs]:
-    """Runs of one experiment, their seeds apart, form one side; a lone file is a side of its own."""
+    """Runs of one experiment, differing only in seed, form one side; a lone file is a separate side."""
     keys: dict[str, str] = {}
     sides: dict[str, Runs] = {}
     for run in runs:

@@ -84,7 +84,7 @@ def train(
 
 
 def _after_training(asked: list[Request]) -> tuple[object, ...]:
-    """Compare what was trained; one experiment alone is looked at. Test is opened last, not after a first run."""
+    """Compare what was trained, or show a single experiment. Test is opened last, not after a first run."""
     names = {request.experiment.name for request in asked}
     if len(names) > 1:
         return "compare", *(request.folder for request in asked)
@@ -92,7 +92,7 @@ def _after_training(asked: list[Request]) -> tuple[object, ...]:
 
 
 def _trust(trust: bool, *folders: Path) -> None:
-    """Run the code that these runs keep of their user's, though nobody ran it here before."""
+    """Run the user code stored in these runs, although it was never run here before."""
     from calot.run.experiment_file import trust_own_code
 
     for folder in folders if trust else ():
@@ -169,9 +169,9 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
 
 
 def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> list[str]:
-    """Enter predictions into the ledger; say and return which runs of another treatment gave the very same ones.
+    """Enter predictions into the ledger; report and return which runs of another treatment gave exactly the same ones.
 
-    Entered before looked up: of two processes that end at once, at least one finds the other.
+    They are entered before the look-up: of two processes that end at once, at least one finds the other.
     """
     from calot.provenance.data_ledger import DataLedger
     from calot.provenance.ledger import PREDICTED

@@ -18,10 +18,10 @@ _together: ContextVar[bool] = ContextVar("_together", default=False)
 
 
 class Component:
-    """Settings that are their own behaviour. Subclasses are `@dataclass(frozen=True, kw_only=True)`.
+    """Settings that also carry their behaviour. Subclasses are `@dataclass(frozen=True, kw_only=True)`.
 
     Each field is held to its annotation when an instance is made (`config.fields` has the ranges); `__post_init__` of
-    a subclass then checks what fields must be to one another. Raises FieldError naming class, field and value.
+    a subclass then checks the rules between fields. Raises FieldError naming class, field and value.
     """
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -88,9 +88,9 @@ def marked_fields(value: Any, kind: type, *, prefix: str = "") -> Iterator[tuple
 
 @contextmanager
 def checked_together() -> Iterator[None]:
-    """Inside, what fields must be to one another is not asked: for changes that make sense only together.
+    """Inside, rules between fields are not checked: for changes that make sense only together.
 
-    Whoever uses it calls `check` on what comes out.
+    The caller must call `check` on the result.
     """
     token = _together.set(True)
     try:
@@ -100,7 +100,7 @@ def checked_together() -> Iterator[None]:
 
 
 def check(value: Any) -> None:
-    """Ask a value and all components inside it again, from the inside out. Raises FieldError."""
+    """Check a value and all components inside it again, from the inside out. Raises FieldError."""
     if isinstance(value, tuple):
         for part in value:
             check(part)

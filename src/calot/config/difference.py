@@ -1,4 +1,4 @@
-"""What two values do not share, field by field."""
+"""Where two values differ, field by field."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from calot.config.sources import is_calots, tag_of
 
 @dataclass(frozen=True)
 class Difference:
-    """One field, by dotted path, that two values do not share; `None` also stands for an absent field."""
+    """One field, by dotted path, in which two values differ; `None` also stands for an absent field."""
 
     field: str
     baseline: Any

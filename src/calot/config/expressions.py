@@ -1,7 +1,7 @@
 """What is typed after `key=`, read as a literal or a component: `1e-4`, `[q,v]`, `FocalLoss(gamma=1)`.
 
-Read, never run: whatever is not a number, a text, a list or a component with its settings by name is refused, so that
-nothing that was typed is dropped or taken for something else.
+Parsed, never run: anything but a number, a text, a list or a component with its settings by name is refused, so that
+nothing that was typed is dropped or misread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from calot.errors import CalotError, FieldError, nearest_name
 
 
 def read_expression(raw: str, hint: Any, *, key: str, package: str | None = None) -> Any:
-    """The value that a text means where `hint` is admitted, with the user's own components from `package`.
+    """The value of a text for a field of type `hint`, with the user's own components from `package`.
 
     Raises CalotError naming the key, the text and what is admitted.
     """
@@ -107,12 +107,12 @@ def _made(reading: _Reading, cls: Any, arguments: dict[str, Any]) -> Any:
 
 
 def component_classes_of(hint: Any) -> list[type]:
-    """The components of calot's own that a field admits."""
+    """Calot's own components that a field admits."""
     return [c for c in component_classes(hint) if is_calots(c)]
 
 
 def _components(hint: Any, *, package: str | None) -> dict[str, type]:
-    """By plain name, the components that may stand here: calot's, and those of the experiment's own source."""
+    """The components allowed here, by plain name: calot's, and those of the experiment's own source."""
     found: dict[str, type] = {}
     for cls in component_classes(hint):
         source = source_of(cls)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers a field admits: `ge` and `le` may be reached, `gt` and `lt` may not. It holds for all in a list."""
+    """The numbers a field admits: `ge` and `le` are included, `gt` and `lt` not. Applies to each item of a list."""
 
     ge: float | None = None
     gt: float | None = None
@@ -69,10 +69,10 @@ class Text:
 
 @dataclass(frozen=True)
 class OfLayers:
-    """Marks numbers of the backbone's layers: they must exist there, and follow it to another depth."""
+    """Marks layer numbers of the backbone: they must exist there, and are rescaled with its depth."""
 
     def admits(self, value: Any) -> bool:
-        """Whether no layer is named twice, and at least one is."""
+        """Whether at least one layer is named, and none twice."""
         return 0 < len(value) == len(set(value))
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ Count = Annotated[int, Range(ge=1, le=1_000_000)]
 Natural = Annotated[int, Range(ge=0, le=1_000_000)]
 Size = Annotated[int, Range(ge=1, le=65_536)]
 Fraction = Annotated[float, Range(ge=0, le=1)]
-#: A fraction that may not be all of it: dropout, drop path, label smoothing.
+#: A fraction below 1: dropout, drop path, label smoothing.
 FractionBelowOne = Annotated[float, Range(ge=0, lt=1)]
 NonNegative = Annotated[float, Range(ge=0, le=1e6)]
 Positive = Annotated[float, Range(gt=0, le=1e6)]

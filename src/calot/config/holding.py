@@ -1,4 +1,4 @@
-"""One validator: a value held against a field's annotation, for overrides, `.py` files and JSON alike."""
+"""One validator: a value checked against a field's annotation, for overrides, `.py` files and JSON alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = {int: "a whole number", float: "a number", str: "text", bool: "True or 
 
 
 def held(value: Any, hint: Any, *, where: str) -> Any:
-    """The value as the field keeps it: an int where a number is due is a float, a list is a tuple.
+    """The value as the field stores it: an int becomes a float where a float is expected, a list becomes a tuple.
 
     Raises FieldError naming `where`, the value, and what the field admits.
     """
@@ -103,7 +103,7 @@ def component_classes(hint: Any) -> Iterator[type]:
 
 
 def element(hint: Any, place: int) -> Any:
-    """What a list's element at a place is held to, or None where no list may stand."""
+    """What a list's element at a place is checked against, or None where no list is allowed."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return element(inner[0], place)
@@ -125,7 +125,7 @@ def takes_text(hint: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: short whatever it is."""
+    """A value for a message, always short."""
     try:
         text = repr(value)
     except Exception:  # a number of 10,000 digits, a list inside itself, a class whose repr fails

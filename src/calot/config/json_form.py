@@ -1,7 +1,7 @@
 """Components to JSON and back: `{"_type": "calot.train.losses.FocalLoss", "gamma": 2.0}`.
 
-Back, only what the field in question admits is rebuilt: calot's own components by name, wherever they moved since, and
-those of the experiment's own file from the source that is given. A component of yours is `"mine.py:MyLoss"`.
+When reading back, only what the field admits is rebuilt: calot's own components by name, wherever they have moved, and
+those of the experiment's own file from the given source. A user's component is `"mine.py:MyLoss"`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def to_json(value: Any, *, where: str = "") -> Any:
 def from_json(data: Any, hint: Any, *, source: Source | None = None) -> Any:
     """Rebuild what `to_json` wrote as what `hint` admits, with the user's own components from `source`.
 
-    Raises CalotError for a component that `hint` does not admit, and for fields that are unknown or hold another value
-    than they admit.
+    Raises CalotError for a component that `hint` does not admit, and for fields that are unknown or hold a value
+    that they do not admit.
     """
     name = getattr(hint, "__name__", "value")
     return held(_rebuilt(data, hint, source=source, where=name), hint, where=name)
@@ -89,7 +89,7 @@ def _class_named(tag: Any, hint: Any, *, source: Source | None, where: str) -> t
         return source.component(tag)
     module, _, name = tag.rpartition(".")
     if module.startswith(_ROOMS):
-        with contextlib.suppress(ImportError):  # moved since: then somebody else has imported it
+        with contextlib.suppress(ImportError):  # moved since: then another module has imported it
             importlib.import_module(module)
     admitted = [c for c in component_classes(hint) if is_calots(c)]
     found = [c for c in admitted if c.__name__ == name]

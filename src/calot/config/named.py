@@ -1,4 +1,4 @@
-"""Lists whose items have names of their own: `loss.terms.segmentation.weight` reads as `loss.terms.1.weight`."""
+"""Lists whose items have names: `loss.terms.segmentation.weight` reads as `loss.terms.1.weight`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def item_names(items: Sequence[Any]) -> tuple[str, ...]:
 
 
 def place_of(items: Sequence[Any], key: str) -> int | None:
-    """Where an item stands, by its name or its number from 0; None where there is none such."""
+    """An item's position, by its name or its number from 0; None where there is no such item."""
     names = item_names(items)
     if key in names:
         return names.index(key)

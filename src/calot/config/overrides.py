@@ -1,4 +1,4 @@
-"""`key=value` changes of a value: read one by one, put in all at once, so that their order cannot matter."""
+"""`key=value` changes of a value: read one by one, applied all at once, so that their order cannot matter."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def read_overrides(value: Any, texts: Sequence[str], *, package: str | None = No
 
 
 def with_overrides(value: T, overrides: Sequence[Override]) -> T:
-    """The value with all changes put in together. Raises CalotError where they make no whole."""
+    """The value with all changes applied together. Raises CalotError where they do not fit together."""
     return value if not overrides else _set(value, {o.path: o for o in overrides})
 
 
 def value_at(value: Any, path: tuple[str, ...]) -> Any:
-    """What stands in a field, by its path; a number counts places of a list."""
+    """A field's value, by its path; a number counts places of a list."""
     for name in path:
         value = value[int(name)] if isinstance(value, tuple) else getattr(value, name)
     return value
@@ -150,7 +150,7 @@ def _hint(value: Any, path: tuple[str, ...], *, whole: Any, key: str, hint: Any 
 
 
 def _unknown(value: Any, name: str, *, whole: Any, hint: Any) -> str:
-    """Say where a misspelt or misplaced key may belong: in another component, elsewhere in the tree, or beside."""
+    """Say where a misspelt or misplaced key may belong: in another component, or elsewhere in the tree."""
     kind, known = type(value).__name__, [f.name for f in fields(value)]
     others = [c.__name__ for c in component_classes_of(hint) if name in field_types(c)]
     if others:

@@ -1,7 +1,7 @@
 """The user's own `.py`, and the files beside it that it imports: run from their bytes, which a run's folder keeps.
 
-Files beside it are imported with a dot (`from .heads import MyHead`). Whatever is imported while the experiment is
-read belongs to the source; what it imports later, or opens, does not.
+Files beside it are imported with a dot (`from .heads import MyHead`). Anything imported while the experiment is
+read belongs to the source; what it imports or opens later does not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Files of a user's own by name, as their bytes were run; `package` is where Python knows them."""
+    """The user's own files by name, with the bytes that were run; `package` is their name in Python."""
 
     main: str
     folder: Path
@@ -53,7 +53,7 @@ class Source:
 
 
 class _OwnFiles(MetaPathFinder, Loader):
-    """Python's way to the files of every source."""
+    """Python's importer for the files of every source."""
 
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
@@ -106,7 +106,7 @@ def load_file(path: Path) -> Source:
 
 
 def load_copy(main: str, files: Mapping[str, bytes], *, folder: Path) -> Source:
-    """Run the copy that a run keeps: these bytes, and no other file. Code that runs already is not run twice."""
+    """Run the copy that a run keeps: these bytes, and no other file. Code that is already loaded is not run twice."""
     known = _by_digest.get((main, files_digest(files)))
     if known is not None:
         return known
@@ -138,7 +138,7 @@ def _run(source: Source, *, where: Path) -> None:
 
 
 def _refuse_other_imports(path: Path, *, before: set[str]) -> None:
-    """A file beside it that came in by Python's own path is not in the source, and the run could not be read back."""
+    """A file beside it, imported through Python's own path, is not in the source: no run could be read back."""
     folder = path.parent.resolve()
     for name in sorted(set(sys.modules) - before):
         file = getattr(sys.modules[name], "__file__", None)
@@ -189,7 +189,7 @@ def source_of(cls: type) -> Source | None:
 
 
 def tag_of(cls: type, *, where: str) -> str:
-    """What a file calls a component. Raises CalotError for one that no file could bring back."""
+    """What a file calls a component. Raises CalotError for one that could not be rebuilt from a file."""
     if is_calots(cls):
         return f"{cls.__module__}.{cls.__qualname__}"
     source = source_of(cls)
@@ -205,7 +205,7 @@ def tag_of(cls: type, *, where: str) -> str:
 
 
 def fingerprint_tag(cls: type) -> str:
-    """A component's name where only the treatment counts: of the user's own, its code is part of it."""
+    """A component's name where only the treatment counts: for a user's own component its code is part of it."""
     source = source_of(cls)
     return cls.__name__ if source is None else f"{tag_of(cls, where=cls.__name__)}@{source.digest}"
 

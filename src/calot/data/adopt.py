@@ -1,7 +1,7 @@
-"""`calot data adopt`: somebody's own folder or table as a clean view that calot reads, each assumption said.
+"""`calot data adopt`: a user's own folder or table as a clean view that calot reads, each assumption reported.
 
-Nothing of theirs is changed: images and videos are linked, tables written anew, and `adopted.json` keeps what was
-assumed. What cannot be told from the files is asked for, never guessed.
+The source is not changed: images and videos are linked, tables are rewritten, and `adopted.json` records what was
+assumed. What the files do not show is asked for, never guessed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Adopted:
 def adopt(source: Path, out: Path, *, frames_per_second: float | None = None) -> Adopted:
     """Write a clean view of a folder or a table of predictions into `out`, whole or not at all.
 
-    Raises CalotError where the files do not tell enough, naming what to give.
+    Raises CalotError where the files do not say enough, naming what to give.
     """
     made = Adopted(source=str(source), out=str(out))
     with _new_folder(out, source=source) as part:
@@ -212,7 +212,7 @@ def _require(rows: list[Row], needed: Iterable[str], *, table: Path) -> None:
 
 
 def _normalise(rows: list[Row], name: str, *, table: Path, made: Adopted) -> None:
-    """Ids and frame numbers by the one rule for them; how many were written another way is said."""
+    """Ids and frame numbers by the one rule for them; how many were written another way is reported."""
     if name == "frame":
         found = [whole_number(row[name]) for row in rows]
         if None in found:
@@ -232,7 +232,7 @@ def _normalise(rows: list[Row], name: str, *, table: Path, made: Adopted) -> Non
 
 
 def _declare(source: Path, part: Path, made: Adopted, *, rows: list[tuple[str, int]], given: float | None) -> None:
-    """How frames are numbered: declared before, given, the layout's own, or one a second where they rise by one."""
+    """How frames are numbered: already declared, given, the layout's own, or one per second where they rise by one."""
     declared = Declared.of(source)
     step = found_step([video for video, _ in rows], np.array([frame for _, frame in rows], dtype=np.int64))
     rate = given or declared.frames_per_second
@@ -291,7 +291,7 @@ def _files_below(source: Path) -> Iterator[Path]:
 
 
 def _of_masks(folder: Path, *, below: Path) -> bool:
-    """Whether pictures of a folder are drawings of structures, by the folders' names: no frames."""
+    """Whether a folder's pictures are drawings of structures, not frames, by the folders' names."""
     parts = [part.lower() for part in folder.relative_to(below).parts]
     return any("mask" in part or part in ("semseg", "insseg", "semantic") for part in parts)
 

@@ -1,4 +1,4 @@
-"""Where decoded frames and masks are kept: below the data set's own folder, or elsewhere where that is read-only."""
+"""Where decoded frames and masks are kept: below the data set's own folder, or elsewhere if that is read-only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from calot.errors import CalotError
 from calot.writing import whole_file
 
-#: What a person may do where the cache's own place does not serve.
+#: What a person may do if the cache's usual place does not work.
 ELSEWHERE = "a cache elsewhere (calot data store: --cache FOLDER, in training: compute.cache=FOLDER)"
 
 

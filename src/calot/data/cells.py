@@ -1,4 +1,4 @@
-"""CSV tables that people write, read strictly: every cell as text, every fault with its line."""
+"""CSV tables that people write, read strictly: every cell as text, every error with its line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 def read_cells(path: Path, *, needed: Iterable[str], remedy: str) -> pl.DataFrame:
     """Columns of text, spaces around cells left out; an empty cell is null.
 
-    Raises CalotError where the file is no CSV with commas, and for a column that is missing or there twice.
+    Raises CalotError where the file is not a CSV with commas, and for a missing or duplicate column.
     """
     if not path.is_file():
         raise CalotError(f"{path}: not found. Give the folder that holds {path.name}.")
@@ -46,7 +46,7 @@ def read_cells(path: Path, *, needed: Iterable[str], remedy: str) -> pl.DataFram
 
 
 def separator_of(header: str) -> str | None:
-    """What separates the columns of a first line where no comma does, in words; None where commas do."""
+    """What separates the columns of a first line, in words, if not commas; None where commas do."""
     mark = next((m for m in ";\t|" if m in header), None) if "," not in header else None
     return "tabs" if mark == "\t" else f"'{mark}'" if mark else None
 
@@ -59,7 +59,7 @@ def _require_commas(raw: bytes, *, path: Path) -> None:
 
 
 def refuse_cells(rows: pl.DataFrame, wrong: pl.Expr, name: str, *, path: Path, need: str, remedy: str = "") -> None:
-    """Raise for the first row where `wrong` holds or cannot be told, with its line in the file."""
+    """Raise for the first row where `wrong` is true or unknown, with its line in the file."""
     bad = rows.select(pl.arg_where(wrong.fill_null(True))).to_series()
     if len(bad):
         line = int(bad[0]) + 2
@@ -144,7 +144,7 @@ def decimals(rows: pl.DataFrame, name: str, *, path: Path) -> pl.Series:
 
 
 def labelled_frames(seen: pl.DataFrame, rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
-    """The sampled frames (`video, frame, image`) of the videos that rows name, with the labels of those they are about.
+    """The sampled frames (`video, frame, image`) of the videos that rows name, with labels where a row has them.
 
     A row without a frame asks for every frame of its video. Raises CalotError for one whose frame is not there, and a
     frame in two rows.

@@ -15,14 +15,14 @@ from calot.config.fields import Count
 from calot.data.manifest import Manifest
 from calot.errors import CalotError, nearest_name
 
-#: Clips that show one frame alone, be it repeated: more than this share of a split's is no video, and refused. A clip
-#: at the start of its video is padded, and a short video has many such; a set of stills or misread numbers has nothing
-#: else.
+#: Clips that show a single frame, repeated or not. A split with more than this share of them is not video, and refused.
+#: A clip at the start of its video is padded, and a short video has many such clips; a set of stills or misread
+#: numbers has nothing else.
 STILL_SHARE = 0.5
 
 
 class Padding(Component, ABC):
-    """Which of a clip's frames are repeated where it must be longer than it is."""
+    """Which of a clip's frames are repeated where it must be made longer."""
 
     @abstractmethod
     def places(self, length: int, *, total: int) -> NDArray[np.int64]:
@@ -31,7 +31,7 @@ class Padding(Component, ABC):
 
 @dataclass(frozen=True)
 class PadWithOldest(Padding):
-    """The oldest frame stands in front as often as needed; the clip still ends on its newest frame."""
+    """The oldest frame is repeated in front as often as needed; the clip still ends on its newest frame."""
 
     def places(self, length: int, *, total: int) -> NDArray[np.int64]:
         return np.concatenate([np.zeros(total - length, dtype=np.int64), np.arange(length)])
@@ -130,7 +130,7 @@ _PROTOCOLS: tuple[Protocol, ...] = (Keyframes(), AllFrames())
 
 
 def protocol_named(name: str) -> Protocol:
-    """Find a protocol by the name that results show."""
+    """Find a protocol by the name shown in results."""
     for protocol in _PROTOCOLS:
         if protocol.name == name:
             return protocol
@@ -139,7 +139,7 @@ def protocol_named(name: str) -> Protocol:
 
 @dataclass(frozen=True)
 class ClipLabels:
-    """What a label rule may look at: each clip's frames' labels, and which of its places show a labelled frame anew."""
+    """What a label rule may look at: each clip's frames' labels, and which of its places show a new labelled frame."""
 
     majority: NDArray[np.float32]  # n t k
     soft: NDArray[np.float32]  # n t k

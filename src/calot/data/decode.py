@@ -1,4 +1,4 @@
-"""Read one JPEG in full, so that a truncated file raises instead of turning grey; its header first."""
+"""Read one JPEG in full, header first, so that a truncated file raises instead of turning grey."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECODER = f"simplejpeg {simplejpeg.__version__}, pillow {PIL.__version__}"
 
 #: A picture of 8K video has 33 million pixels. More are refused before memory is asked for.
 MOST_PIXELS = 40_000_000
-#: A baseline or progressive JPEG spends a bit on each block of 64 pixels at least: 512 pixels a byte.
+#: A baseline or progressive JPEG spends a bit on each block of 64 pixels at least: 512 pixels per byte.
 _MOST_PIXELS_PER_BYTE = 1024
 
 _ORIENTATION = 274
@@ -33,7 +33,7 @@ def decode_jpeg(path: Path) -> NDArray[np.uint8]:
 
 
 def read_picture(path: Path) -> bytes:
-    """The bytes of a picture's file. Raises CalotError where it is no regular file that may be read."""
+    """The bytes of a picture's file. Raises CalotError where it is not a readable regular file."""
     try:
         return read_plain(path, largest=LARGEST_PICTURE)
     except OSError as error:
@@ -41,7 +41,7 @@ def read_picture(path: Path) -> bytes:
 
 
 def decode_jpeg_bytes(data: bytes, *, path: Path) -> NDArray[np.uint8]:
-    """As `decode_jpeg`, of bytes at hand; `path` is for messages."""
+    """As `decode_jpeg`, from bytes in memory; `path` is for messages."""
     jpeg_size(data, path=path)
     try:
         image = simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, fastupsample=False, strict=True)
@@ -61,7 +61,7 @@ def jpeg_size(data: bytes, *, path: Path) -> tuple[int, int]:
 
 
 def is_turned(data: bytes) -> bool:
-    """Whether a JPEG's EXIF asks for another orientation than the one its pixels are stored in."""
+    """Whether a JPEG's EXIF asks for an orientation other than that of its stored pixels."""
     if b"Exif\0\0" not in data[:65536]:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a cache keeps, and how it is known to be what was written: JSON with its own digest, digests of files' bytes."""
+"""What a cache keeps, and how it is checked to be what was written: JSON with its own digest, digests of files."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def file_digest(path: Path) -> str:
 def spot_check(
     files: Sequence[Path], digests: Sequence[str], *, count: int | None, rng: np.random.Generator, remedy: str
 ) -> None:
-    """Hold some files, or all where `count` is None, against digests kept of them; raises CalotError naming the first
-    whose bytes are others by now."""
+    """Check some files, or all where `count` is None, against stored digests; raises CalotError naming the first
+    whose bytes have changed."""
     chosen = range(len(files)) if count is None or count >= len(files) else rng.choice(len(files), count, replace=False)
     for place in sorted(int(i) for i in chosen):
         try:

@@ -1,4 +1,4 @@
-"""What files of a folder are named after: `<video>_<frame>.jpg`, `<video>/<frame>.jpg`, `<video>.mp4`."""
+"""How files of a folder are named: `<video>_<frame>.jpg`, `<video>/<frame>.jpg`, `<video>.mp4`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _frame(video: str, number: str) -> tuple[str, int] | None:
 
 
 def _names(folder: Path, *, endings: tuple[str, ...]) -> Iterator[str]:
-    """Files of a folder and of the folders in it, by ending; those that systems leave there are passed over."""
+    """Files of a folder and of the folders in it, by ending; those that systems leave there are skipped."""
     if not folder.is_dir():
         return
     for entry in os.scandir(folder):

@@ -1,4 +1,4 @@
-"""Frames that cannot be read, and black ones that carry labels: an error, or a drop that is declared and counted."""
+"""Frames that cannot be read, and black ones that carry labels: an error, or declared and counted as dropped."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def unreadable_frames(
     if path.is_file():
         try:
             return [str(name) for name in read_checked(path)]
-        except (OSError, ValueError, TypeError):  # damaged: found anew, and written over
+        except (OSError, ValueError, TypeError):  # damaged: searched again, and overwritten
             pass
     bad: list[str] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:

@@ -33,7 +33,7 @@ class Geometry(Component, ABC):
 
 @dataclass(frozen=True)
 class Squash(Geometry):
-    """The whole frame, its aspect ratio given up (the documented way)."""
+    """The whole frame, its aspect ratio not kept (the documented way)."""
 
     def __call__(self, image: Array, *, size: int) -> Array:
         return self._resize(image, size=size, resample=_SMOOTH)

@@ -43,11 +43,11 @@ SCHEMA: dict[str, pl.DataType] = {
 #: What the hash covers, and the raters' votes. Paths and masks stay out, so that runs with and without masks compare.
 HASHED = ("dataset", "split", "video", "frame", "keyframe", *SOFT, *LABELS)
 
-#: A frame without a label is unlabelled, which is no negative; the same holds for a criterion of it.
+#: A frame without a label is unlabelled, not negative; the same holds for a single criterion.
 _NULLABLE = ("mask", "mask_source", *SOFT, *LABELS)
 
-#: Data sets that are known by their content, whose names are part of the hash. A folder's own name is not: moving it
-#: or giving it another makes no other data.
+#: Data sets that are known by their content, whose names are part of the hash. A folder's own name is not: moving
+#: or renaming it does not change the data.
 PUBLISHED = ("endoscapes", "phantom")
 
 _PER_SECOND, _STEP = "calot.frames_per_second", "calot.step"
@@ -90,7 +90,7 @@ class Manifest:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of frames, labels and raters: the same for the same content wherever it lies, masks or none."""
+        """SHA-256 of frames, labels and raters: the same for equal content anywhere, with or without masks."""
         digest = hashlib.sha256()
         named = pl.col("dataset") if self.dataset in PUBLISHED else pl.lit("").alias("dataset")
         table = self.table.with_columns(named)
@@ -246,7 +246,7 @@ def _check_labels(table: pl.DataFrame, *, source: str) -> None:
 
 
 def _check_votes(table: pl.DataFrame, *, source: str) -> None:
-    """Whoever votes on a keyframe votes on all criteria; the label is the mean of those who voted, one at least."""
+    """A rater who votes on a keyframe votes on all criteria; the label is the mean of those who voted, at least one."""
     raters = raters_of(table.columns)
     for rater in raters:
         names = [f"vote{rater}_{c}" for c in CRITERIA]

@@ -1,4 +1,4 @@
-"""A mask's file as class ids: read strictly, so that no picture is taken for one."""
+"""A mask's file as class ids: read strictly, so that no picture is mistaken for a mask."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF")
 
 
 def read_class_ids(path: Path) -> NDArray[np.integer]:
-    """Class ids `h w`. Raises CalotError where the file is no PNG of them: a palette, one bit, fractions, a JPEG."""
+    """Class ids `h w`. Raises CalotError if the file is not a PNG of them: a palette, one bit, fractions, a JPEG."""
     data = read_picture(path)
     png_size(data, path=path)
     try:
@@ -30,7 +30,7 @@ def read_class_ids(path: Path) -> NDArray[np.integer]:
             ids = np.asarray(image)
     except (CalotError, MemoryError):
         raise
-    except Exception as error:  # Pillow raises many kinds for a file that is none of its formats, or is cut
+    except Exception as error:  # Pillow raises many kinds for a file of another format, or a truncated one
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise CalotError(f"{path}: not a readable mask ({reason}). Unpack the archive again.") from error
     if kind != "PNG" or mode not in _MODES:

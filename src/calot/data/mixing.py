@@ -38,8 +38,8 @@ class Mixing(Component):
 
     The clips' partners are a permutation of the batch, in which a clip may be its own. `lam ~ Beta(alpha, alpha)` is
     one for the batch, or drawn for each clip with `per_clip`. CutMix cuts one box, the same in all frames and of
-    whole mask pixels, and takes `lam` anew from the box's true area. Labels are mixed, `soft` is left as it was.
-    Each of two mixed clips keeps its masks, as a layer of its own. A batch of one clip passes unmixed.
+    whole mask pixels, and takes `lam` again from the box's true area. Labels are mixed, `soft` is left as it was.
+    Each of two mixed clips keeps its masks, as a separate layer. A batch of one clip is not mixed.
     """
 
     mixup_alpha: BetaShape = 0.8

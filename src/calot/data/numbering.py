@@ -1,4 +1,4 @@
-"""How a data set numbers its frames: numbers a second, and numbers from one sampled frame to the next."""
+"""How a data set numbers its frames: numbers per second, and numbers from one sampled frame to the next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calot.errors import CalotError
 
-#: How far a spacing may be from a whole number of sampled frames: 30 numbers at 29.97 a second are one second.
+#: How far a spacing may be from a whole number of sampled frames: 30 numbers at 29.97 per second are one second.
 _SLACK = 0.02
 
 
@@ -38,7 +38,7 @@ class FrameNumbering:
         return self.step / self.per_second
 
     def frames_in(self, seconds: float) -> int:
-        """So many seconds in sampled frames. Raises CalotError where that is no whole number of them."""
+        """A time in seconds as a number of sampled frames. Raises CalotError where that is not a whole number."""
         exact = seconds / self.seconds_apart
         count = round(exact)
         if count < 1 or abs(exact - count) > _SLACK * count:
@@ -66,9 +66,9 @@ def found_step(videos: Sequence[str], frames: NDArray[np.int64]) -> int | None:
 def found_numbering(
     videos: Sequence[str], frames: NDArray[np.int64], *, per_second: float, where: Path
 ) -> FrameNumbering:
-    """The step that frame numbers show, at a known rate; one a second where no video has two frames.
+    """The step that frame numbers show, at a known rate; one per second where no video has two frames.
 
-    Raises CalotError naming a video of which most steps are no multiple of it: it is numbered another way.
+    Raises CalotError naming a video in which most steps are not a multiple of it: it is numbered another way.
     """
     step = found_step(videos, frames) or max(1, round(per_second))
     wrong = {}

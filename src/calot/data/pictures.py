@@ -14,7 +14,7 @@ from calot.data.decode import decode_jpeg_bytes, jpeg_size, read_picture, requir
 from calot.errors import CalotError, first_line
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-#: Deflate makes at most 1,032 bytes of one; a one-bit picture has 8 pixels a byte.
+#: Deflate expands one byte to at most 1,032; a one-bit picture has 8 pixels per byte.
 MOST_PIXELS_PER_PNG_BYTE = 8 * 1032
 
 
@@ -24,7 +24,7 @@ def decode_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_picture_bytes(data: bytes, *, path: Path) -> NDArray[np.uint8]:
-    """As `decode_picture`, of bytes at hand."""
+    """As `decode_picture`, from bytes in memory."""
     return decode_png(data, path=path) if _is_png(path) else decode_jpeg_bytes(data, path=path)
 
 
@@ -40,8 +40,8 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def png_size(data: bytes, *, path: Path) -> tuple[int, int] | None:
-    """Height and width in a PNG's header, or None where there is none. Raises CalotError where they are past sense:
-    before Pillow, which warns of large pictures in its own words."""
+    """Height and width in a PNG's header, or None where there is none. Raises CalotError where they are absurd, before
+    Pillow does, which warns of large pictures in its own words."""
     if not data.startswith(_PNG) or len(data) < 24:
         return None
     width, height = struct.unpack(">II", data[16:24])
@@ -50,7 +50,7 @@ def png_size(data: bytes, *, path: Path) -> tuple[int, int] | None:
 
 
 def decode_png(data: bytes, *, path: Path) -> NDArray[np.uint8]:
-    """As RGB; transparency, palettes and 16 bits are refused: how they were meant is not sure."""
+    """As RGB; transparency, palettes and 16 bits are refused: their meaning is ambiguous."""
     png_size(data, path=path)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

@@ -1,4 +1,4 @@
-"""What is done to an effective batch of training clips before the model sees it, and where its chance comes from."""
+"""What is done to an effective batch of training clips before the model sees it, and its source of randomness."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ _HERE = Path(__file__).parent
 
 
 class Reader(ABC):
-    """Reads one kind of folder. It holds nothing: what it says of a folder comes from the folder alone."""
+    """Reads one kind of folder. It has no state: what it says about a folder comes from the folder alone."""
 
-    #: What a folder of this kind holds, for a person whose folder nobody claims.
+    #: What a folder of this kind contains, for a person whose folder no reader recognises.
     looks_for: ClassVar[str]
     #: Class ids of masks on disk -> training classes; Endoscapes' own, unless a reader says otherwise.
     mask_codes: ClassVar[Mapping[int, int]] = ENDOSCAPES_CODES
@@ -41,7 +41,7 @@ class Reader(ABC):
 
     @abstractmethod
     def manifest(self, root: Path) -> Manifest:
-        """Frames, labels, raters and masks, and how frames are numbered. Raises CalotError for what cannot be."""
+        """Frames, labels, raters and masks, and how frames are numbered. Raises CalotError for anything impossible."""
 
     def frames(self, root: Path) -> FrameSource:
         """Where pixels are; image files unless a reader says otherwise."""
@@ -54,7 +54,7 @@ class Reader(ABC):
         return verify_plain(root, reader=self, workers=workers)
 
     def findings(self, root: Path) -> Iterator[str]:
-        """What is wrong with a folder that its manifest can be read from all the same, one sentence each."""
+        """What is wrong with a folder whose manifest can still be read, one sentence each."""
         yield from ()
 
 

@@ -16,7 +16,7 @@ from calot.errors import CalotError
 
 
 class Sampler(Component, ABC):
-    """`expected` is each clip's probability at one draw, so that `expected(labels) @ labels` is the dose asked for."""
+    """`expected` is each clip's probability at one draw, so that `expected(labels) @ labels` is the requested dose."""
 
     @abstractmethod
     def order(self, labels: NDArray[np.float32], *, rng: Generator) -> NDArray[np.int64]:

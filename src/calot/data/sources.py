@@ -40,7 +40,7 @@ class FrameSource(ABC):
     @property
     @abstractmethod
     def decoder(self) -> str:
-        """The programs that pixels depend on: part of a frame store's fingerprint."""
+        """The libraries that pixels depend on: part of a frame store's fingerprint."""
 
     @abstractmethod
     def file(self, name: str) -> Path:
@@ -51,10 +51,10 @@ class FrameSource(ABC):
         self, names: Sequence[str], *, pool: Executor, each: Callable[[str, Pixels], T]
     ) -> Iterator[T | CalotError]:
         """What `each` makes of every frame and its name, in the order of `names`, in the pool's threads; or why a
-        frame cannot be had: missing, cut short, unreadable, past the end of its video."""
+        frame cannot be read: missing, cut short, unreadable, past the end of its video."""
 
     def pictures(self, names: Sequence[str]) -> list[Pixels]:
-        """A few frames as they were filmed. Raises CalotError for the first that cannot be had."""
+        """A few frames as they were filmed. Raises CalotError for the first that cannot be read."""
         with ThreadPoolExecutor(max_workers=1) as pool:
             found = list(self.read(names, pool=pool, each=lambda _, image: image))
         for frame in found:
@@ -152,7 +152,7 @@ def _at(name: str) -> tuple[str, float]:
 def frames_at(path: Path, times: Sequence[float]) -> Iterator[Pixels]:
     """The frame on the screen at each of some times (seconds, rising) of a video.
 
-    Raises CalotError where the file is no video, is damaged, or ends before a time.
+    Raises CalotError where the file is not a video, is damaged, or ends before a time.
     """
     with _opened(path) as (container, stream):
         shown: av.VideoFrame | None = None
@@ -167,7 +167,7 @@ def frames_at(path: Path, times: Sequence[float]) -> Iterator[Pixels]:
 
 
 def video_seconds(path: Path) -> float:
-    """How long a video is shown, as its own header says."""
+    """A video's duration, as its own header states."""
     with _opened(path) as (container, stream):
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
@@ -182,7 +182,7 @@ def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoS
     import av
 
     try:
-        # A file on this machine alone: a playlist would have ffmpeg fetch what it names.
+        # Local files only: a playlist would make ffmpeg fetch what it names.
         with av.open(str(path.resolve()), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise CalotError(f"{path}: holds no video stream. Give a video.")
@@ -216,7 +216,7 @@ def _seconds(frame: av.VideoFrame, stream: av.VideoStream) -> float:
 
 
 def _end(frame: av.VideoFrame, stream: av.VideoStream) -> float:
-    """When the last frame leaves the screen: a frame's usual time on it after it came, where it does not say."""
+    """When the last frame leaves the screen: one usual frame duration after it appeared, if the file does not say."""
     rate = stream.average_rate or stream.guessed_rate
     usual = float(1 / rate) if rate else 0.0
     assert stream.time_base is not None

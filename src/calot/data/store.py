@@ -24,7 +24,7 @@ from calot.data.store_build import FORMAT, PIXELS, RECORD, StoreBuild, files_of,
 from calot.errors import CalotError
 from calot.progress import Advance
 
-#: What each opening looks at again: this many bytes of pixels and files, chosen anew each time. `--verify`: all.
+#: What each opening checks: this many bytes of pixels and files, chosen afresh each time. `--verify`: all.
 CHECKED_BYTES, CHECKED_FILES = 256 << 20, 256
 
 _checked: set[tuple[str, int, int]] = set()  # stores that this process has looked at, as they were then
@@ -60,7 +60,7 @@ class FrameStore:
         return np.memmap(self.path / PIXELS, dtype=np.uint8, mode="r", shape=self.shape)
 
     def read(self, rows: NDArray[Any], *, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """Copy rows of any shape out: `(*rows.shape, 3, size, size)`, into `out` where a buffer is at hand."""
+        """Copy rows of any shape out: `(*rows.shape, 3, size, size)`, into `out` if a buffer is given."""
         rows = np.asarray(rows)
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"{self.path}: rows {rows.min()}..{rows.max()} asked for, there are 0..{len(self) - 1}")
@@ -73,7 +73,7 @@ class FrameStore:
             self._verify(number)
 
     def verify_some(self, *, rng: np.random.Generator) -> None:
-        """The same of `CHECKED_BYTES` at most, in chunks chosen by chance."""
+        """The same for at most `CHECKED_BYTES`, in chunks chosen at random."""
         count = max(1, CHECKED_BYTES // (self.chunk_frames * int(np.prod(self.shape[1:]))))
         for number in rng.permutation(len(self.chunks))[:count].tolist():
             self._verify(number)
@@ -103,7 +103,7 @@ def open_store(
 
     `workers` are threads: decoding and resizing leave Python's lock. The folder's name covers the frames and their
     order, each file's size and time, the geometry, the size and the decoder, so a change to any builds another store.
-    What is opened is held against digests of its pixels and of the files it came from, in part. Images of several sizes
+    What is opened is checked in part against digests of its pixels and of its source files. Images of several sizes
     are refused unless `mixed_sizes` declares them.
     `frames` is where pixels are: image files below `root`, unless a reader says otherwise.
     `cache` is a folder in place of `ROOT/.calot`, which cannot be written where a data set is shared read-only.
@@ -159,7 +159,7 @@ def verify_store(store: FrameStore, *, manifest_rows: Manifest, frames: FrameSou
 
 
 def require_one_size(store: FrameStore, *, root: Path, images: Sequence[str]) -> None:
-    """Refuse images of another size than most of their split, naming them: each size is resized another way."""
+    """Refuse images of another size than most of their split, naming them: each size is resized differently."""
     usual, usual_count = Counter(store.sizes).most_common(1)[0]
     if usual_count == len(store):
         return
@@ -172,7 +172,7 @@ def require_one_size(store: FrameStore, *, root: Path, images: Sequence[str]) ->
 
 
 def require_equal_sizes(stores: Iterable[FrameStore], *, root: Path) -> None:
-    """Refuse splits whose images have another size each."""
+    """Refuse splits whose images differ in size from each other."""
     usual = {store.split: Counter(store.sizes).most_common(1)[0][0] for store in stores}
     if len(set(usual.values())) > 1:
         said = ", ".join(f"{split} {height} x {width}" for split, (height, width) in usual.items())
@@ -211,7 +211,7 @@ def _fingerprint(root: Path, rows: Manifest, *, frames: FrameSource, geometry: G
 
 
 def _shifted(root: Path, missing: list[str], *, step: int) -> str:
-    """Tell a folder whose numbers are one off (0-based against 1-based) from one with holes."""
+    """Distinguish a folder whose numbers are off by one (0-based against 1-based) from one with gaps."""
     path = root / missing[0]
     before, mark, frame = path.stem.rpartition("_")
     if not frame.isdigit():
@@ -251,7 +251,7 @@ def _open(home: Path, *, fingerprint: str) -> FrameStore:
 
 
 def _checked_once(store: FrameStore, *, files: list[Path]) -> FrameStore:
-    """Look at a part of a store and of the files it came from, once in this process."""
+    """Check a part of a store and of its source files, once in this process."""
     if _now(store.path) not in _checked:
         store.verify_some(rng=np.random.default_rng())
         _verify_files(store, files=files, count=CHECKED_FILES)

@@ -1,4 +1,4 @@
-"""How a frame store is built: chunk by chunk, journalled, resumed after a kill, put in place when it is whole."""
+"""How a frame store is built: chunk by chunk, journalled, resumed after a kill, put in place when complete."""
 
 from __future__ import annotations
 

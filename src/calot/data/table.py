@@ -14,7 +14,7 @@ from calot.data.sources import FrameSource, ImageFiles, VideoFiles, numbered_ima
 from calot.errors import CalotError
 
 LABELS, VIDEOS, FRAMES = "labels.csv", "videos", "frames"
-MILLISECONDS = 1000.0  # how frames of videos are numbered where nobody says otherwise
+MILLISECONDS = 1000.0  # how frames of videos are numbered by default
 
 
 class TableReader(Reader):

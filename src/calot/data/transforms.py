@@ -17,11 +17,11 @@ from calot.types import Batch
 
 
 class Augmentation(Component, ABC):
-    """Changes a whole batch, with one generator a clip: whatever it draws holds for all of the clip's frames."""
+    """Changes a whole batch, with one generator per clip: whatever it draws holds for all of the clip's frames."""
 
     @abstractmethod
     def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch:
-        """The changed batch; `rngs` holds one generator a clip."""
+        """The changed batch; `rngs` holds one generator per clip."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What calot took a folder to be, in one line and in `data.json`: a misreading shows here before it costs a run."""
+"""How calot understood a folder, in one line and in `data.json`: a misreading shows here before it costs a run."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from calot.run.machine import NOTE, OK, PROBLEM, Check, gb, machine_checks
 if TYPE_CHECKING:
     from calot.data.readers import DataFolder
 
-#: Installed by other work, needed by nothing here; a broken one can still break transformers.
+#: Installed by other projects, not needed here; a broken one can still break transformers.
 _UNNEEDED = ("torchvision", "timm", "torchcodec")
 _TRAIN = "pip install 'calot[train]'"
 _PROBE_TIMEOUT_S = 180
@@ -38,7 +38,7 @@ print(json.dumps({"weights": experiment.backbone.weights, "parameters": paramete
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was looked at. `ok`: the line could run here, at tiny scale at least, on the data that was named."""
+    """All that was checked. `ok`: the pipeline could run here, at least at tiny scale, on the named data."""
 
     checks: tuple[Check, ...]
 
@@ -63,7 +63,7 @@ class Diagnosis:
 def diagnose(
     *, data: Path | None = None, weights: str | None = None, results: Path = Path("results"), online: bool = False
 ) -> Diagnosis:
-    """Look at everything a run needs. Opens no connection unless `online`."""
+    """Check everything a run needs. Opens no connection unless `online`."""
     checks = [*_versions(), *_packages(), *_unneeded()]
     line, probed = _line()
     checks += [line, *machine_checks(results, data=data)]
@@ -127,7 +127,7 @@ def _unneeded() -> Iterator[Check]:
 
 
 def _fails(code: str) -> str | None:
-    """Run Python in a process of its own, since a broken binary may end it; returns the error's last line."""
+    """Run Python in a separate process, since a broken binary may end it; returns the error's last line."""
     return _probe(code)[1]
 
 
@@ -159,7 +159,7 @@ def _line() -> tuple[Check, dict[str, Any]]:
 
 
 def weights_check(asked: str | None, *, default: str | None) -> Check:
-    """Published weights on this machine, looked for without the network. Only those asked for by name are a problem."""
+    """Published weights on this machine, found without the network. Only weights asked for by name are a problem."""
     name = asked or default
     if name is None:
         return Check(group="weights", name="weights", found="not checked: needs the training packages", state=NOTE)
@@ -248,7 +248,7 @@ def _missing(folder: DataFolder) -> list[str]:
 
 
 def _scales(checks: list[Check], *, parameters: int | None) -> Iterator[Check]:
-    """What would run here: the line needs its packages, the full size its weights too."""
+    """What would run here: the pipeline needs its packages, full size also its weights."""
     by_name = {check.name: check for check in checks}
     line = all(c.state != PROBLEM for c in checks if c.group in ("packages", "line"))
     command = "calot train E --data ROOT"

@@ -1,4 +1,4 @@
-"""How well the decoder's masks meet the true ones: one confusion matrix, intersection over union by class."""
+"""How well the decoder's masks match the true ones: one confusion matrix, intersection over union by class."""
 
 from __future__ import annotations
 

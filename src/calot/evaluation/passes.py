@@ -49,7 +49,7 @@ class Passes:
         return self._score(model, dataset=self.clean, indices=self.chosen, observers=observers)
 
     def val_batches(self) -> Iterator[Batch]:
-        """The validation clips on the device, for an objective that scores something else than the criteria."""
+        """The validation clips on the device, for an objective that scores something other than the criteria."""
         order = np.arange(len(self.val))
         loaded = batches(self.val, order=order, epoch=0, batch_size=self.batch_size, workers=self.workers)
         for batch in loaded:

@@ -1,4 +1,4 @@
-"""The study's experiments, one value a file; `resolve` makes one, or one of the user's own, what a command asks for."""
+"""The study's experiments, one value per file; `resolve` turns one, or a user's own, into what a command asks for."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def resolve(name: str, *, overrides: Sequence[str] = (), scale: str = FULL) -> R
 
 
 def resolve_found(found: Found, *, overrides: Sequence[str] = (), scale: str = FULL) -> Resolved:
-    """An experiment at a scale with `key=value` changes, all put in together and held to be what was typed.
+    """An experiment at a scale with `key=value` changes, all applied together and checked to be what was typed.
 
     A scale maps components and layer numbers that were typed as it maps those in the experiment's file; a number typed
-    by its own key is taken as typed. Raises CalotError for what makes no whole, and for what no run could read back.
+    by its own key is taken as typed. Raises CalotError for changes that do not fit together or cannot be read back.
     """
     package = None if found.source is None else found.source.package
     changes = read_overrides(found.experiment, overrides, package=package)

@@ -1,4 +1,4 @@
-"""Does the line learn at all? The whole small model trained end to end, a sanity run at tiny scale.
+"""Does the pipeline learn at all? The whole small model trained end to end, a sanity run at tiny scale.
 
 Ours; the study has no such run. Prediction: on the phantom, val mAP above chance with an interval that excludes it.
     calot train e00_finetune --data ROOT --scale tiny

@@ -1,4 +1,4 @@
-"""How far does a frozen V-JEPA 2 go? Attentive pooling and a small head on frozen tokens: the baseline of the study.
+"""How far does a frozen V-JEPA 2 get? Attentive pooling and a small head on frozen tokens: the baseline of the study.
 
 Documented: best val mAP 49.79 (epoch 2; by epoch 42.41, 49.79, 49.01, 48.31), all 1-fps frames, one seed.
 Caveats: best-epoch validation on filled labels, no interval; five seeds with intervals by video are needed. The

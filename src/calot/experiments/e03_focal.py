@@ -1,7 +1,7 @@
 """Does focal loss help with rare positives?
 
 Documented: best val mAP 24.98 (epoch 2). Caveat: alpha 0.25 weighs the rare positives a third of the negatives, the
-wrong way round for these labels; `loss.alpha=0.75`, one alpha a criterion, or `loss.alpha=None` are other runs.
+wrong way round for these labels; `loss.alpha=0.75`, one alpha per criterion, or `loss.alpha=None` are other runs.
     calot train e03_focal --data ROOT
 """
 

@@ -1,7 +1,7 @@
-"""Does a positive weight of 5 on C2 (the hepatocystic triangle) mend the weakest criterion?
+"""Does a positive weight of 5 on C2 (the hepatocystic triangle) fix the weakest criterion?
 
 Documented: best val mAP 49.79 (epoch 2), equal to e02 in every digit: the weight was never used, so the documented
-number is no result. The study called C2 "cystic plate"; its column is the hepatocystic triangle.
+number is not a result. The study called C2 "cystic plate"; its column is the hepatocystic triangle.
     calot train e06_c2_weighted --data ROOT
 """
 

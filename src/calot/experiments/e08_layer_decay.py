@@ -1,4 +1,4 @@
-"""Should lower layers learn more slowly? e08 with six layers open and a rate that falls by 0.75 a layer.
+"""Should lower layers learn more slowly? e08 with six layers open and a rate that falls by 0.75 per layer.
 
 calot train e08_layer_decay --data ROOT masks.synthetic=FOLDER
 """

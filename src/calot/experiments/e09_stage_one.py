@@ -1,4 +1,4 @@
-"""How far do decoder and head go on frozen tokens under the full augmentation? Stage 1 of e09 alone.
+"""How far do decoder and head get on frozen tokens under the full augmentation? Stage 1 of e09 alone.
 
 Documented as the first line of e09: best val mAP 49.94 (epoch 2). Ours as a value of its own, because e10a is measured
 against it. Unlike the study, what rotation brings in is black, and ignored in masks (there: reflected, and background).

@@ -1,4 +1,4 @@
-"""What does e10b come to under e11's recipe? The baseline of e11, which then differs from it in its loss alone.
+"""What does e10b reach under e11's recipe? The baseline of e11, which then differs from it in its loss alone.
 
 Ours; the study held e11 against e10b, from which it differs in epochs and warm-up too. Prediction: within e10b's
 interval.

@@ -1,4 +1,4 @@
-"""Does attention follow better when every quarter of the encoder is told where the anatomy is, and not the end alone?
+"""Does attention follow better when every quarter of the encoder, not only its end, is shown where the anatomy is?
 
 The mean of the same term over layers 5, 11, 17 and 23. Ours. Prediction: mass on the anatomy rises in all four.
     calot train e11_per_layer_supervision --data ROOT masks.synthetic=FOLDER

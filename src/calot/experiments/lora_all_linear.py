@@ -1,4 +1,4 @@
-"""Is more gained by adapting every linear of attention and MLP?
+"""Does adapting every linear layer of attention and MLP gain more?
 
 calot train lora_all_linear --data ROOT masks.synthetic=FOLDER
 """

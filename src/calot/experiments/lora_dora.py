@@ -1,6 +1,6 @@
 """Does it help to let adapters change a weight's direction and size apart (DoRA, Liu et al. 2024)?
 
-e10b with one magnitude an output: 73,728 weights more. Ours. Prediction: within e10b's interval.
+e10b with one magnitude per output: 73,728 weights more. Ours. Prediction: within e10b's interval.
     calot train lora_dora --data ROOT masks.synthetic=FOLDER
 """
 

@@ -1,4 +1,4 @@
-"""Is the last quarter of the layers enough? Layers 18 to 23: no graph below, 2.17 TFLOP a clip instead of 3.72.
+"""Is the last quarter of the layers enough? Layers 18 to 23: no graph below, 2.17 TFLOP per clip instead of 3.72.
 
 calot train lora_layers_18_23 --data ROOT masks.synthetic=FOLDER
 """

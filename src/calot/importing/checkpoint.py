@@ -44,7 +44,7 @@ _UNVERIFIED = "trained elsewhere: what was trained, on what and how, is as its a
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRequest:
-    """What to import, and what the file itself cannot tell: experiment (None: the nearest), seed, data, names."""
+    """What to import, and what the file itself cannot show: experiment (None: the nearest), seed, data, names."""
 
     path: Path
     folder: Path
@@ -74,7 +74,7 @@ class _Chosen:
 def import_checkpoint(asked: ImportRequest, *, ui: Ui) -> dict[str, Any]:
     """Write the run's folder and return its `import.json`. Nothing is written before everything was found to fit.
 
-    Raises CalotError for a file that is no checkpoint, one that does not fit the experiment, and a folder in use.
+    Raises CalotError for a file that is not a checkpoint or does not fit the experiment, and for a folder in use.
     """
     path, where = asked.path, asked.path.name
     state = study_state(read_pt(path), where=where, rename=asked.rename)
@@ -163,7 +163,7 @@ def _fitted(state: StudyState, experiment: Experiment, *, where: str) -> Classif
             "Set backbone.weights to the weights it was trained on."
         )
     if needs_published_weights(experiment, tensors=tensors):
-        experiment.backbone.build()  # a run that could not be scored later is no run
+        experiment.backbone.build()  # a run that could not be scored later is not a run
     return model
 
 

@@ -18,7 +18,7 @@ from calot.models.heads import MLPHead
 
 #: The plainest experiment of each architecture, before others that have the same tensors.
 _PLAIN = ("e02_frozen_probe", "e08_multitask", "e10a_lora_r16", "e10b_documented", "e10b_lora_r32_qkv", "lora_r64")
-_GROUPS = 8  # of GroupNorm where a decoder has no running statistics: the default, which no tensor tells
+_GROUPS = 8  # of GroupNorm where a decoder has no running statistics: the default, which no tensor shows
 _SIDE = re.compile(r".*\.lora_(A|B)\.weight")
 _NETWORK = "backbone.model."
 _MAGNITUDE = "lora_magnitude_vector"
@@ -66,9 +66,9 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Disagreement:
-    """Where tensors and experiment differ: in words, and the `key=value` that mends it, if one does.
+    """Where tensors and experiment differ: in words, and the `key=value` that fixes it, if one does.
 
-    `settled`: the tensors leave no doubt, so that it is mended unasked, and said.
+    `settled`: the tensors leave no doubt, so it is fixed without asking, and reported.
     """
 
     said: str
@@ -156,7 +156,7 @@ def nearest(facts: Facts, *, scale: str) -> tuple[Found, list[str]]:
             continue
         open_ones = [d for d in disagreements(facts, experiment) if not d.settled]
         place = _PLAIN.index(name) if name in _PLAIN else len(_PLAIN)
-        # A disagreement that no setting mends counts most: adapters where there are none, another size.
+        # A disagreement that no setting fixes counts most: adapters where there are none, another size.
         distance = sum(1 if d.change else 100 for d in open_ones)
         masked = experiment.masking is not None  # which no tensor shows, and which would change every score
         ranked.append(((distance, place, masked, name), found))

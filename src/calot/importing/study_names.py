@@ -47,7 +47,7 @@ PATCH_ADAPTER, NO_RULE = "adapter in the patch embedding: dropped", "no rule for
 
 @dataclass(frozen=True)
 class Unmapped:
-    """A tensor of the file that goes nowhere: its name there, its shape, the reason."""
+    """A tensor of the file that is not used: its name there, its shape, the reason."""
 
     name: str
     shape: tuple[int, ...]
@@ -56,7 +56,7 @@ class Unmapped:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyState:
-    """A file's tensors under our names; `sources` has each one's own; `beside`: what lay by them.
+    """A file's tensors under our names; `sources` has each one's own; `beside`: what was stored with them.
 
     `family` is the backbone whose names the file's are.
     """
@@ -70,9 +70,9 @@ class StudyState:
 
 
 def study_state(data: Any, *, where: str, rename: Sequence[tuple[str, str]] = ()) -> StudyState:
-    """Rename what a `.pt` file held. `rename`: beginnings of names to put in others' place before the rules.
+    """Rename what a `.pt` file held. `rename`: prefixes of names to replace before the rules.
 
-    Raises CalotError when it is no state dict and when two tensors come to one name.
+    Raises CalotError when it is not a state dict and when two tensors get the same name.
     """
     state, wrapped_in = _unwrapped(data, where=where)
     plain = {source: _plain(_renamed(source, rename)) for source in state}
@@ -130,7 +130,7 @@ def _plain(source: str) -> str:
 
 
 def _ours(name: str, tensor: Tensor, *, family: type[BackboneSpec]) -> Mapping[str, Tensor] | str:
-    """A tensor under our name (one may become several), or why it goes nowhere."""
+    """A tensor under our name (one may become several), or why it is not used."""
     if name.startswith(_BACKBONE):
         return _of_backbone(name.removeprefix(_BACKBONE), tensor, family=family)
     for pattern, ours in _RULES:

@@ -37,7 +37,7 @@ class Adaptation(Regularised, ABC):
 
     @abstractmethod
     def declared(self, backbone: Backbone) -> dict[str, int]:
-        """How many parameters of the backbone are to train, by target, reckoned from the encoder's shape alone."""
+        """How many parameters of the backbone are to train, by target, computed from the encoder's shape alone."""
 
     def target_of(self, place: Place) -> str:
         """The target that a trained parameter in this place belongs to."""
@@ -54,7 +54,7 @@ class Adaptation(Regularised, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Frozen(Adaptation):
-    """Nothing of the backbone trains; it runs in evaluation mode without a graph."""
+    """No part of the backbone trains; it runs in evaluation mode without a graph."""
 
     def apply(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
         backbone.requires_grad_(False)
@@ -119,7 +119,7 @@ _ADAPTER = "default"
 
 @dataclass(frozen=True, kw_only=True)
 class LoRA(Adaptation):
-    """Low-rank adapters (Hu et al. 2022, eq. 3) on the encoder's linears, through peft; nothing else of it trains.
+    """Low-rank adapters (Hu et al. 2022, eq. 3) on the encoder's linears, through peft; nothing else in it trains.
 
     `targets` among q, k, v, proj, fc1, fc2 (q_proj and the like are understood); `layers` None is all of them, a
     negative number counts from the last. `bias`: none, or lora_only (the adapted linears' own biases train too).
@@ -174,7 +174,7 @@ class LoRA(Adaptation):
         return place.role or place.part
 
     def layers_of(self, depth: int) -> tuple[int, ...]:
-        """The layers it adapts in an encoder of `depth` layers, from 0. Raises CalotError for one that is not there."""
+        """The layers it adapts in an encoder of `depth` layers, from 0. Raises CalotError for an absent one."""
         wrong = [n for n in self.layers or () if not -depth <= n < depth]
         if wrong:
             raise CalotError(f"LoRA.layers={self.layers}: {wrong} are not layers of an encoder of {depth}")
@@ -227,7 +227,7 @@ def _bias_of(linear: Any) -> nn.Parameter | None:
 
 
 def _groups(backbone: Backbone, *, lr: float, decay: float) -> tuple[ParameterGroup, ...]:
-    """What trains, one group a depth where rates differ by layer, else one in all."""
+    """What trains: one group per depth where rates differ by layer, otherwise a single group."""
     trained = [(n, p) for n, p in backbone.named_parameters() if p.requires_grad]
     if decay == 1.0:
         return (ParameterGroup("backbone", tuple(p for _, p in trained), lr),)

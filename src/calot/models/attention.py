@@ -1,7 +1,7 @@
 """The one seam into a backbone's attention: read its real queries and keys, add a bias to its scores.
 
 The implementation "calot" is transformers' "sdpa", bit for bit, on any layer without a seam. A seam is an attribute of
-one attention module, put there by `tapped` and `biased` and taken away by them. It sits where the kernel is called,
+one attention module, which `tapped` and `biased` add and remove. It sits where the kernel is called,
 after LoRA and the rotary embedding: what it reads is what the model computes, in every form of adaptation.
 """
 
@@ -29,9 +29,9 @@ IMPLEMENTATION = "calot"
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSeam:
-    """What one attention module does beside its own work: hand out its queries and keys, add a bias to its keys.
+    """What one attention module does besides its own work: hand out its queries and keys, add a bias to its keys.
 
-    `spec` knows of how many parts a clip's tokens attend apart, and which tokens of a part stand for no place.
+    `spec` knows in how many parts a clip's tokens attend separately, and which tokens of a part have no position.
     """
 
     spec: BackboneSpec
@@ -73,7 +73,7 @@ def tapped(model: nn.Module, *, layers: Sequence[int] = (-1,)) -> Iterator[dict[
     backbone runs without a graph, so there the tensors have no gradient.
     """
     seen: dict[int, QueryKey] = {}
-    if not layers:  # a backbone that nobody looks into needs no seam
+    if not layers:  # a backbone that is not tapped needs no seam
         yield seen
         return
     backbone = backbone_in(model)
@@ -87,7 +87,7 @@ def tapped(model: nn.Module, *, layers: Sequence[int] = (-1,)) -> Iterator[dict[
 def biased(model: nn.Module, *, bias: Float[Tensor, "b 1 1 n"], layers: Sequence[int] | None = None) -> Iterator[None]:
     """Add `bias`, in logits, to the scores of each key, in these layers or all. Biases of nested calls add up.
 
-    Use a large negative number such as -1e4 to hide a token: an infinite one gives NaN where it hides every key.
+    Use a large negative number such as -1e4 to hide a token: an infinite one gives NaN where every key is hidden.
     """
     if not torch.isfinite(bias).all():
         raise ValueError("attention bias holds infinite or NaN values; use a finite one, such as -1e4 to hide a token")
@@ -100,7 +100,7 @@ def biased(model: nn.Module, *, bias: Float[Tensor, "b 1 1 n"], layers: Sequence
 
 @contextlib.contextmanager
 def reading(model: nn.Module, *, layer: int) -> Iterator[AttentionReading]:
-    """Read all that one layer's attention does: its queries, keys, values and what it makes of them."""
+    """Read everything that one layer's attention does: its queries, keys, values and output."""
     backbone, found = backbone_in(model), AttentionReading()
     handles = [
         backbone.linear(layer, "v").register_forward_hook(lambda _m, _i, output: setattr(found, "values", output)),
@@ -115,7 +115,7 @@ def reading(model: nn.Module, *, layer: int) -> Iterator[AttentionReading]:
 
 
 def backbone_in(model: nn.Module) -> Backbone:
-    """The one backbone inside a model; CalotError where there is none, or more, or one without a seam."""
+    """The one backbone inside a model; CalotError where there is none, more than one, or one without a seam."""
     found = [module for module in model.modules() if isinstance(module, Backbone)]
     if len(found) != 1:
         raise CalotError(f"{type(model).__name__} holds {len(found)} backbones; expected one")
@@ -217,7 +217,7 @@ def _carried_through_checkpointing(block: nn.Module, attention: nn.Module) -> It
 
 @dataclass(frozen=True)
 class _CarryingCheckpoint:
-    """transformers' checkpoint function for one layer, with the seam that holds at the time of the forward pass."""
+    """transformers' checkpoint function for one layer, with the seam in force at the time of the forward pass."""
 
     checkpoint: Callable[..., Any]
     attention: nn.Module
@@ -234,7 +234,7 @@ class _CarryingCheckpoint:
                     "reentrant gradient checkpointing hands out queries and keys without gradient; "
                     "enable checkpointing with {'use_reentrant': False}"
                 )
-            again = seam if runs == 1 or seam is None else replace(seam, taps=())  # a tap hears of a pass once
+            again = seam if runs == 1 or seam is None else replace(seam, taps=())  # a tap records a pass once
             with _holding(self.attention, again):
                 return function(*inputs)
 

@@ -43,7 +43,7 @@ def normalised_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
 def attention_mass(
     qk: QueryKey, mask: Float[Tensor, "b n"] | Float[Tensor, "b m n"]
 ) -> Float[Tensor, "b heads n"] | Float[Tensor, "b heads n m"]:
-    """The share of each query's attention that falls on each of `m` token sets; 0 to 1 weights do as well."""
+    """The share of each query's attention that falls on each of `m` token sets; weights of 0 to 1 also work."""
     if mask.ndim == 2:
         return attention_mass(qk, mask[:, None])[..., 0]
     plain = _plain(qk)
@@ -75,7 +75,7 @@ def received_attention(qk: QueryKey, *, chunk: int | None = None) -> Float[Tenso
 
 
 def _by_clip(found: Tensor, qk: QueryKey) -> Tensor:
-    """One number (or several) for each query of each part, `b heads n ...`, as one row of queries a clip; those of
+    """One number (or several) for each query of each part, `b heads n ...`, as one row of queries per clip; those of
     extra tokens are left out."""
     if qk.parts == 1 and not qk.extra:
         return found
@@ -123,14 +123,14 @@ class _Attended:
 
 
 def _plain(qk: QueryKey) -> QueryKey:
-    """The same map in float32 at least and without a bias, which becomes one more coordinate of query and key."""
+    """The same map in at least float32 and without a bias, which becomes one more coordinate of query and key."""
     query, key = (x if x.dtype == torch.float64 else x.float() for x in (qk.query, qk.key))
     # What all keys share drops out of the softmax, but not out of rounding: logsumexp is of the scores' size.
     key = key - key.detach().mean(dim=2, keepdim=True)
     if qk.bias is not None:
         shift = (qk.bias - qk.bias.detach().amax(dim=-1, keepdim=True)).to(key.dtype) / qk.scaling
         b, heads, n, _ = key.shape
-        query = F.pad(torch.cat([query, query.new_ones(b, heads, n, 1)], dim=-1), (0, 7))  # kernels want eights
+        query = F.pad(torch.cat([query, query.new_ones(b, heads, n, 1)], dim=-1), (0, 7))  # kernels want multiples of 8
         key = F.pad(torch.cat([key, shift.mT.expand(b, heads, n, 1)], dim=-1), (0, 7))
     return QueryKey(query=query, key=key, scaling=qk.scaling)
 

@@ -48,7 +48,7 @@ def find_weights(weights: str) -> Path:
 
 
 def _require_readable(folder: Path) -> None:
-    """Open every file's head: a cut or foreign file is named here, not deep inside a loader."""
+    """Read every file's header: a truncated or foreign file is named here, not deep inside a loader."""
     config = folder / "config.json"
     try:
         if config.exists() and not isinstance(json.loads(config.read_text(encoding="utf-8")), dict):
@@ -59,13 +59,13 @@ def _require_readable(folder: Path) -> None:
         require_whole_safetensors(path)
 
 
-#: Bytes of a number by the names that safetensors gives its types.
+#: Bytes per number, by safetensors' type names.
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _BYTES |= dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 1)
 
 
 def require_whole_safetensors(path: Path) -> None:
-    """Hold a file's header against its bytes before any library reads it. Raises CalotError naming the file."""
+    """Check a file's header against its bytes before any library reads it. Raises CalotError naming the file."""
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -111,7 +111,7 @@ def official_file(place: Path) -> Path | None:
 
 
 def local_weights(weights: str) -> Path | None:
-    """Weights that are on this machine (a folder, an official file, the hub's cache), or None; asks no network."""
+    """Weights that are on this machine (a folder, an official file, the hub's cache), or None; uses no network."""
     if weights.endswith((".pt", ".pth")):
         file = user_path(Path(weights))
         return file if file.is_file() else None
@@ -125,10 +125,10 @@ def _cached(weights: str) -> Path | None:
 
     try:
         folder = Path(snapshot_download(weights, allow_patterns=_FILES, local_files_only=True))
-    except Exception:  # not cached: every cause ends in the same question, whether the hub answers
+    except Exception:  # not cached: whatever the cause, the next question is whether the hub answers
         return None
     whole = (folder / "config.json").is_file() and list(folder.glob("*.safetensors"))
-    return folder if whole else None  # a download that was cut short leaves a folder, too
+    return folder if whole else None  # an interrupted download also leaves a folder
 
 
 def _from_hub(weights: str) -> Path:
@@ -178,7 +178,7 @@ def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict
     """An official V-JEPA 2 `.pt` as a state dict for transformers' encoder.
 
     The file holds `encoder` (as the official hub loader reads it) with fused `qkv` under `blocks.N.attn`; training
-    wrappers (`module.`, `backbone.`) are dropped. Raises CalotError naming tensors that lack or have another shape.
+    wrappers (`module.`, `backbone.`) are dropped. Raises CalotError naming tensors that are missing or misshapen.
     """
     state: dict[str, Tensor] = {}
     for key, tensor in _official_tensors(path).items():
@@ -204,7 +204,7 @@ _FIRST_TABLES = (8 * 14 * 14, 8 * 24 * 24)
 
 
 def _official_tensors(path: Path) -> dict[str, Tensor]:
-    """The encoder's tensors under their official names, wherever the file keeps them."""
+    """The encoder's tensors under their official names, wherever the file stores them."""
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise CalotError(f"{path}: no such file")

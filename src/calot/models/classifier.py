@@ -24,9 +24,9 @@ class Classifier(nn.Module):
     """Tap points, by name: `backbone`, `pooling.attention_map`, `pooling`, and each head under its own name.
 
     Where no parameter of the backbone trains, it runs without a graph and in evaluation mode, also while training.
-    `labelled_place` is where the labelled frame sits in a clip: the decoder reads its temporal bin where no mask says
+    `labelled_place` is where the labelled frame sits in a clip: the decoder reads its temporal bin unless a mask names
     another. The queries and keys of `observed_layers` come out with the tokens. `true_masks` lets true masks decide
-    hard masking outside training too, for results that say so.
+    hard masking outside training too, for results that declare it.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        """Backbone, pooling and heads by name, as parameters' names begin."""
+        """Backbone, pooling and heads, by the prefix of their parameters' names."""
         return {name: self.get_submodule(name) for name in ("backbone", "pooling", *self.heads)}
 
     def forward(self, batch: Batch) -> Outputs:
@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         return replace(tokens, spared=spared, attention=attention)
 
     def classify(self, tokens: Tokens, *, masks: Masks | None = None) -> Outputs:
-        """Every head's scores. The criteria's head comes last, so that no other one moves what it draws."""
+        """Every head's scores. The criteria's head comes last, so that no other head changes its random draws."""
         kept = tokens.spared
         if self.masking is not None and kept is None:
             kept = self._spared(tokens, masks=masks)
@@ -101,7 +101,7 @@ class Classifier(nn.Module):
         return Outputs(scores=scores, tokens=tokens, kept=kept)
 
     def _standing_in(self, tokens: Tokens) -> Tokens:
-        """Tokens of a cache, where nothing that happens inside the encoder is missed by them."""
+        """Cached tokens, if they miss nothing that happens inside the encoder."""
         inside = self.masking is not None and self.masking.in_encoder
         missed = [
             *(["the backbone trains"] if self.backbone_trains else []),
@@ -125,7 +125,7 @@ class Classifier(nn.Module):
         """The anatomy of the true masks where they may be used and a clip has one, else of the decoder's own."""
         decoder = self._decoder
         place = torch.full((len(tokens.values), 1), self.labelled_place, device=tokens.values.device)
-        with _evaluating(decoder):  # a mask is no place for dropout, nor a batch's statistics for this pass
+        with _evaluating(decoder):  # no dropout in a mask, and no batch statistics from this pass
             scores = decoder(tokens, bins=self.backbone.spec.bin_of(place))
         by = "any pixel" if self.masking is None else self.masking.patches
         places = anatomy_tokens(predicted_classes(scores), by=by)

@@ -23,7 +23,7 @@ MaskedPatches = Literal["any pixel", "nearest pixel"]
 
 @dataclass(frozen=True, kw_only=True)
 class Masking(Regularised):
-    """What a kept token is spared. In training the true mask decides, and the decoder's own where a clip has none;
+    """What a kept token is spared from. In training the true mask decides, and the decoder's own where a clip has none;
     outside training the decoder's alone. The segmentation decoder itself always sees every token.
 
     `in_encoder` says that the mask is needed before the tokens exist: a first pass without it then finds it.
@@ -38,7 +38,7 @@ class Masking(Regularised):
         return tokens
 
     def inside(self, backbone: nn.Module, keep: Bool[Tensor, "b n"]) -> AbstractContextManager[None]:
-        """What holds while the encoder runs."""
+        """What applies while the encoder runs."""
         return contextlib.nullcontext()
 
     def at_depth(self, *, layers: int, of: int) -> Masking:
@@ -64,7 +64,7 @@ class TokenZeroing(Masking):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionBias(Masking):
-    """Inside the encoder, every score towards another token loses `strength` (nats: odds fall by e^strength).
+    """Inside the encoder, every score towards any other token loses `strength` (nats: odds fall by e^strength).
 
     `layers` None is all of them; a negative number counts from the last.
     """

@@ -25,7 +25,7 @@ class Pooling(Regularised, ABC):
         """A module from `Tokens` to `Float[b d]`."""
 
     def require_width(self, width: int) -> None:
-        """Raises ValueError where it cannot read tokens of a width; asked before anything is built."""
+        """Raises ValueError where it cannot read tokens of a width; called before anything is built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class AttentivePool(nn.Module):
     Equal to `nn.MultiheadAttention(query, tokens, tokens)` followed by LayerNorm, with the same state dict, because
     both projections commute with the sum over tokens: score_i = (W_k^T W_q q) . x_i / sqrt(d_h) up to a constant that
     softmax drops, and the output is W_v (sum_i w_i x_i) + b_v sum_i w_i (the weights do not sum to 1 under dropout).
-    K and V are never stored: 2 n d h multiply-adds a clip instead of 2 n d^2.
+    K and V are never stored: 2 n d h multiply-adds per clip instead of 2 n d^2.
 
     Tap point: `attention_map` passes the weights after softmax, before dropout, as Float[b h n].
     """

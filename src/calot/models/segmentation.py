@@ -20,7 +20,7 @@ class Segmentation(Head):
     """LayerNorm, Linear, GELU, dropout on tokens; two ConvTranspose (k4 s2 p1), each with a norm and GELU; 1 x 1.
 
     `hidden` halves at each ConvTranspose. `groups` of GroupNorm, whose statistics are a clip's own, so that neither
-    the micro-batch nor the other clips can change a result; None is BatchNorm, the documented way, where they do.
+    the micro-batch nor the other clips can change a result; None is BatchNorm, the documented way, where they can.
     """
 
     reads_masks: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class Segmentation(Head):
         return SegmentationDecoder(self, width=width)
 
     def read(self, module: nn.Module, features: Features) -> Tensor | None:
-        """Scores of every mask layer asked for, `Float[b m s h w]`, whatever tokens hard masking hides from pooling."""
+        """Scores of every requested mask layer, `Float[b m s h w]`, over all tokens, masked or not."""
         if features.masks is None:
             return None
         scores: Tensor = module(features.tokens, bins=features.bin_of(features.masks.place))
@@ -51,7 +51,7 @@ class Segmentation(Head):
 
 
 class SegmentationDecoder(nn.Module):
-    """One mask a layer asked for: raw class scores at `MASK_PIXELS` pixels a token."""
+    """One mask per requested layer: raw class scores at `MASK_PIXELS` pixels per token."""
 
     def __init__(self, spec: Segmentation, *, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where the organs lie: curves and regions in the scene's plane, one draw a video.
+"""Where the organs lie: curves and regions in the scene's plane, one draw per video.
 
 Unit: the height of the picture. x runs right, y down; the picture spans x 0 .. 1.78 and y 0 .. 1, and the canvas
 reaches beyond it so that the camera can move. All fields are arrays on that canvas.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from calot.phantom.dynamics import STRUCTURES
 from calot.phantom.texture import Image, noise
 
-SCALE = 300  # canvas pixels a unit
+SCALE = 300  # canvas pixels per unit
 LEFT, TOP = -0.17, -0.14
 SHAPE = (int(1.28 * SCALE), int(2.12 * SCALE))  # canvas rows, columns
 

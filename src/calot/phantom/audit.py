@@ -1,4 +1,4 @@
-"""Is a phantom like the real tables, and is it no toy? `python -m calot.phantom.audit OUT [--json]`."""
+"""Is a phantom like the real tables, and not a toy? `python -m calot.phantom.audit OUT [--json]`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class AuditReport:
 
 
 def read_votes(table: pl.DataFrame) -> list[Votes]:
-    """The raters' votes on the keyframes of an `all_metadata.csv`, one array a video."""
+    """The raters' votes on the keyframes of an `all_metadata.csv`, one array per video."""
     keys = table.filter(pl.col("is_ds_keyframe")).sort("vid", "frame")
     found = []
     for _, rows in keys.group_by("vid", maintain_order=True):

@@ -16,7 +16,7 @@ from calot.phantom.spec import HEIGHT, NOTICE, WIDTH
 
 Json = dict[str, Any]
 
-#: Fewer pixels than this are no instance: a sliver behind an instrument has no box worth learning.
+#: Fewer pixels than this are not an instance: a sliver behind an instrument has no box worth learning.
 SMALLEST_INSTANCE = 24
 _TOOL = len(CLASSES)
 

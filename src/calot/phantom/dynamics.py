@@ -1,6 +1,6 @@
 """The hidden operation: how far each criterion's anatomy is laid open, second by second.
 
-One latent number a criterion, `q`: the criterion is truly met where q > 0. It adds an operation's own level, a ramp
+One latent number per criterion, `q`: the criterion is truly met where q > 0. It adds an operation's own level, a ramp
 of dissection (some operations start too late to finish it), minutes-long spells, and seconds-long spells of view
 (retraction slackens, tissue falls back, an instrument stands in front). The four drawn structures follow from it.
 """

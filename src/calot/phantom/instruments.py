@@ -1,4 +1,4 @@
-"""Instruments as sprites: drawn once a video along +u with the tip at a known point, then turned into each frame."""
+"""Instruments as sprites: drawn once per video along +u with the tip at a known point, then turned into each frame."""
 
 from __future__ import annotations
 

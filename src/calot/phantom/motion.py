@@ -33,7 +33,7 @@ class Track:
 
 
 def _segments(rng: np.random.Generator, *, n: int, seconds: float) -> NDArray[np.int64]:
-    """A segment number a frame; segments last about that long."""
+    """A segment number per frame; segments last about that long."""
     return np.cumsum(rng.uniform(size=n) < 1.0 / seconds)
 
 
@@ -47,7 +47,7 @@ def _events(rng: np.random.Generator, *, n: int, every: float, seconds: float) -
 
 
 def make_track(state: State, *, rng: np.random.Generator) -> Track:
-    """Draw one video's motion. Only retraction and the working tip know the state, through `view`."""
+    """Draw one video's motion. Only retraction and the working tip depend on the state, through `view`."""
     n = len(state.view)
 
     def drift(seconds: float, columns: int = 1) -> Floats:

@@ -75,7 +75,7 @@ ORACLE = "true masks"
 
 
 def features(keyframes: Sequence[Keyframe], *, workers: int) -> dict[str, Floats]:
-    """Feature table of every probe, one row a keyframe."""
+    """Feature table of every probe, one row per keyframe."""
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         rows = list(pool.map(_one, keyframes))
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

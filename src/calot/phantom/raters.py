@@ -1,4 +1,4 @@
-"""Three raters look at one state: each with a threshold, an own level per video, and doubts that last."""
+"""Three raters look at one state: each with a threshold, a separate level per video, and doubts that last."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from calot.phantom.scene import Scene, make_scene
 from calot.phantom.spec import HEIGHT, WIDTH
 from calot.phantom.texture import Image, noise
 
-#: Tissue is drawn at two thirds of the picture's size and enlarged: real video is no sharper.
+#: Tissue is drawn at two thirds of the picture's size and enlarged: real video is not sharper.
 ROWS, COLUMNS = 320, 570
 #: Where the camera looks on average, and where a shortcut's marker lies, in scene units.
 CENTRE, MARKER = (0.88, 0.425), (1.18, 0.22)
@@ -176,7 +176,7 @@ class Renderer:
         cv2.line(rgb, (int(x) - 16, int(y) - 12), (int(x) + 18, int(y) + 6), (150, 190, 255), 4, cv2.LINE_AA)
 
     def _mask(self, maps: tuple[Image, Image], tools: Pixels, index: int) -> Pixels:
-        """The classes of this frame from the very fields it was drawn from, instruments in front."""
+        """The classes of this frame from the same fields it was drawn from, instruments in front."""
         anatomy, window = self.scene.anatomy, self.scene.window
         share = np.zeros(SHAPE, np.float32)
         share[window] = open_share(self.scene, exposure=self.exposure[index], at=window)

@@ -17,7 +17,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 def encode(mask: NDArray[np.bool_]) -> dict[str, object]:
     """COCO's `segmentation` of a mask: `{"size": [rows, columns], "counts": string}`.
 
-    From the third run on, each is stored as its difference to the run two before, five bits a character, low bits
+    From the third run on, each is stored as its difference to the run two before, five bits per character, low bits
     first, bit 6 set where more follow, plus 48 (cocoapi, `rleToString`).
     """
     counts = run_lengths(mask)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from calot.statistics.agreement import cohen_kappa, fleiss_kappa
 
 LETTERS = ("C1", "C2", "C3")
-REAL_VIDEOS, REAL_KEYFRAMES = 120, 58  # and keyframes a video, on average
+REAL_VIDEOS, REAL_KEYFRAMES = 120, 58  # and keyframes per video, on average
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
@@ -22,10 +22,10 @@ class Band:
     target: float
     tolerance: float
     fixed: bool = False  # the phantom sets this figure itself
-    by_length: bool = False  # it means something for videos of the real length only
+    by_length: bool = False  # it is meaningful only for videos of the real length
 
     def ends(self, *, videos: int) -> tuple[float, float]:
-        """Least and greatest value that pass for a phantom of so many videos: the tolerance grows as chance does in
+        """Least and greatest value that pass for a phantom of this many videos: the tolerance grows as chance does in
         sets smaller than the real one, except where the phantom sets the figure itself (`fixed`)."""
         wider = 1.0 if self.fixed else max(1.0, (REAL_VIDEOS / videos) ** 0.5)
         return self.target - self.tolerance * wider, self.target + self.tolerance * wider

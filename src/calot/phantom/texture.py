@@ -1,4 +1,4 @@
-"""Noise, cells, vessels and relief: the material that tissues are painted from, once a video."""
+"""Noise, cells, vessels and relief: the material that tissues are painted from, once per video."""
 
 from __future__ import annotations
 

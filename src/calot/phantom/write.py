@@ -43,7 +43,7 @@ DRAWN = dict(zip(CRITERIA, (("duct", "artery"), ("triangle",), ("plate",)), stri
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """What one video left behind, for the files that span videos."""
+    """What one video leaves for the files that span videos."""
 
     plan: VideoPlan
     rows: list[str]
@@ -56,7 +56,7 @@ def generate(out: Path, spec: PhantomSpec, *, workers: int = 1, progress: Advanc
     """Write the phantom of `spec` into the empty or new folder `out`; equal bytes for any number of processes.
 
     `phantom.json` is written last: a folder without it was left unfinished, and the same call continues there, since
-    each finished video leaves a note in `.unfinished/`. `progress` is told frames done and in all.
+    each finished video leaves a note in `.unfinished/`. `progress` is called with frames done and in total.
     """
     started = time.perf_counter()
     _claim(out, spec=spec)

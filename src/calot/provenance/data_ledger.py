@@ -1,7 +1,7 @@
 """What happened to one data set, counted once wherever results go: test openings and equal predictions.
 
 The user's own state folder holds a ledger per manifest; the results root and the data set's `.calot` hold copies where
-they can be written. Each line has an id, so that their union counts it once, and whoever reads completes the state's.
+they can be written. Each line has an id, so that their union counts it once, and each reader completes the state's.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from calot.provenance import ledger
 from calot.provenance.ledger import PREDICTED, TEST_OPENED, Entry
 from calot.statistics.schema import UNKNOWN
 
-#: The folder of calot's own records of a user, in place of the system's usual one.
+#: The folder of calot's records for a user, in place of the system's usual one.
 STATE = "CALOT_STATE"
 
 
 def state_folder() -> Path:
-    """Where calot keeps what it knows of a user's data sets: `CALOT_STATE`, else the system's place for such things."""
+    """Where calot keeps its records of a user's data sets: `CALOT_STATE`, else the system's place for such things."""
     if given := os.environ.get(STATE):
         return Path(given)
     if sys.platform == "win32":
@@ -44,7 +44,7 @@ class DataLedger:
 
     @property
     def known(self) -> bool:
-        """Whether there is a manifest to count by: another group's table names none."""
+        """Whether there is a manifest to count by: another group's table does not name one."""
         return self.manifest_hash != UNKNOWN
 
     @property
@@ -109,5 +109,5 @@ class DataLedger:
 
 
 def _key(entry: Entry) -> str:
-    """The line's id; one of calot 0.1 has none and is known by all it says."""
+    """The line's id; a line of calot 0.1 has none and is identified by its whole content."""
     return str(entry.facts.get("id") or json.dumps([entry.event, entry.time, entry.facts], sort_keys=True))

@@ -1,4 +1,4 @@
-"""What each receipt check measured, as values: one class a check, read and written without torch."""
+"""What each receipt check measured, as values: one class per check, read and written without torch."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Change(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class FieldEvidence(Component):
-    """One declared field put back: to what (`against`), together with which others, and what that changed.
+    """One declared field reverted: to what (`against`), together with which others, and what that changed.
 
-    A field is a dotted path; one inside a component of another class than the baseline's is held against a value of its
-    own that should make a difference, since the baseline has none.
+    A field is a dotted path; one inside a component of another class than the baseline's is compared with another value
+    of its own that should make a difference, since the baseline has none.
     """
 
     field: str
@@ -103,7 +103,7 @@ class StageStart(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class ParametersEvidence(Evidence):
-    """What trains in each stage; `starts` are told after training."""
+    """What trains in each stage; `starts` are filled in after training."""
 
     stages: tuple[StageCounts, ...] = ()
     starts: tuple[StageStart, ...] = ()
@@ -111,7 +111,7 @@ class ParametersEvidence(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientEvidence(Component):
-    """A few real steps of one stage: how many tensors train and stay, and which did not do as they should."""
+    """A few real steps of one stage: how many tensors train and stay, and which did not behave as declared."""
 
     stage: Whole
     steps: Whole
@@ -158,7 +158,7 @@ class TermsEvidence(Evidence):
 class SwitchOff(Component):
     """One declared component in its neutral form, put into the baseline.
 
-    `equal` is None where that cannot be asked, and `why` says so; `apart` names what was not equal, of `compared`.
+    `equal` is None where that cannot be checked, and `why` says so; `apart` names what was not equal, of `compared`.
     """
 
     field: str

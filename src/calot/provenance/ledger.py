@@ -37,7 +37,7 @@ def append(folder: Path, entry: Entry) -> None:
     """Append one line, in a single write to a file opened for appending, flushed to disk, under a lock between
     processes.
 
-    Raises CalotError where the last line is unfinished: nothing is ever glued to a broken line.
+    Raises CalotError where the last line is unfinished: nothing is ever appended to a broken line.
     """
     try:
         line = json.dumps({"event": entry.event, "time": entry.time, **entry.facts}, sort_keys=True, allow_nan=False)
@@ -60,7 +60,7 @@ def append(folder: Path, entry: Entry) -> None:
 
 
 def read(folder: Path) -> tuple[Entry, ...]:
-    """Every entry, oldest first; a line that is no entry is a CalotError naming the line."""
+    """Every entry, oldest first; a line that is not an entry is a CalotError naming the line."""
     path = Path(folder) / NAME
     if not path.exists():
         return ()

@@ -20,7 +20,7 @@ FORMAT = 2
 
 Status = Literal["passed", "failed", "not applicable", "pending"]
 
-#: The checks by name, in their order, with what each holds.
+#: The checks by name, in their order, with what each proves.
 CHECKS: Mapping[str, str] = {
     "declared difference": "every declared field is read: reverting it alone changes what the run computes",
     "trainable parameters": "exactly the declared parameters train, and each stage starts where it says",

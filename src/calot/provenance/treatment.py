@@ -1,4 +1,4 @@
-"""What a receipt lets one say of a result: that its treatment is verified, unverified, or that the result is none."""
+"""What a receipt says about a result: that its treatment is verified, unverified, or that the result is invalid."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ORDER: tuple[Proof, ...] = ("invalid", "unverified", "verified")
 class Treatment:
     """Whether a run, or a side of several, was treated as declared; `why` is empty where every check holds.
 
-    `invalid`: a check failed, and there is no result to show. `unverified`: nothing was disproved, but not all was
-    proven either; the numbers stand, with this stamp.
+    `invalid`: a check failed, and there is no result to show. `unverified`: nothing was disproved, but not everything
+    was proven either; the numbers stand, with this stamp.
     """
 
     status: Proof
@@ -32,7 +32,7 @@ class Treatment:
 
     @property
     def stamp(self) -> str:
-        """The words that stand beside a number, or in its place; empty where every check holds."""
+        """The words shown beside a number, or in its place; empty where every check holds."""
         lead = {"verified": "", "unverified": "treatment unverified: ", "invalid": "INVALID: "}[self.status]
         return lead + self.why
 
@@ -41,7 +41,7 @@ NO_RECEIPT = Treatment(status="unverified", why="no receipt")
 
 
 def treatment_of(receipt: Receipt | None, *, fingerprint: str = UNKNOWN) -> Treatment:
-    """What a receipt says of predictions with this fingerprint; a receipt of another experiment says nothing."""
+    """What a receipt says of predictions with this fingerprint; a receipt of another experiment proves nothing."""
     if receipt is None:
         return NO_RECEIPT
     if UNKNOWN != fingerprint != receipt.fingerprint:
@@ -59,7 +59,7 @@ def treatment_of(receipt: Receipt | None, *, fingerprint: str = UNKNOWN) -> Trea
 
 
 def weakest(runs: Mapping[str, Treatment]) -> Treatment:
-    """What can be said of several runs together, by name: one failed check makes all of it invalid."""
+    """What can be said about several runs together, by name: one failed check makes all of it invalid."""
     status = min((t.status for t in runs.values()), key=_ORDER.index)
     named: dict[str, list[str]] = {}
     for name, treatment in runs.items():

@@ -1,4 +1,4 @@
-"""A run's folder taken for one process: made, resumed, or started again without losing what it held too early."""
+"""A run's folder taken for one process: made, resumed, or started again without losing its content too early."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from calot.run.request import Request
 
 LOCK, LOG, IMPORT = "run.lock", "train.log", "import.json"
-#: Written before the first checkpoint, and what a resumed run is held against.
+#: Written before the first checkpoint; a resumed run is checked against it.
 _DESCRIBED = (experiment_file.NAME, "data.json", "environment.json")
 #: Where a run that is to be started again waits until the new one is described.
 _BEFORE = ".before"
@@ -35,9 +35,9 @@ _LONGER = (
 def claimed(request: Request) -> Iterator[None]:
     """Make the run's folder, or take an old one as asked, and keep other processes out of it.
 
-    A request that is refused leaves no folder of its own, and of an old run every file. Raises CalotError when the
-    folder exists and neither was asked for, when a resumed run would not be the same run, and when another process is
-    at work there.
+    A refused request leaves no folder of its own, and keeps every file of an old run. Raises CalotError when the
+    folder exists and neither was asked for, when a resumed run would not be the same run, and when another process
+    works there.
     """
     folder = request.folder
     require_readable(request.experiment, source=request.found.source)
@@ -48,7 +48,7 @@ def claimed(request: Request) -> Iterator[None]:
     try:
         with locked(folder / LOCK, refusal=f"{folder}: another process works on this run; wait for it, or stop it"):
             settle(folder)
-            _require_free(request)  # again: it may have been another's until the lock was ours
+            _require_free(request)  # again: another process may have had it until the lock was ours
             if request.overwrite:
                 _set_aside(folder)
             elif request.resume:
@@ -63,7 +63,7 @@ def claimed(request: Request) -> Iterator[None]:
 
 
 def _leave_nothing(made: list[Path]) -> None:
-    """Remove the folders that were made for a request that came to nothing, where they hold nothing."""
+    """Remove the folders that were made for a failed request, if they are empty."""
     for folder in made:
         if folder.is_dir() and {p.name for p in folder.iterdir()} <= {LOCK, LOG}:
             shutil.rmtree(folder, ignore_errors=True)
@@ -85,13 +85,13 @@ def _require_free(request: Request) -> None:
 
 
 def _contents(folder: Path) -> list[Path]:
-    """What a run left; its lock and log alone are what a refused one leaves, and nothing to lose."""
+    """What a run left. A refused run leaves only its lock and log, which are nothing to lose."""
     names = {p.name for p in folder.iterdir()} - {_BEFORE} if folder.exists() else set()
     return [] if names <= {LOCK, LOG} else [folder / name for name in sorted(names - {LOCK})]
 
 
 def _set_aside(folder: Path) -> None:
-    """Put an old run where it loses nothing until the new one has said what it is."""
+    """Move an old run aside, unharmed, until the new one is described."""
     contents = _contents(folder)
     if contents:
         (folder / _BEFORE).mkdir(exist_ok=True)
@@ -123,7 +123,7 @@ def _require_same(request: Request) -> None:
     lacks = [name for name in _DESCRIBED if not (folder / name).exists()]
     if lacks and (folder / "checkpoints").exists():
         raise CalotError(
-            f"{folder}: {lacks[0]} is missing, so nobody can say what its checkpoints are. Put it back, or use "
+            f"{folder}: {lacks[0]} is missing, so its checkpoints cannot be identified. Put it back, or use "
             f"--overwrite or another --out."
         )
     if not (folder / experiment_file.NAME).exists():

@@ -37,7 +37,7 @@ class OpenData:
 
     @classmethod
     def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
-        """Read the folder's tables. Raises CalotError when it is no data set."""
+        """Read the folder's tables. Raises CalotError when it is not a data set."""
         cache = experiment.compute.cache_folder
         folder = open_folder(root.resolve(), synthetic_masks=experiment.masks.folder)
         manifest, unreadable = folder.manifest, []
@@ -58,7 +58,7 @@ class OpenData:
         return self.folder.root
 
     def clips(self, split: str, *, training: bool) -> ClipTable:
-        """The clips of a split under the experiment's rules; black labelled frames leave where that is declared."""
+        """The clips of a split under the experiment's rules; black labelled frames are left out if declared."""
         table = self._every_clip(split, training=training)
         if not self.experiment.frames.drop_black:
             return table
@@ -71,7 +71,7 @@ class OpenData:
         return black
 
     def dropped(self) -> dict[str, Any]:
-        """What the frame rule did to each split opened so far, for data.json: nothing goes in silence."""
+        """What the frame rule did to each split opened so far, for data.json: nothing is dropped silently."""
         rule = self.experiment.frames
         counts: dict[str, Any] = {}
         for split in sorted(self._stores):
@@ -87,7 +87,7 @@ class OpenData:
         }
 
     def understood(self) -> Understood:
-        """What the folder was taken to be, for a line on the screen and for data.json."""
+        """How the folder was understood, for a line on the screen and for data.json."""
         return Understood.of(self.folder)
 
     def windows(self) -> dict[str, Any]:

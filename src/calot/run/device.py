@@ -22,7 +22,7 @@ def require_one_process() -> None:
 
 
 def make_accelerator(compute: Compute) -> Accelerator:
-    """The device and precision asked for. Raises CalotError where there is no GPU and one was asked for, and under a
+    """The device and precision asked for. Raises CalotError where a GPU was asked for and there is none, and under a
     launcher of several processes."""
     require_one_process()
     has_gpu = torch.cuda.is_available()

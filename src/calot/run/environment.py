@@ -69,7 +69,7 @@ def _version(name: str) -> str | None:
 
 
 def processor_name() -> str:
-    """The processor as its maker names it, where the system tells."""
+    """The processor's name from its maker, where the system reports it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

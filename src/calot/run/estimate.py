@@ -30,7 +30,7 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """One stage, at most: patience may end it sooner. `step_s` was measured on `clips_measured` of `batch` clips."""
+    """Upper bounds: patience may end the stage sooner. `step_s` was measured on `clips_measured` of `batch` clips."""
 
     trainable: int
     batch: int
@@ -48,7 +48,7 @@ class StageCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """Bytes a run needs: frames not decoded yet (once for a data set), checkpoints at their most, predictions."""
+    """Bytes a run needs: frames not decoded yet (once per data set), checkpoints at their largest, predictions."""
 
     frame_store: int
     checkpoints: int
@@ -74,7 +74,7 @@ class RunCost:
 
     @property
     def hours(self) -> float:
-        """Training, its evaluations, and the last pass over validation; the frame store comes once on top."""
+        """Training, its evaluations, and the last pass over validation; plus the frame store, once."""
         last = self.stages[-1]
         return sum(s.hours for s in self.stages) + self.clips["val"] * last.evaluation_s / last.evaluation_clips / 3600
 
@@ -92,7 +92,7 @@ def dry_run(request: Request, *, ui: Ui) -> RunCost:
     """Build the run, take real steps on real clips; only the cache of true masks, where some are used, stays.
 
     Published weights that are not on this machine are not fetched: random ones take the same time and memory.
-    Raises CalotError for all that would stop the run itself.
+    Raises CalotError for anything that would stop the run itself.
     """
     experiment = request.experiment
     wanted = experiment.backbone.weights
@@ -170,7 +170,7 @@ def _step(trainer: Trainer, fit: Fit, batch: Any) -> float:
 
 
 def _evaluation_s(trainer: Trainer, *, wanted: int) -> float:
-    """Seconds a clip takes in evaluation mode."""
+    """Seconds per clip in evaluation mode."""
 
     def run(count: int) -> float:
         start = _now()
@@ -196,7 +196,7 @@ def _now() -> float:
 def _reset_peak() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):  # Linux alone counts a process's peak anew
+    with contextlib.suppress(OSError):  # only Linux can reset a process's peak
         Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -211,7 +211,7 @@ def _peak() -> tuple[str, int]:
     import psutil
 
     memory = psutil.Process().memory_info()
-    return "process", int(getattr(memory, "peak_wset", memory.rss))  # Windows alone has a peak
+    return "process", int(getattr(memory, "peak_wset", memory.rss))  # only Windows has a peak
 
 
 def _checkpoint_bytes(trainer: Trainer, optimiser: torch.optim.Optimizer, *, published: bool) -> int:
@@ -236,7 +236,7 @@ def _disk(data: SampledData, *, checkpoint: int) -> Disk:
 
 
 def _predictions_bytes(table: ClipTable) -> int:
-    """A table of the real clips with random logits, written and weighed."""
+    """A table of the real clips with random logits, written and measured."""
     logits = np.random.default_rng(0).normal(size=(len(table), len(CRITERIA))).astype(np.float32)
     with tempfile.TemporaryDirectory(prefix="calot-") as folder:
         path = Path(folder) / "predictions.parquet"

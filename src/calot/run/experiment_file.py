@@ -1,4 +1,4 @@
-"""A run's experiment.json: what was asked for, what that means, and the way back from it."""
+"""A run's experiment.json: what was asked for, what that resolves to, and how to rebuild it."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ def read_experiment(folder: Path) -> tuple[Experiment, int]:
 
 
 def read_fingerprint(folder: Path) -> str:
-    """The fingerprint that a run's files carry, as the calot that trained it reckoned it."""
+    """The fingerprint that a run's files carry, as computed by the calot that trained it."""
     return str(_record(folder).get("fingerprint"))
 
 
 def trust_own_code(folder: Path) -> None:
-    """Trust the code that a run keeps of its user's, because the person at the command line said so."""
+    """Trust the user code stored in a run, because the person at the command line said so."""
     own_code.trust(folder, _record(folder).get("source"))
 
 
 def code_that_changed(folder: Path, request: Request) -> str | None:
-    """Where a request's components come from other code than the run's did: the way to go on with the run's own."""
+    """If a request's components come from other code than the run's did: how to continue with the run's own."""
     stated, source = _record(folder).get("source"), request.found.source
     if source is None or not isinstance(stated, dict) or stated == own_code.record(source):
         return None

@@ -57,7 +57,7 @@ def describe_import(request: Request, *, model: Classifier, accelerator: Acceler
 
 
 def describe_first_data(folder: Path, *, data: OpenData) -> None:
-    """An imported run takes the first data set that it is scored on as its own: data.json, where there is none yet."""
+    """An imported run adopts the first data set that it is scored on: writes data.json if there is none yet."""
     if not (folder / "data.json").exists():
         write_json(folder / "data.json", _data(data))
 
@@ -74,7 +74,7 @@ def require_own_data(folder: Path, *, data: OpenData) -> None:
 
 
 def describe_run(request: Request, *, data: OpenData, accelerator: Accelerator) -> None:
-    """Write experiment.json, data.json, model.json and environment.json; on resume, hold the data against the old."""
+    """Write experiment.json, data.json, model.json and environment.json; on resume, check the data against the old."""
     folder, experiment = request.folder, request.experiment
     if (folder / "data.json").exists():
         _require_same_data(folder, data=data)
@@ -162,7 +162,7 @@ def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
 
 @dataclass
 class Reporter:
-    """Progress for a person: steps as they go, a line an epoch with the time left."""
+    """Progress for a person: steps as they go, and one line per epoch with the time left."""
 
     ui: Ui
     stage: Stage

@@ -1,4 +1,4 @@
-"""What the loop is given for one stage of a run: its data, and who keeps what it makes."""
+"""What the loop gets for one stage of a run: its data, and the object that keeps its output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StageKeeper:
         return self.trainer.checkpoints.due()
 
     def report(self, progress: Progress, loss: float) -> None:
-        """A line now and then."""
+        """An occasional line."""
         self.reporter(progress, loss)
 
     def stop(self) -> bool:

@@ -44,13 +44,13 @@ def _processor() -> Iterator[Check]:
 def _torch_threads() -> int | None:
     try:
         import torch
-    except Exception:  # a torch that cannot be imported is said by the line's own check
+    except Exception:  # a torch that cannot be imported is reported by its own check
         return None
     return int(torch.get_num_threads())
 
 
 def memory_bytes() -> int | None:
-    """Main memory that this process may use: the machine's, or its container's where that is less."""
+    """Main memory that this process may use: the machine's, or its container's if that is less."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not POSIX
@@ -111,7 +111,7 @@ def _disk(results: Path, *, data: Path | None) -> Iterator[Check]:
 
 
 def _hub_cache() -> Path:
-    """Where the hub's client keeps what it downloaded, told without importing it."""
+    """Where the hub's client keeps its downloads, found without importing it."""
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
 

@@ -1,7 +1,7 @@
-"""The user's own code that a run keeps: written into its folder, held to its hash and to trust before it runs again.
+"""The user's own code that a run keeps: written into its folder, checked by hash and trust before it runs again.
 
-Code is trusted where this user ran it on this machine before (its digest is in the user's state folder), or said so
-with `--trust`. Reading a run that holds none of its own runs nothing.
+Code is trusted where this user ran it on this machine before (its digest is in the user's state folder), or passed
+`--trust`. Reading a run without such code runs nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def record(source: Source) -> dict[str, Any]:
 
 
 def read_back(folder: Path, stated: Any) -> Source:
-    """Run a run's own copy again, said in a line. Raises CalotError where it was changed, or is a stranger's."""
+    """Run a run's own copy again, and report it in a line. Raises CalotError if it was changed or is a stranger's."""
     main, files = _checked(folder, stated)
     if not is_trusted(files_digest(files)):
         raise CalotError(
@@ -53,7 +53,7 @@ def read_back(folder: Path, stated: Any) -> Source:
 
 
 def trust(folder: Path, stated: Any) -> None:
-    """Say that a run's own code may be run: recorded, so that it need not be said again of the very same code."""
+    """Record that a run's own code may be run, so that exactly the same code need not be confirmed again."""
     if stated is not None:
         remember(files_digest(_checked(folder, stated)[1]))
 

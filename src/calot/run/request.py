@@ -1,4 +1,4 @@
-"""What a run is asked to be."""
+"""A request for a run."""
 
 from __future__ import annotations
 

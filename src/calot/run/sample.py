@@ -1,4 +1,4 @@
-"""A data folder of which only a few clips are decoded: the real line runs on it, and nothing stays behind."""
+"""A data folder of which only a few clips are decoded: the real pipeline runs on it, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class SampledData(OpenData):
     """As many clips as one effective batch, and one evaluation batch of each split, decoded into `scratch`."""
 
     scratch: Path = Path()
-    seconds: dict[str, float] = field(default_factory=dict)  # split -> seconds a frame took to decode
+    seconds: dict[str, float] = field(default_factory=dict)  # split -> decoding time per frame
 
     def whole(self, split: str, *, training: bool) -> ClipTable:
         """Every clip of a split, as the run would see it."""
         return super().clips(split, training=training)
 
     def is_black(self, split: str) -> NDArray[np.bool_]:
-        """Known only where the split's own store was built; a sample of it would not tell."""
+        """Known only where the split's own store was built; a sample does not show it."""
         found = self._found(split)
         black = np.zeros(len(self.manifest.split(split)), dtype=np.bool_)
         if found is not None:
@@ -98,7 +98,7 @@ Sampled = TypeVar("Sampled", bound=SampledData)
 
 @contextmanager
 def sampled_data(root: Path, *, experiment: Experiment, ui: Ui, kind: type[Sampled]) -> Iterator[Sampled]:
-    """Open a data folder for a few clips only; what was decoded is gone on leaving."""
+    """Open a data folder for a few clips only; what was decoded is removed on leaving."""
     with TemporaryDirectory(prefix="calot-", ignore_cleanup_errors=True) as scratch:
         data = kind.of(root, experiment=experiment, ui=ui)
         assert isinstance(data, kind)
@@ -106,7 +106,7 @@ def sampled_data(root: Path, *, experiment: Experiment, ui: Ui, kind: type[Sampl
 
 
 def _spread(table: ClipTable, *, count: int) -> NDArray[np.int64]:
-    """Clips from all over a split, positive and negative ones by turns, so that any sampler and score is defined."""
+    """Clips from all over a split, alternating positive and negative, so that any sampler and score is defined."""
     positive = (table.majority > 0).any(axis=1)
     rng = np.random.default_rng(0)
     two = [rng.permutation(np.flatnonzero(wanted)) for wanted in (positive, ~positive)]

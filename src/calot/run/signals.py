@@ -1,6 +1,6 @@
 """Ctrl-C, SIGTERM and SIGHUP end a command at once, whatever it waits for: exit code 75, and how to continue.
 
-Only within `Stopper.held` a signal waits: for the training step that is under way, and for a while only.
+Only within `Stopper.held` does a signal wait: for the training step in progress, and for a limited time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 from calot.errors import Stopped
 
-#: How long a step may take to heed a signal before it is broken off; batch systems kill after 10 to 30 seconds.
+#: How long a step may take to react to a signal before it is interrupted; batch systems kill after 10 to 30 seconds.
 GRACE_S = 8.0
-#: How long an end may take, and one that saves a run, before it is asked for again: something may have swallowed it.
+#: How long ending may take, and ending with a save, before the signal is sent again: something may have swallowed it.
 _AGAIN_S, _SAVING_S = 5.0, 120.0
 
-#: How long the main thread may be deaf, deep in a library, before the process is ended over its head.
+#: How long the main thread may ignore signals, deep in a library, before the process is ended anyway.
 _DEAF_S = 10.0
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -32,7 +32,7 @@ _SAYING = "stopped by a signal; what was written is whole. Run the same command 
 
 
 class Stopper:
-    """Remembers that a signal came, and says what a person does then."""
+    """Remembers that a signal came, and says what the user should do then."""
 
     def __init__(self, saying: str = _SAYING) -> None:
         self.saying = saying
@@ -40,13 +40,13 @@ class Stopper:
         self._held = False
 
     def asked(self) -> bool:
-        """Whether a signal came. Whoever hears so ends its work, and may take its time to save it."""
+        """Whether a signal came. The caller then ends its work, and may take time to save it."""
         if self._came:
             _remind_in(0.0)
         return self._came
 
     def ask(self) -> None:
-        """What a signal does: end at once, or remember it for the step that is under way; a second one ends that."""
+        """What a signal does: end at once, or remember it for the step in progress; a second signal ends that step."""
         again, self._came = self._came, True
         if self._held and not again:
             _remind_in(GRACE_S)
@@ -72,10 +72,10 @@ class Stopper:
 
 @contextmanager
 def stop_on_signal(saying: str = _SAYING) -> Iterator[Stopper]:
-    """Within it, the first signal raises Stopped in the main thread, with this saying, or is held by the stopper.
+    """Within it, the first signal raises Stopped in the main thread, with this message, or is held by the stopper.
 
-    A signal that the process was told to ignore (nohup) stays ignored. Signals belong to the main thread: elsewhere
-    the stopper hears of none.
+    A signal that the process was set to ignore (nohup) stays ignored. Signals belong to the main thread: elsewhere
+    the stopper receives none.
     """
     stopper = Stopper(saying)
     if threading.current_thread() is not threading.main_thread():
@@ -104,7 +104,7 @@ def stop_on_signal(saying: str = _SAYING) -> Iterator[Stopper]:
 def never_deaf() -> Iterator[None]:
     """Within it, a signal ends the process with exit code 75 also where the main thread cannot hear it.
 
-    Python hears signals between its own instructions alone: a library that waits for ever in code of its own (a thread
+    Python handles signals only between its own instructions: a library that waits forever in its own code (a thread
     pool that got no memory, a device that does not answer) would outlive any but SIGKILL.
     """
     if os.name == "nt" or threading.current_thread() is not threading.main_thread():
@@ -113,7 +113,7 @@ def never_deaf() -> Iterator[None]:
     read, write = os.pipe()
     os.set_blocking(write, False)
     before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    with contextlib.suppress(RuntimeError):  # no thread to be had: then without
+    with contextlib.suppress(RuntimeError):  # no thread available: do without
         threading.Thread(target=_watch, args=(read,), name="calot signals", daemon=True).start()
     try:
         yield
@@ -123,7 +123,7 @@ def never_deaf() -> Iterator[None]:
 
 
 def _watch(pipe: int) -> None:
-    """End the process some seconds after a signal that the main thread did not hear of."""
+    """End the process some seconds after a signal that the main thread did not handle."""
     ours = {int(getattr(signal, name)) for name in (*_NAMES, "SIGALRM") if hasattr(signal, name)}
     while came := os.read(pipe, 1):
         if came[0] not in ours:
@@ -137,6 +137,6 @@ def _watch(pipe: int) -> None:
 
 
 def _remind_in(seconds: float) -> None:
-    """Have the signal come again; 0 calls that off. Windows has no such timer: there a second Ctrl-C does it."""
+    """Send the signal again after a delay; 0 cancels that. Windows has no such timer: there a second Ctrl-C does it."""
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
         signal.setitimer(signal.ITIMER_REAL, seconds)

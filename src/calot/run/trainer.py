@@ -1,4 +1,4 @@
-"""A run in the making: model, data, progress and checkpoints, held together for the loop."""
+"""A run in progress: model, data, progress and checkpoints, held together for the loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from calot.types import Batch
 
 @dataclass
 class Trainer:
-    """A run in the making. Everything here is rebuilt from the request on `--resume`, then put where it stood."""
+    """A run in progress. Everything here is rebuilt from the request on `--resume`, then restored to where it was."""
 
     request: Request
     ui: Ui
@@ -102,7 +102,7 @@ class Trainer:
                 found = None
             elif self.progress.stage:
                 self.progress.starts.append(self._start())
-                self.save(None, best=False)  # not before its start is known: once a step is made, nobody could tell
+                self.save(None, best=False)  # not before its start is known: after a step it would be unknown
             fit_stage(fit, self.progress)
             best = self.checkpoints.best_of(self.progress.to_dict())
             self._put(best.tensors, where=self.checkpoints.best)
@@ -110,11 +110,11 @@ class Trainer:
             self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
             if self.progress.stage == len(stages):
                 self.save(None, best=False)
-        if found is not None:  # complete before: the model is left as training left it, here too
+        if found is not None:  # already complete: the model is left as training left it, here too
             self._put(found.tensors, where=self.checkpoints.last)
 
     def _put(self, tensors: dict[str, torch.Tensor], *, where: Path) -> None:
-        """Give model and objective what a checkpoint holds of them."""
+        """Load a checkpoint's tensors into model and objective."""
         checkpoint.load_into(self.model, model_tensors_alone(tensors), where=where)
         mine, theirs = self.objective.state_dict().keys(), own_tensors(tensors)
         if unlike := sorted(mine ^ theirs.keys()):
@@ -130,7 +130,7 @@ class Trainer:
         return {"stage": self.progress.stage + 1, "best epoch before": best.progress["epoch"], "apart": apart[:20]}
 
     def _found(self) -> checkpoint.Checkpoint | None:
-        """Where an earlier process left this run, said in a line; None for a new one."""
+        """Where an earlier process left this run, reported in a line; None for a new one."""
         if not self.request.resume:
             return None
         found = self.checkpoints.resume()
@@ -161,7 +161,7 @@ class Trainer:
         return groups + [ParameterGroup(name, tuple(head.parameters()), stage.lr) for name, head in heads.items()]
 
     def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
-        """The stage's optimiser. What an adapter draws hangs on the seed and the stage, on no history."""
+        """The stage's optimiser. An adapter's random draws depend only on the seed and the stage, not on history."""
         torch.manual_seed(_stage_seed(self.request.seed, stage=self.progress.stage))
         groups = self.groups(stage)
         self.trained.update(p for p in self.model.backbone.parameters() if p.requires_grad)
@@ -225,7 +225,7 @@ class Trainer:
         )
 
     def save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
-        """The best first, the last after it: a kill in between repeats an epoch, and so comes by the same best."""
+        """The best first, the last after it: a kill in between repeats an epoch, and so reaches the same best."""
         tensors = checkpoint.model_tensors(self.model, published=self._published, trained=self.trained)
         tensors = with_own_tensors(self.objective, tensors)
         progress = self.progress.to_dict()

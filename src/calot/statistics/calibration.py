@@ -1,4 +1,4 @@
-"""Are the probabilities true, and are the decisions worth making: ECE, slope and intercept, thresholds, net benefit."""
+"""Are the probabilities right, and the decisions worth making: ECE, slope and intercept, thresholds, net benefit."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ def _nll(truth: Array, eta: Array) -> float:
 
 
 def choose_thresholds(predictions: Predictions) -> Thresholds:
-    """Freeze one logit threshold a criterion (`RULE`). Refuses the test split: thresholds are chosen on val, or
-    reported never.
+    """Freeze one logit threshold per criterion (`RULE`). Refuses the test split: thresholds are chosen on val, or
+    not reported.
     """
     if predictions.split == "test":
         raise CalotError(f"{predictions.source}: thresholds are chosen on val, never on test; give val predictions")

@@ -81,11 +81,11 @@ def compare(
     seed: int = 0,
     smallest_effect: float = 0.02,
 ) -> Comparison:
-    """Paired difference A - B of mAP and of each AP; each side is one table or one a seed.
+    """Paired difference A - B of mAP and of each AP; each side is one table or one per seed.
 
     With fewer than five seeds on a side the verdict is about these checkpoints (videos resampled); from five on about
     the treatment (seeds and videos resampled, p = the larger of the swaps over videos and over seeds). `treatments` is
-    what each side's receipts prove: without proof the verdict is stamped, against it there are no numbers. Raises
+    what each side's receipts prove: without proof the verdict is stamped; if disproved, there are no numbers. Raises
     CalotError where protocol, manifest, frames or labels differ.
     """
     left, right = (Resampler.of(_labelled(side)) for side in (a, b))
@@ -157,7 +157,7 @@ def _refuse_mismatch(a: Sequence[Predictions], b: Sequence[Predictions], *, name
 
 
 def _invalid(a: Sequence[Predictions], b: Sequence[Predictions], *, names: tuple[str, str]) -> str | None:
-    """Equal predictions under another treatment, or under another seed, are no result."""
+    """Equal predictions under another treatment, or under another seed, are not a result."""
     for left in a:
         for right in b:
             same_run = left.fingerprint == right.fingerprint != UNKNOWN
@@ -187,7 +187,7 @@ def _untreated(treatments: Sequence[Treatment], *, names: Sequence[str]) -> str 
 
 
 def _unverified(treatments: Sequence[Treatment], *, names: Sequence[str]) -> str:
-    """One sentence that says of which side nothing is proven; empty where both are."""
+    """One sentence that names the sides without proof; empty where both are proven."""
     bare = [name for name, side in zip(names, treatments, strict=True) if side.status == "unverified"]
     return f" Treatment unverified: {' and '.join(bare)}." if bare else ""
 

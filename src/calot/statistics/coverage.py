@@ -1,6 +1,6 @@
-"""How often a 95 % interval held the truth in simulation, read from the table that `calot.bench.coverage` writes.
+"""How often a 95 % interval contained the truth in simulation, read from the table that `calot.bench.coverage` writes.
 
-What is printed beside an interval is the worst simulated world's coverage at the number of *positive videos* at hand,
+What is printed beside an interval is the worst simulated world's coverage at the table's number of *positive videos*,
 interpolated between the sizes simulated; beyond the largest the largest's is printed, never a better guess.
 """
 
@@ -21,7 +21,7 @@ NOMINAL = 0.05  # a permutation test whose measured false rate lies above it by 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredCoverage:
-    """Share of simulated intervals that held the truth in the worst world, with both ways of missing it apart.
+    """Share of simulated intervals that contained the truth in the worst world, with both ways of missing it separate.
 
     `low_miss`: the truth lay below the interval, `high_miss`: above it. `sets` are the simulated intervals behind the
     nearer node, `standard_error` is that of `coverage`.
@@ -75,7 +75,7 @@ def permutation_holds(*, positive_videos: int) -> bool:
 
 def rate_holds(nodes: Sequence[Mapping[str, Any]], *, positive_videos: int) -> bool:
     """Whether the interpolated false rate, less two standard errors, is at most 5 %; with 1,000 pairs that is a rate
-    up to 6.4 %. Not below the smallest size measured; before any was measured nothing speaks against the test.
+    up to 6.4 %. Not below the smallest size measured; before any was measured there is no evidence against the test.
     """
     if not nodes:
         return True

@@ -1,6 +1,6 @@
 """The minimum detectable difference, from the user's own predictions with a difference planted in them.
 
-The standard error of a difference is not that of no difference: where videos differ much it is two to three times
+The standard error at a difference is not that at no difference: where videos differ much it is two to three times
 larger once one side is really better. A formula that takes the observed standard error promised 80 % power and had 20
 to 80. Here positive frames of one side are moved up and of the other down until the planted difference equals
 (t_0.975 + t_0.8) times the standard error *at that difference*.

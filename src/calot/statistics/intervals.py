@@ -1,6 +1,6 @@
 """95 % intervals over videos. Frames of one operation are near copies of each other: the video is the unit.
 
-The default is `jackknife_logit_df`, chosen by simulation; what it held in the worst simulated world is printed beside
+The default is `jackknife_logit_df`, chosen by simulation; its coverage in the worst simulated world is printed beside
 every interval (`coverage.py`).
 """
 
@@ -44,7 +44,7 @@ class Interval:
 @dataclass(frozen=True, kw_only=True)
 class VideoIntervals:
     """Intervals of each AP and of mAP, with the method; `coverage` by criterion and under `map` is what such intervals
-    held in simulation at the positive videos at hand (None where not measured: another method, one positive video).
+    held in simulation at this number of positive videos (None where not measured: another method, one positive video).
     """
 
     ap: dict[str, Interval]
@@ -139,7 +139,7 @@ def video_intervals(
     """AP per criterion and mAP, averaged over the seeds given, each with a 95 % interval over videos.
 
     `method` None takes `jackknife_logit_df`, which held best in all simulated worlds. The interval is that of
-    sampling videos with these checkpoints held fixed; it does not hold the variance of seeds.
+    sampling videos with these checkpoints held fixed; it does not include the variance of seeds.
     """
     tables = [predictions] if isinstance(predictions, Predictions) else list(predictions)
     engine = Resampler.of(tables)
@@ -196,7 +196,7 @@ def _point(tables: Sequence[Predictions]) -> Array:
 
 
 def interval(method: Method, *, value: float, left_out: Array, drawn: Array | None, positive_videos: int) -> Interval:
-    """One interval by one method; undefined, with the reason, where the videos cannot tell."""
+    """One interval by one method; undefined, with the reason, where the videos do not suffice."""
     if positive_videos == 0:
         return Interval(value=None, low=None, high=None, reason="no positive label")
     if len(left_out) < MIN_VIDEOS:

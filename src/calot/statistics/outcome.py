@@ -1,4 +1,4 @@
-"""A paired difference, and what may be said of it."""
+"""A paired difference, and what may be said about it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class PairedDifference:
 
 
 def outcome_of(difference: PairedDifference, *, smallest_effect: float) -> str:
-    """`higher` or `lower` need the interval beside 0, and p < 0.05 where p is shown; `equivalent` needs it within the
-    smallest effect.
+    """`higher` or `lower` need an interval that excludes 0, and p < 0.05 where p is shown; `equivalent` needs it within
+    the smallest effect.
     """
     if difference.low is None or difference.high is None:
         return "undefined"

@@ -73,7 +73,7 @@ def paired_error(a: Array, b: Array, *, seeds_vary: bool) -> PairedError:
 
     `a` and `b` are (videos + 1, seeds): the value of all videos, then with each left out. V_video is the jackknife's,
     V_seed is s^2 / S per side; a part that varies with seed and video at once is in both, and the jackknife seed by
-    seed tells how large it is. Degrees of freedom: Satterthwaite's from the jackknife for videos, S - 1 per side for
+    seed shows how large it is. Degrees of freedom: Satterthwaite's from the jackknife for videos, S - 1 per side for
     seeds, put together by Welch.
     """
     moved = [side[1:] - side[1:].mean(axis=0) for side in (a, b)]

@@ -45,7 +45,7 @@ def swap_videos(a: Sequence[Predictions], b: Sequence[Predictions], *, replicate
 
 
 def swap_seeds(a: Array, b: Array, *, seed: int = 0) -> Array:
-    """Two-sided p of mean(a) - mean(b) down the first axis, seeds dealt anew to the sides; exact up to 20,000 deals."""
+    """Two-sided p of mean(a) - mean(b) down the first axis, seeds reassigned to the sides; exact up to 20,000 deals."""
     every = np.concatenate([a, b])
     count = len(every)
     if comb(count, len(a)) <= EXACT_UP_TO:

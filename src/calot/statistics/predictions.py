@@ -43,9 +43,9 @@ _WORDS = {*FACTS, "video"}
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What a person says of a table that calot did not write: whose columns are which, and what its scores are.
+    """What a person says about a table that calot did not write: whose columns are which, and what its scores are.
 
-    `columns` gives our name for each of theirs. calot's own tables need no telling and ignore it.
+    `columns` gives our name for each of theirs. calot's own tables do not need it and ignore it.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Predictions:
 
     @cached_property
     def seeds(self) -> tuple[int | None, ...]:
-        """The distinct seeds in the table, in order; None where a table does not tell."""
+        """The distinct seeds in the table, in order; None where a table does not say."""
         return tuple(self.frame["seed"].unique().sort(nulls_last=True).to_list())
 
     @property
@@ -162,7 +162,7 @@ class Predictions:
         return hashlib.sha256(rows.encode() + b"\n\n" + scores.tobytes()).hexdigest()
 
     def by_seed(self) -> tuple[Predictions, ...]:
-        """One table a seed; all must hold the same frames with the same labels."""
+        """One table per seed; all must hold the same frames with the same labels."""
         if len(self.seeds) == 1:
             return (self,)
         parts = tuple(
@@ -188,7 +188,7 @@ class Predictions:
 
 
 def same_rows(a: Predictions, b: Predictions) -> str | None:
-    """None when both hold the same (video, frame) rows with the same labels, else the first difference in words."""
+    """None when both have the same (video, frame) rows with the same labels, else the first difference in words."""
     rows = [set(zip(p.videos.tolist(), p.frames.tolist(), strict=True)) for p in (a, b)]
     if rows[0] != rows[1]:
         only = [sorted(rows[0] - rows[1]), sorted(rows[1] - rows[0])]

@@ -1,4 +1,4 @@
-"""Average precision of thousands of reweighted tables at once: sort one time, then only multiply and add.
+"""Average precision of thousands of reweighted tables at once: sort once, then only multiply and add.
 
 A bootstrap replicate that draws video v m_v times, or a jackknife replicate that leaves it out (m_v = 0), has the AP of
 the original frames weighted by m. The sort does not depend on m, so it is done once. Only tie groups that hold a

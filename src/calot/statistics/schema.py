@@ -20,7 +20,7 @@ FACTS = ("dataset", "split", "protocol")
 #: Metadata of calot's parquet files; `seal.KEY` is one more.
 FINGERPRINT_KEY, MANIFEST_KEY, RATE_KEY = "calot.fingerprint", "calot.manifest_hash", "calot.frames_per_second"
 
-#: calot 0.1 knew only tables whose frame numbers count 25 a second, and did not write so.
+#: calot 0.1 knew only tables whose frame numbers count 25 per second, and did not record it.
 RATE_OF_0_1 = 25.0
 
 #: Column -> type of the canonical table, in the order of the file. `soft_*` and `seed` may be null (unknown),
@@ -34,7 +34,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "seed": pl.Int64,
 }
 
-#: What programs write for a number that is not there.
+#: What programs write for a missing number.
 _LOST = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none")
 
 Numbers = NDArray[np.float64]
@@ -66,7 +66,7 @@ def canonical(table: pl.DataFrame, *, source: str) -> pl.DataFrame:
 
 
 def numbers(column: pl.Series, *, source: str) -> Numbers:
-    """A column as float64; a cell that is no number is an error, an empty one becomes NaN for the caller to judge."""
+    """A column as float64; a non-number is an error, an empty cell becomes NaN for the caller to judge."""
     kind = column.dtype
     if kind in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
@@ -173,7 +173,7 @@ def _logits(column: pl.Series, *, source: str) -> pl.Series:
         row = first_row(bad)
         raise CalotError(
             f"{source}: {column.name} in data row {row} is {values[row - 1]:g}; a score must be a finite float32. "
-            "Fix the model or drop the run: a frame without a score is never left out in silence"
+            "Fix the model or drop the run: a frame without a score is never silently left out"
         )
     return pl.Series(column.name, narrow)
 
@@ -181,7 +181,7 @@ def _logits(column: pl.Series, *, source: str) -> pl.Series:
 def refuse_holes(table: pl.DataFrame, *, source: str) -> None:
     """Raises CalotError where a column of labels or rater means is missing beside others, or is empty in some rows.
 
-    calot's own tables may hold frames without labels, another group's lost them on the way: either is never a negative.
+    calot's own tables may hold frames without labels; another group's lost them on the way. Neither is ever a negative.
     """
     for names in (LABELS, SOFT):
         held = [name for name in names if name in table.columns and not is_empty(table[name])]

@@ -22,14 +22,14 @@ _SLACK = 1e-6
 _AGREE = 5e-3
 #: The least logit of a clipped score: a probability of a millionth.
 _EDGE = float(np.log(1e6))
-#: A logit of this size is a probability of 1 to 13 digits; a column without a negative score that exceeds it is none.
+#: A logit of this size is a probability of 1 to 13 digits; a column without negatives that exceeds it has no logits.
 _LARGEST_LOGIT = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRule:
-    """What a person says of a table's scores. `kind` is what stands under `logit_*`: raw logits or probabilities; None
-    asks for a look.
+    """What a person says about a table's scores. `kind` is what `logit_*` contains: raw logits or probabilities; None
+    means: inspect them.
 
     `clip` puts probabilities of exactly 0 and 1 beyond all others, as ties.
     """
@@ -82,7 +82,7 @@ def refuse_probabilities(table: pl.DataFrame, *, among: Sequence[str], source: s
 
 
 def _refuse_disagreement(logit: pl.Series, *, probability: pl.Series, source: str) -> None:
-    """Two columns of one score must be the same score."""
+    """Two columns of one score must agree."""
     logits, stated = numbers(logit, source=source), numbers(probability, source=source)
     bad = ~(np.abs(expit(logits) - stated) <= _AGREE)
     if bad.any():

@@ -1,7 +1,7 @@
-"""A digest inside a parquet file over all its bytes, so that one that was flipped is noticed before anything is read.
+"""A digest inside a parquet file over all its bytes, so that a flipped byte is noticed before anything is read.
 
 The digest stands in the file's metadata as text. It is computed with zeros in its own place, as a packet's checksum
-is. It guards against damage and edits, not against someone who computes it anew.
+is. It guards against damage and edits, not against someone who computes it again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def holds_seal(raw: bytes, *, source: str) -> bool:
 
 
 def broken_seal(source: str) -> CalotError:
-    """What to say of a table whose bytes changed after calot wrote it."""
+    """What to say about a table whose bytes changed after calot wrote it."""
     return CalotError(
         f"{source}: its bytes are not those that calot wrote: the file was damaged or edited. Restore it from a copy, "
         "or make it again (calot evaluate, calot predict)"

@@ -66,7 +66,7 @@ class Summary:
 
 
 def header(predictions: Predictions) -> dict[str, Any]:
-    """What is known of a table before anything is scored, as plain JSON values."""
+    """What is known about a table before anything is scored, as plain JSON values."""
     p = predictions
     return {
         "protocol": p.protocol,

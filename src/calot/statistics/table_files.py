@@ -19,7 +19,7 @@ from calot.reading import LARGEST_TABLE, read_plain
 from calot.statistics import seal
 from calot.statistics.schema import FINGERPRINT_KEY, MANIFEST_KEY, RATE_KEY, RATE_OF_0_1
 
-#: Rows of a parquet file beyond which it is a bomb and no table: a few bytes can stand for any number.
+#: Rows of a parquet file beyond which it is a bomb, not a table: a few bytes can stand for any number.
 MOST_ROWS = 50_000_000
 _DELIMITERS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
@@ -36,7 +36,7 @@ _BROKEN_PARQUET = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSEr
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """What a file holds of the columns asked for, under our names; text stays text. `notes` say how it was read."""
+    """The requested columns of a file, under our names; text stays text. `notes` say how it was read."""
 
     frame: pl.DataFrame
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -216,7 +216,7 @@ def _read_workbook(raw: bytes, wanted: WantedColumns, source: str) -> TableFile:
 
 def _rows_of(sheet: Any, *, source: str) -> list[list[str]]:
     """A sheet's rows as text, as wide as its first one; empty rows are left out."""
-    sheet.reset_dimensions()  # what the file claims is not what it holds
+    sheet.reset_dimensions()  # the file's claimed size may be wrong
     rows: list[list[str]] = []
     for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
         row = [_cell_text(cell, where=f"{source}: sheet {quoted(sheet.title)}, row {number}") for cell in cells]
@@ -240,7 +240,7 @@ def _cell_text(value: Any, *, where: str) -> str:
 
 
 def _read_parquet(raw: bytes, wanted: WantedColumns, source: str) -> TableFile:
-    sealed = seal.holds_seal(raw, source=source)  # before anything makes sense of the bytes
+    sealed = seal.holds_seal(raw, source=source)  # before anything interprets the bytes
     try:
         schema = pl.read_parquet_schema(io.BytesIO(raw))
         metadata = pl.read_parquet_metadata(io.BytesIO(raw))

@@ -1,7 +1,7 @@
 """Losses of where the encoder's queries look, in the layers named: from its real queries and keys, with gradient.
 
-In the functions `target` is 1 on the positions of anatomy and 0 elsewhere, on the height x width grid; soft weights do
-as well. Every position of it holds for all temporal bins. A clip without anatomy has no target: leave it out before, by
+In the functions `target` is 1 on the positions of anatomy and 0 elsewhere, on the height x width grid; soft weights
+also work. Each position holds for all temporal bins. A clip without anatomy has no target: leave it out beforehand, by
 its coverage.
 """
 

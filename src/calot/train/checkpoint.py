@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON, a SHA-256 a file, the manifest written last, the old one replaced only then."""
+"""Checkpoints: safetensors and JSON, a SHA-256 per file, the manifest written last, the old one replaced only then."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Checkpoint:
 
 def model_tensors(model: nn.Module, *, published: bool, trained: Collection[nn.Parameter] = ()) -> dict[str, Tensor]:
     """The tensors a checkpoint must hold. With `published` weights, the backbone's frozen tensors are left out: they
-    come again from their source. Not so those that an earlier stage `trained`."""
+    are read again from their source, except those that an earlier stage `trained`."""
     moved = {id(p) for p in trained}
     frozen = {
         n
@@ -48,7 +48,7 @@ def model_tensors(model: nn.Module, *, published: bool, trained: Collection[nn.P
 
 
 def load_into(model: nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
-    """Load a checkpoint's tensors. Raises CalotError when one is unknown, has another shape, or a needed one lacks."""
+    """Load a checkpoint's tensors. Raises CalotError for an unknown, misshapen or missing one."""
     own = {canonical_name(k): v for k, v in model.state_dict().items()}
     unknown = sorted(set(tensors) - set(own))
     shapes = sorted(k for k in set(tensors) & set(own) if tensors[k].shape != own[k].shape)
@@ -69,9 +69,9 @@ def save(
     progress: dict[str, Any],
     previous: Path | None = None,
 ) -> None:
-    """Write a checkpoint beside `folder` and put it in its place; a kill at any moment leaves a whole one to load.
+    """Write a checkpoint beside `folder` and put it in its place; a kill at any moment leaves an intact one to load.
 
-    The one that stood there becomes `previous`, or goes. Raises CalotError where the disk is full; the old one stays.
+    The old one becomes `previous`, or is removed. Raises CalotError where the disk is full; the old one stays.
     """
     new, old = folder.with_name(folder.name + ".new"), previous or folder.with_name(folder.name + ".old")
     with clear_disk_errors(new):
@@ -101,7 +101,7 @@ def _write(
         flat = {f"{i}.{k}": v for i, entry in whole["state"].items() for k, v in entry.items()}
         save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, folder / OPTIMISER)
         state["optimiser"] = whole["param_groups"]
-        scaler = getattr(optimiser, "scaler", None)  # fp16's loss scaler, which accelerate hangs on the optimiser
+        scaler = getattr(optimiser, "scaler", None)  # fp16's loss scaler, which accelerate attaches to the optimiser
         state["scaler"] = scaler and scaler.state_dict()
     (folder / STATE).write_text(json.dumps(state))
     digests = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(folder.iterdir())}
@@ -115,7 +115,7 @@ def _write(
 def load(folder: Path) -> Checkpoint:
     """Read the checkpoint at `folder`, or the finished one that a kill kept from being put there.
 
-    Raises CalotError when there is no whole one, naming what is wrong with it.
+    Raises CalotError when there is no intact one, naming what is wrong with it.
     """
     place = _standing(folder)
     problem = _problem(place)
@@ -125,7 +125,7 @@ def load(folder: Path) -> Checkpoint:
 
 
 def _standing(folder: Path) -> Path:
-    """`folder`, or its `.new` one between two renames: that is whole then, and never older than what is absent."""
+    """`folder`, or its `.new` one between two renames: which is then intact, and never older than the missing one."""
     new = folder.with_name(folder.name + ".new")
     return new if new.exists() and not folder.exists() else folder
 
@@ -142,7 +142,7 @@ def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 class Checkpoints:
     """A run's checkpoints below `folder`: `last`, the `previous` one, and `best`, that of the best epoch so far.
 
-    `every_s`: seconds after which the next one within an epoch is due. `say` hears of a damaged one passed over.
+    `every_s`: seconds after which the next one within an epoch is due. `say` is called when a damaged one is skipped.
     """
 
     folder: Path
@@ -176,9 +176,9 @@ class Checkpoints:
         save(self.best, tensors=tensors, optimiser=None, progress=progress)
 
     def resume(self) -> Checkpoint | None:
-        """The newest whole one that `best` fits, or None where none was ever finished.
+        """The newest intact one that fits `best`, or None where none was ever finished.
 
-        Raises CalotError where there are some and all are damaged: nothing is then trained again unasked.
+        Raises CalotError where there are some and all are damaged: nothing is then retrained without being asked.
         """
         problems: list[str] = []
         for place in (_standing(self.last), self.previous):
@@ -201,7 +201,7 @@ class Checkpoints:
         )
 
     def best_of(self, progress: dict[str, Any]) -> Checkpoint:
-        """The best epoch's checkpoint, held against what the run remembers of it."""
+        """The best epoch's checkpoint, checked against the run's record of it."""
         found = load(self.best)
         if _epoch(found.progress) != _epoch(progress):
             raise CalotError(
@@ -211,8 +211,8 @@ class Checkpoints:
         return found
 
     def _lacks_best(self, progress: dict[str, Any]) -> str | None:
-        """Why a run that stands here could not find its best epoch again, or None. A later epoch of the same stage
-        is fine: it was written just before a kill, and training comes by it again."""
+        """Why a run at this point could not find its best epoch again, or None. A later epoch of the same stage
+        is fine: it was written just before a kill, and training reaches it again."""
         if progress["best_epoch"] < 0:
             return None
         place = _standing(self.best)

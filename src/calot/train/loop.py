@@ -1,4 +1,4 @@
-"""The one training loop. It knows steps, epochs and stopping; what is trained, and on what, is handed to it."""
+"""The one training loop. It knows steps, epochs and stopping; what is trained, and on what, is passed in."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrainingData(Protocol):
 
 
 class Keeper(Protocol):
-    """What becomes of a stage while it trains: checkpoints, a person who watches, a signal that ends it."""
+    """What accompanies a stage while it trains: checkpoints, progress output, a signal that ends it."""
 
     def save(self, *, best: bool) -> None:
         """Write a checkpoint, as the best too when asked."""
@@ -101,7 +101,7 @@ def _patient(stage: Stage, progress: Progress) -> bool:
 def _train_epoch(fit: Fit, progress: Progress) -> None:
     fit.called.train()
     for batch in fit.data.batches(epoch=progress.epoch, start=progress.batch):
-        # Dropout draws depend on the place in the run alone, so that a resumed run draws what the first would have.
+        # Dropout draws depend on the place in the run alone, so that a resumed run draws the same.
         place = [fit.seed, progress.stage, progress.epoch, progress.batch]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
         loss = optimise(fit, batch, progress=progress)
@@ -170,7 +170,7 @@ def _require_score(value: float, *, progress: Progress) -> None:
 
 
 def _require_scale(accelerator: Accelerator, *, progress: Progress, part: Batch) -> None:
-    """fp16's scaler halves its scale at each overflow; one below 1 says that gradients are not finite unscaled."""
+    """fp16's scaler halves its scale at each overflow; below 1, gradients are not finite even unscaled."""
     scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
     if scale < 1.0:
         _require_finite(math.inf, "gradient at any loss scale", progress=progress, part=part)

@@ -1,6 +1,6 @@
 """Losses: means over units, so that an effective batch may be cut into parts; and weighted terms of them.
 
-Every loss names the parts of the model that its gradient must reach; receipts hold it to that.
+Every loss names the parts of the model that its gradient must reach; receipts check that.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Loss(Component, ABC):
         return tuple(term for term in self.every_term() if term.begun(epoch=epoch))
 
     def begun(self, *, epoch: int) -> bool:
-        """Whether every term acts in an epoch (from 0); no epoch before can be the best, for it lacks the treatment."""
+        """Whether every term acts in an epoch (from 0); no epoch before can be the best, as it lacks the treatment."""
         return all(term.begun(epoch=epoch) for term in self.every_term())
 
     def from_the_start(self) -> Loss:
@@ -69,7 +69,7 @@ class Loss(Component, ABC):
         return self
 
     def with_term(self, term: Term) -> CombinedLoss:
-        """The same with one more term, or with this one in the place of its namesake."""
+        """The same with one more term, or with this one in place of the term of that name."""
         every = {t.name: t for t in self.every_term()} | {term.name: term}
         return CombinedLoss(terms=tuple(every.values()))
 
@@ -119,7 +119,7 @@ class BCE(CriteriaLoss):
         return F.binary_cross_entropy_with_logits(logits, batch.labels, pos_weight=weight)
 
     def neutral(self) -> BCE:
-        """Plain BCE in the same words."""
+        """Plain BCE with the same fields."""
         return replace(self, pos_weight=PerCriterion())
 
 
@@ -137,13 +137,13 @@ class FocalLoss(CriteriaLoss):
         return focal_bce(logits, batch.labels, gamma=self.gamma, alpha=weight).mean()
 
     def neutral(self) -> FocalLoss:
-        """Plain BCE in the same words."""
+        """Plain BCE with the same fields."""
         return replace(self, alpha=None, gamma=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationLoss(Loss):
-    """Cross-entropy of a decoder's masks, averaged over the weights of their pixels; ignored pixels count nothing.
+    """Cross-entropy of a decoder's masks, averaged over the weights of their pixels; ignored pixels do not count.
 
     A pixel weighs its class weight (order of `MASK_CLASSES`) times its layer's weight: of a mixed clip, each mask has
     its clip's share. A batch without masks has no units, and so no such term. `head` is the decoder's name.

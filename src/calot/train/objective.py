@@ -1,7 +1,7 @@
 """What a run learns, as the loop asks for it: terms of a step, scores of an epoch, and which epoch is the best.
 
 The loop knows no labels, masks, criteria or metrics. Classification (`classification.py`) is the first objective;
-pretraining and distillation are others. One more is one file.
+pretraining and distillation are others. A new one is one file.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class EpochScores:
 
 
 class Objective(ABC):
-    """A step's terms and an epoch's scores. Models are called, never looked into, so that a wrapper sees each call.
+    """A step's terms and an epoch's scores. Models are called, never inspected, so that a wrapper sees each call.
 
     loss = sum over terms of weight * sum_i units_i * mean_i / sum_j units_j over the parts i of an effective batch, so
-    that how it is cut cannot matter; `units` must add up over parts. Epochs are counted from 0.
+    that the way it is cut cannot matter; `units` must add up over parts. Epochs are counted from 0.
     """
 
     selection: Selection
@@ -154,7 +154,7 @@ class TermMeter:
         return sum(self.weights[name] * self.sums[name] / self.units[name] for name in met)
 
 
-#: How a checkpoint tells an objective's own tensors from the model's.
+#: How a checkpoint marks an objective's own tensors.
 _OWN = "objective."
 
 

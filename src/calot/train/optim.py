@@ -38,7 +38,7 @@ class Schedule:
 
 
 def build_adamw(groups: Sequence[ParameterGroup], *, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with one parameter group a `ParameterGroup`; each keeps its `name` and `peak_lr`."""
+    """AdamW with one parameter group per `ParameterGroup`; each keeps its `name` and `peak_lr`."""
     described = [
         {"params": [p for p in g.parameters if p.requires_grad], "lr": g.lr, "peak_lr": g.lr, "name": g.name}
         for g in groups

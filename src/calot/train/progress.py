@@ -1,4 +1,4 @@
-"""Where a run stands, and whether what a checkpoint says of it can be."""
+"""Where a run stands, and whether a checkpoint's statement of it is possible."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Progress:
 
     @classmethod
     def from_dict(cls, data: Any, *, where: Path) -> Progress:
-        """What `to_dict` gave. Raises CalotError naming `where` for another version's or a value that cannot be."""
+        """What `to_dict` gave. Raises CalotError naming `where` for another version's data or an impossible value."""
         if not isinstance(data, dict):
             raise CalotError(f"{where}: progress is not an object. {_AGAIN}")
         known = {f.name for f in fields(cls)}
@@ -56,8 +56,9 @@ class Progress:
     def require_possible(
         self, *, stages: Sequence[Stage], clips: int, skipping: bool, selected_by: str, where: Path
     ) -> None:
-        """Raises CalotError, naming field and value, where no run of these stages over `clips` training clips could
-        stand. `skipping`: a loss scaler may skip steps. `selected_by`: the column of `rows` that selects the best."""
+        """Raises CalotError, naming field and value, for progress that no run of these stages over `clips`
+        training clips could have. `skipping`: a loss scaler may skip steps. `selected_by`: the column of `rows` that
+        selects the best."""
         for name, value, why in self._impossible(
             stages=stages, clips=clips, skipping=skipping, selected_by=selected_by
         ):

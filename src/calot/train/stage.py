@@ -43,9 +43,9 @@ class Stage(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Compute(Component):
-    """How the work is done. No treatment: none of it may change what is computed beyond rounding.
+    """How the work is done. Not a treatment: none of it may change what is computed beyond rounding.
 
-    `micro_batch`: clips a forward pass (None: the whole effective batch). `precision`: `auto` is bf16 on a GPU that
+    `micro_batch`: clips per forward pass (None: the whole effective batch). `precision`: `auto` is bf16 on a GPU that
     has it, fp16 on an older one, fp32 on a CPU. `threads`: torch's CPU threads (None: its own choice).
     `gradient_checkpointing`: the backbone's layers are computed again in the backward pass, not kept.
     `checkpoint_every_s`: seconds between checkpoints within an epoch (0: after every step); each epoch ends with one.

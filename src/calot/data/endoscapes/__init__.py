@@ -1,4 +1,4 @@
-"""Endoscapes2023 and every folder in its layout: unpacked, read, and what is published of it."""
+"""Endoscapes2023 and every folder in its layout: unpacking, reading, and what is published about it."""
 
 from calot.data.endoscapes.reader import read_endoscapes
 

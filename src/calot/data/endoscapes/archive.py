@@ -72,13 +72,13 @@ def _safe(info: zipfile.ZipInfo, *, name: str) -> str:
 
 
 def _folded(path: str) -> str:
-    """What two names have in common that some system takes for one: capitals, accents, dots and spaces at the end."""
+    """The common form of names that some system treats as the same: capitals, accents, dots and spaces at the end."""
     steps = unicodedata.normalize("NFC", path).casefold().split("/")
     return "/".join(step.rstrip(". ") for step in steps)
 
 
 def require_sane_sizes(parts: list[Member], *, archive_bytes: int, name: str) -> None:
-    """Refuse an archive that unpacks to far more than it is."""
+    """Refuse an archive that unpacks to far more than its own size."""
     stored = sum(info.compress_size for info in {part.info.header_offset: part.info for part in parts}.values())
     if stored > archive_bytes:
         raise CalotError(f"{name}: its entries lie on top of one another; nothing was written. {_GET}")

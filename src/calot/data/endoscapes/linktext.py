@@ -1,11 +1,11 @@
-"""Links that were stored as small files of text: what a zip's links become where the system writes none."""
+"""Links stored as small text files: what a zip's links become where the system cannot write links."""
 
 from __future__ import annotations
 
 import posixpath
 import re
 
-#: Longer files are no link texts; `../train/1_29375.jpg` has 20 bytes.
+#: Longer files are not link texts; `../train/1_29375.jpg` has 20 bytes.
 LONGEST_TEXT = 260
 _PATH = re.compile(r"[\w.+ -]+(/[\w.+ -]+)*")
 

@@ -1,4 +1,4 @@
-"""What is published about Endoscapes2023: where it is, under which licence, how much it holds, what it shares."""
+"""What is published about Endoscapes2023: where it is, under which licence, how much it contains, what it shares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from calot.data.numbering import FrameNumbering
 
-#: Frames are numbered at 25 a second, and there is one a second: the layout's own numbering.
+#: Frames are numbered at 25 per second, with one frame per second: the layout's own numbering.
 NUMBERING = FrameNumbering(per_second=25, step=25)
 
 ARCHIVE = "endoscapes.zip"
@@ -23,7 +23,7 @@ TERMS = (
 HEIGHT, WIDTH = 480, 854
 KEYFRAME_STEP = 125
 MASKS_PUBLISHED = 493
-#: Keyframes known to be black and labelled all the same (about; the archive's own property).
+#: Keyframes known to be black and labelled anyway (approximate; the archive's own property).
 BLACK_KEYFRAMES = 534
 #: Masks known to hold the stray class 7.
 STRAY_MASKS = 1
@@ -71,9 +71,9 @@ _KNOWN = {str(video): digest for video, digest in enumerate(_FRAMES.split(), sta
 
 
 def is_endoscapes(frames: Mapping[str, Iterable[int]]) -> bool:
-    """Whether videos, by id, are Endoscapes2023's, in whole or in part: each with the very frame numbers it has there.
+    """Whether videos, by id, are Endoscapes2023's, in whole or in part: each with exactly its frame numbers.
 
-    Of test the numbers are not published: its videos are believed beside others that match, and alone by their count.
+    For test the numbers are not published: its videos are accepted beside others that match, or alone by their count.
     """
     test = {str(video) for video in SIZES["test"].videos}
     if set(frames) <= test:

@@ -82,7 +82,7 @@ def read_endoscapes(root: Path) -> Manifest:
 
 
 def remedy(root: Path) -> str:
-    """What to do about a folder that cannot be read: it is either Endoscapes, damaged, or somebody's own."""
+    """What to do about a folder that cannot be read: it is either damaged Endoscapes or a user's own."""
     return f"Unpack the archive again; a folder of your own: calot data adopt {root} --out DIR"
 
 
@@ -111,7 +111,7 @@ def _read_splits(root: Path) -> dict[str, str]:
 
 
 def _read_videos(path: Path) -> list[str]:
-    """One id a line; the archive writes its numbers as floats: `1.000000000e+00`."""
+    """One id per line; the archive writes its numbers as floats: `1.000000000e+00`."""
     try:
         lines = read_text(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -151,7 +151,7 @@ def _parse(rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
 
 
 def _place(table: pl.DataFrame, *, splits: dict[str, str], path: Path, root: Path) -> pl.DataFrame:
-    """Give each row its split. Rows of unlisted videos are dropped only where a split's list is not there at all."""
+    """Give each row its split. Rows of unlisted videos are dropped only where a split's list is missing."""
     listed = pl.DataFrame(
         {"video": list(splits), "split": list(splits.values())}, schema={"video": pl.String, "split": pl.String}
     )
@@ -171,8 +171,8 @@ def _place(table: pl.DataFrame, *, splits: dict[str, str], path: Path, root: Pat
 
 
 def numbering_of(videos: Sequence[str], frames: NDArray[np.int64], *, declared: Declared, path: Path) -> FrameNumbering:
-    """The layout's own numbering, or the declared one. Raises CalotError where the numbers are of neither: every clip
-    hangs on it, so it is never guessed."""
+    """The layout's own numbering, or the declared one. Raises CalotError where the numbers fit neither: every clip
+    depends on it, so it is never guessed."""
     per_second = declared.frames_per_second or NUMBERING.per_second
     numbering = found_numbering(videos, frames, per_second=per_second, where=path)
     step = numbering.step
@@ -188,7 +188,7 @@ def numbering_of(videos: Sequence[str], frames: NDArray[np.int64], *, declared: 
 
 
 def _images(root: Path, *, table: pl.DataFrame) -> pl.Series:
-    """Each frame's file as its folder has it (`001_25.JPG`), or as the layout would where it is not there yet."""
+    """Each frame's file as named in its folder (`001_25.JPG`), or as in the layout if it does not exist yet."""
     there = {split: frame_files(root / split) for split in table["split"].unique().to_list()}
     names = [
         f"{split}/{there[split].get((video, frame), f'{video}_{frame}{IMAGES[0]}')}"

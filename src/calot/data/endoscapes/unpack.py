@@ -1,4 +1,4 @@
-"""Unpack the Endoscapes archive: the right file, safe paths, real files for links, and where it stopped it goes on."""
+"""Unpack the Endoscapes archive: the right file, safe paths, real files for links; continues where it stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runti
 
 @dataclass(frozen=True, kw_only=True)
 class Unpacked:
-    """What unpacking left: files written now, files that stood there already and were right, links made files."""
+    """What unpacking left: files written now, existing files that were right, links made files."""
 
     files: int
     written: int
@@ -53,7 +53,7 @@ def unpack(
 ) -> Unpacked:
     """Unpack `archive` into `root`, keeping files that are there and right; `sha256=None` takes any version.
 
-    Every file is written whole, so after a kill the same call goes on. Raises CalotError before it writes anything
+    Every file is written whole, so after a kill the same call continues. Raises CalotError before it writes anything
     where the archive is not the one asked for, cut short, or holds a name that leads out of `root`.
     """
     ui = ui or Ui()
@@ -113,14 +113,14 @@ def _opened(archive: Path) -> zipfile.ZipFile:
 
 
 def _require_few_entries(archive: Path) -> None:
-    """Look at the size of the archive's list before it is read whole: each entry of it takes 46 bytes at least."""
+    """Check the size of the archive's list before all of it is read: each entry takes at least 46 bytes."""
     with archive.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _TAIL))
         tail = file.read()
     place = tail.rfind(b"PK\x05\x06")
     if place < 0 or len(tail) < place + 22:
-        return  # no zip, or a cut one: zipfile says so
+        return  # not a zip, or a truncated one: zipfile says so
     listed = int.from_bytes(tail[place + 12 : place + 16], "little")
     larger = tail.rfind(b"PK\x06\x06", 0, place)
     if larger >= 0 and len(tail) >= larger + 48:
@@ -184,7 +184,7 @@ def _remove_parts(root: Path, parts: list[Member]) -> None:
 
 
 def _whole(root: Path, parts: list[Member], *, ui: Ui) -> set[str]:
-    """Paths that stand there already with the right size and checksum."""
+    """Paths that already exist with the right size and checksum."""
     kept = set()
     with ui.task("files already there") as advance:
         for done, part in enumerate(parts, start=1):

@@ -1,4 +1,4 @@
-"""The folder's sizes against the published ones, when it is the real Endoscapes; and what other data sets share."""
+"""The folder's sizes against the published ones, when it is the real Endoscapes; and overlaps with other data sets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_counts(table: LenientTable, *, lists: SplitLists) -> Found:
             if have != need:
                 message = f"{split} has {have:,} {what}; the published Endoscapes2023 has {need:,}"
                 findings.append(Finding(check="counts", file=METADATA, message=message, remedy=_REMEDY))
-    sizes = f"{', '.join(lists.present)} held against the published Endoscapes2023 (frames, keyframes, videos)"
+    sizes = f"{', '.join(lists.present)} compared with the published Endoscapes2023 (frames, keyframes, videos)"
     return Found(findings=tuple(findings), notes=(Note(check="counts", message=sizes), *_overlaps(lists)))
 
 

@@ -1,4 +1,4 @@
-"""What a check hands back: findings, which a person should mend, and notes, which are as they should be."""
+"""What a check returns: findings, which a person should fix, and notes, which need no action."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong: where (`row` is the line in a text file), what, and how to mend it."""
+    """One thing that is wrong: where (`row` is the line in a text file), what, and how to fix it."""
 
     check: str
     file: str
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Worth knowing, and no fault of the folder: notes never change the exit code."""
+    """Worth knowing, but not wrong: notes never change the exit code."""
 
     check: str
     message: str

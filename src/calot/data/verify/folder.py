@@ -28,9 +28,9 @@ from calot.progress import Ui
 
 
 def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFolder:
-    """Find everything that is wrong with `root`; raises only where it is no data set at all.
+    """Find everything that is wrong with `root`; raises only where it is not a data set at all.
 
-    `workers` are threads that decode; 0 is one a core. A folder without findings is one that
+    `workers` are threads that decode; 0 is one per core. A folder without findings is one that
     `calot data stats`, `data store`, `train` and `predict` accept.
     """
     _require_data_set(root)

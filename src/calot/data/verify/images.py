@@ -97,7 +97,7 @@ def _turned(names: list[str]) -> tuple[Note, ...]:
 
 def pictures_in(folder: Path) -> list[tuple[str, str]]:
     """`<video>_<frame>`, as the table has it, and name of each image of a folder, whatever its ending's capitals; files
-    that systems leave there are passed over."""
+    that systems leave there are skipped."""
     names = [name for name in names_in(folder, endings=IMAGES) if not hidden_file(name)]
     frames = {name: frame_of(name) for name in names}
     return [(f"{frame[0]}_{frame[1]}" if frame else name, name) for name, frame in frames.items()]
@@ -106,7 +106,7 @@ def pictures_in(folder: Path) -> list[tuple[str, str]]:
 def _missing(
     root: Path, *, names: dict[str, str], absent: dict[str, str], first: dict[str, dict[str, str]], step: int
 ) -> Iterator[Finding]:
-    """One finding an image; one for all of a folder's, and one for the whole data set, where none is there."""
+    """One finding per image; one for a whole folder, or the whole data set, where all are missing."""
     total = Counter(name.split("/")[0] for name in names.values())
     lost = Counter(name.split("/")[0] for name in absent.values())
     if names and len(absent) == len(names):
@@ -135,7 +135,7 @@ def _other_endings(root: Path, splits: Iterable[str]) -> str:
 
 
 def _shifted(stem: str, *, among: dict[str, str], step: int) -> str:
-    """Tell a folder whose numbers are one off (0-based against 1-based) from one with holes."""
+    """Distinguish a folder whose numbers are off by one (0-based against 1-based) from one with gaps."""
     video, _, frame = stem.rpartition("_")
     for other in (int(frame) - 1, int(frame) + 1, int(frame) // step, int(frame) // step + 1):
         if beside := among.get(f"{video}_{other}"):

@@ -11,7 +11,7 @@ _THIRDS = (0.0, 1 / 3, 2 / 3, 1.0)
 
 
 def check_labels(table: LenientTable) -> Found:
-    """Values that are no mean of three raters, on keyframes and in the fills between them."""
+    """Values that are not a mean of three raters, on keyframes and in the fills between them."""
     findings: list[Finding] = []
     for row in table.rows:
         for place, (letter, value) in enumerate(zip(LETTERS, row.values, strict=True)):

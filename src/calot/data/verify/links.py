@@ -26,7 +26,7 @@ def check_links(root: Path) -> Found:
             message, remedy = f"cannot be read ({error.strerror})", "Give yourself the right to read it."
             findings.append(Finding(check="links", file=f"{folder.name}/", message=message, remedy=remedy))
             continue
-        except OSError:  # not there, or no folder: other checks say so
+        except OSError:  # missing, or not a folder: other checks say so
             continue
         for entry in inside:
             name = entry.name if folder == root else f"{folder.name}/{entry.name}"
@@ -35,8 +35,8 @@ def check_links(root: Path) -> Found:
 
 
 def names_in(folder: Path, *, endings: tuple[str, ...]) -> list[str]:
-    """Names of a folder's files with one of some endings, whatever its capitals; none where there is no such folder,
-    or none that may be read."""
+    """Names of a folder's files with one of some endings, whatever its capitals; none where there is no such
+    folder, or no readable one."""
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(endings))
     except OSError:

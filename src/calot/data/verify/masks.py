@@ -109,7 +109,7 @@ def _pairing(table: LenientTable, *, stems: set[str], published: bool) -> Found:
     named = [row for row in table.rows if row.mask_path]
     matching = [row for row in named if _stem(row.mask_path) == row.stem]
     if named and published and not matching:
-        message = f'mask_path holds other names ("{named[0].mask_path}"): not held against {MASKS}/'
+        message = f'mask_path holds other names ("{named[0].mask_path}"): not compared with {MASKS}/'
         return Found(notes=(Note(check="masks", message=message),))
     if named and not stems:
         message = f"no mask is there; {len(named):,} rows of {METADATA} name one"

@@ -29,7 +29,7 @@ class _Seen:
 
 
 def verify_plain(root: Path, *, reader: Reader, workers: int = 0, ui: Ui | None = None) -> CheckedFolder:
-    """Find what is wrong with a folder of no layout of its own; what its reader refuses is a finding, and the last."""
+    """Find what is wrong with a folder without a special layout; what its reader refuses is the last finding."""
     try:
         folder = DataFolder(root=root, reader=reader, manifest=reader.manifest(root))
     except CalotError as error:

@@ -59,7 +59,7 @@ def _name(split: str) -> str:
 
 
 def _read(path: Path, *, findings: list[Finding]) -> Iterator[tuple[int, str]]:
-    """Line and video of each line; what is no video is a finding."""
+    """Line and video of each line; anything that is not a video is a finding."""
     try:
         lines = read_text(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

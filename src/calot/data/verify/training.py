@@ -1,4 +1,4 @@
-"""What training would refuse: the very code that cuts clips and asks for labels, run on the folder's own tables."""
+"""What training would refuse: the same code that cuts clips and asks for labels, run on the folder's own tables."""
 
 from __future__ import annotations
 

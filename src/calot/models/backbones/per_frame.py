@@ -14,7 +14,7 @@ from calot.models.backbones.vision_transformer import VisionTransformer
 
 @dataclass(frozen=True, kw_only=True)
 class DINOv3PerFrame(VisionTransformer):
-    """DINOv3's ViT on each of 16 frames of 256 x 256, every frame a temporal bin: frames meet in pooling alone.
+    """DINOv3's ViT on each of 16 frames of 256 x 256, every frame a temporal bin: frames are combined only in pooling.
     Positions are not jittered in training, as DINOv3's own were."""
 
     name = "DINOv3 ViT, frame by frame"

@@ -1,7 +1,7 @@
 """What the rest of calot asks of a backbone: what a clip must be, what its tokens are, and where its parts lie.
 
 A family is one file beside this one: a frozen `BackboneSpec` that says all of it and builds the network. `Backbone`
-holds the network and finds its parts by the family's `Layout`; nobody else knows a network's own names.
+holds the network and finds its parts by the family's `Layout`; no other module knows a network's own names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from calot.errors import CalotError
 from calot.models.dropout import Regularised
 from calot.types import Tokens
 
-#: Where `weights=None` shows in files and pages.
+#: How `weights=None` is shown in files and pages.
 RANDOM = "random"
 
 Figures = tuple[float, float, float]
@@ -78,8 +78,8 @@ class Layout:
 @dataclass(frozen=True)
 class Place:
     """Where a parameter sits: `height` 0 is the embedding, 1 to L the layers, L + 1 the final norm; `part` is the same
-    as a word (`embedding`, `layer.3`, `final_norm`), `role` that of its linear, if it is one's. Outside the family's
-    layout there is no height, and the part is the parameter's own name."""
+    as a word (`embedding`, `layer.3`, `final_norm`), `role` that of its linear, if it has one. Outside the family's
+    layout a parameter has no height, and the part is its own name."""
 
     height: int | None
     part: str
@@ -111,7 +111,7 @@ class BackboneSpec(Regularised, ABC):
 
     @abstractmethod
     def build(self) -> Backbone:
-        """The backbone with its weights. Raises CalotError when they cannot be had or do not fit this shape."""
+        """The backbone with its weights. Raises CalotError when they cannot be obtained or do not fit this shape."""
 
     @abstractmethod
     def build_without_weights(self) -> Backbone:
@@ -136,12 +136,12 @@ class BackboneSpec(Regularised, ABC):
 
     @property
     def attention_parts(self) -> int:
-        """How many parts of a clip attend to themselves alone, in the order of tokens; 1 where all tokens see all."""
+        """How many parts of a clip attend only to themselves, in token order; 1 where all tokens see all."""
         return 1
 
     @property
     def extra_tokens(self) -> int:
-        """Tokens in front of each part that stand for no place (class tokens, registers); `encode` leaves them out."""
+        """Tokens in front of each part that have no position (class tokens, registers); `encode` leaves them out."""
         return 0
 
     def bin_of(self, place: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
@@ -150,7 +150,7 @@ class BackboneSpec(Regularised, ABC):
 
     @classmethod
     def translated(cls, name: str, tensor: Tensor) -> Mapping[str, Tensor] | str | None:
-        """Somebody's tensor of this backbone under the network's own names; or why it has no place in it.
+        """A foreign tensor of this backbone under the network's own names; or why it has no place in it.
 
         `name` is free of wrappers, below the backbone. None where the name says nothing to this family.
         """
@@ -191,7 +191,7 @@ class Backbone(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The transformer layers, from the first that acts."""
+        """The transformer layers, in the order in which they run."""
         found: nn.ModuleList = self.model.get_submodule(self.spec.layout.layers)
         return found
 
@@ -236,7 +236,7 @@ class Backbone(nn.Module):
         return Place(None, name)
 
     def height(self, name: str) -> int:
-        """A parameter's height. Raises CalotError where the layout has no place for it: it is never taken for the
+        """A parameter's height. Raises CalotError where the layout has no place for it: it is never treated as the
         embedding's, whose rate is the lowest."""
         found = self.place(name).height
         if found is None:
@@ -244,14 +244,14 @@ class Backbone(nn.Module):
         return found
 
     def checkpoint_gradients(self) -> None:
-        """From now on keep only what enters each layer that trains, and compute the rest of it again for its gradient.
+        """From now on keep only the input of each layer that trains, and recompute the rest for its gradient.
 
         Dropout and drop path draw the same again; the layers' seams are carried (`attention.py`).
         """
         self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def train(self, mode: bool = True) -> Backbone:
-        """Layers in which nothing trains stay in evaluation mode: stochastic depth is for what learns from it."""
+        """Layers in which nothing trains stay in evaluation mode: stochastic depth is only for layers that train."""
         super().train(mode)
         for layer in self.layers:
             layer.train(mode and any(p.requires_grad for p in layer.parameters()))

@@ -22,13 +22,13 @@ _TINY: dict[str, Any] = {"weights": None, "size": 64, "frames": 8, "patch": 8, "
 class VisionTransformer(BackboneSpec):
     """A stack of equal layers over square patches. Defaults: ViT-L, 16 frames of 256 x 256.
 
-    `weights`: a hub id, a local folder, or None for random weights (drawn from the run's seed, and said so in every
+    `weights`: a hub id, a local folder, or None for random weights (drawn from the run's seed, and stated in every
     report). The network is built for `size`: positions of another size would be wrong without an error.
     """
 
     #: transformers' names of the family's configuration and of its model.
     classes: ClassVar[tuple[str, str]]
-    #: Fields of the configuration that keep small what `trimmed` drops.
+    #: Fields of the configuration that keep the parts dropped by `trimmed` small.
     dropped: ClassVar[Mapping[str, Any]] = {}
 
     size: Annotated[int, Range(ge=1, le=4096)] = 256
@@ -109,7 +109,7 @@ class VisionTransformer(BackboneSpec):
         return self.trimmed(model(config(**fields, attn_implementation=IMPLEMENTATION)))
 
     def _read(self, reader: Callable[..., Any], place: Path, **options: Any) -> Any:
-        """What transformers reads from a folder. Raises CalotError naming it, whatever was wrong there."""
+        """What transformers reads from a folder. Raises CalotError naming the folder, whatever was wrong."""
         try:
             kind = json.loads((place / "config.json").read_text(encoding="utf-8")).get("model_type")
             wanted = self._classes()[0].model_type

@@ -15,7 +15,7 @@ from calot.models.backbones.protocol import Backbone, Layout
 from calot.models.backbones.vision_transformer import VideoTransformer
 from calot.models.checkpoints import find_weights, official_encoder_names, official_file, read_official_encoder
 
-#: A tensor of the official encoder, below whatever holds it.
+#: A tensor of the official encoder, below any prefix.
 _OFFICIAL = re.compile(r"(?:(?:model|encoder)\.)*((?:blocks|patch_embed|norm)\..+|pos_embed)")
 
 #: Endings of single files of official names.
@@ -27,7 +27,7 @@ class VJEPA2(VideoTransformer):
     """The encoder's shape and where its weights come from. Defaults: ViT-L, 16 frames of 256 x 256.
 
     `weights`: a hub id, a local folder, an official `.pt` file, or None for random weights (drawn from the run's
-    seed, and said so in every report). `drop_path`: stochastic depth of the last layer (Huang et al. 2016), growing
+    seed, and stated in every report). `drop_path`: stochastic depth of the last layer (Huang et al. 2016), growing
     linearly from 0 at the first.
     """
 
