@@ -16,7 +16,7 @@ from calot.reading import LARGEST_TABLE, read_plain
 
 LARGEST_NUMBER = 2**31 - 1
 SPLITS_FILE = "splits.csv"
-#: Frame numbers by which a time may be off from rounding: 0.04 s is frame 1 of 25 a second.
+#: Frame numbers by which a time may be off from rounding: 0.04 s is frame 1 at 25 per second.
 _OFF = 0.01
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
