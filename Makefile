@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE ?= 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
 # Every experiment of the study at tiny scale, one run each, on one phantom whose 6 validation operations give each
-# criterion an interval (4 have positives of it); started again, it goes on where it was.
+# criterion an interval (4 have positives of it); started again, it continues where it was.
 OUT ?= results/experiments
 EXPERIMENTS ?= e02_frozen_probe e03_focal e04_balanced e05_focal_balanced e06_c2_weighted e06_cystic_plate \
   e08_multitask e09_stage_one e09_staged e10a_lora_r16 e10b_lora_r32_qkv e10b_documented e10b_recipe e10b_ten_epochs e10c_lora_low_lr \

@@ -25,11 +25,11 @@ FORBIDDEN = {
     "is not a ...": r"(?<!there )\b(is|are) no (?!longer|more|less|such|one)\w+",
     "again": r"\banew\b",
     "anyway": r"\ball the same\b(?! to)",
-    "available, missing": r"\bat hand\b|\b(may|can|cannot|to)( not)? be had\b",
+    "available, missing": r"\bat hand\b|\bbe had\b",
     "depends on": r"\bhangs? (up)?on\b",
-    "reaches": r"\bcomes? by (it|the|them)\b",
+    "reaches": r"\bcomes? by (its?|the|them|an?)\b",
     "that is, what is wrong": r"\bthat is to say\b|\bwhat is the matter\b",
-    "one per ...": r"\b(?:one|two|three|\d+(?:[.,]\d+)*|numbers?)"
+    "one per ...": r"\b(?:one|two|three|four|five|six|eight|ten|\d+(?:[.,]\d+)*|numbers?)"
     rf"(?: (?:[\w-]+ )?(?!(?:{OTHERWISE})\b)\w+)? an? (?:{UNIT})\b(?! apart)",
 }
 

@@ -76,7 +76,7 @@ def test_arrays_have_one_row_a_frame_and_one_column_a_criterion(manifest: Manife
         ({"frame": -pl.col("frame")}, "is negative"),
         ({"frame": pl.lit(25)}, "more than once"),
         ({"frame": pl.lit("x")}, "another type"),
-        ({"vote1_cystic_plate": pl.lit(1)}, "is a vote off a keyframe"),
+        ({"vote1_cystic_plate": pl.lit(1)}, "is a vote off keyframes"),
         ({"vote1_cystic_plate": pl.lit(None)}, "is missing on a keyframe"),
         ({"vote1_cystic_plate": pl.when("keyframe").then(7)}, "is not 0 or 1"),
         ({"dataset": pl.col("split")}, "in one manifest"),

@@ -73,7 +73,7 @@ def test_the_store_of_other_frames_under_this_name_is_refused(root: Path) -> Non
     train, val = opened(root), opened(root, split="val")
     shutil.rmtree(train.path)
     shutil.copytree(val.path, train.path)
-    with pytest.raises(CalotError, match="the store of other frames lies here"):
+    with pytest.raises(CalotError, match="a store of other frames is here"):
         opened(root)
 
 

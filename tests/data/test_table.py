@@ -133,9 +133,9 @@ ROW = {"video": "a", "split": "train", "time": 2, "cystic_plate": 1}
         ({"split": "testing"}, 'line 2: split "testing" is not one of'),
         ({"split": ""}, "line 2: split"),
         ({"cystic_plate": 2}, "is not a label between 0 and 1"),
-        ({"cystic_plate": "nan"}, "line 2: cystic_plate is .* need a number with a decimal point, or nothing"),
+        ({"cystic_plate": "nan"}, "line 2: cystic_plate is .* need a number with a decimal point, or an empty cell"),
         ({"cystic_plat": 1}, 'nothing reads column "cystic_plat". Did you mean "cystic_plate"'),
-        ({"frame": 50}, "need nothing beside a frame"),
+        ({"frame": 50}, "need an empty cell beside a frame number"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, change: dict[str, object], message: str) -> None:

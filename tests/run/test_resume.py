@@ -142,7 +142,5 @@ def test_a_launcher_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", ["experiment.json", "data.json", "environment.json"])
 def test_checkpoints_of_nobody_knows_what_are_not_gone_on_with(stopped: Request, name: str) -> None:
     (stopped.folder / name).unlink()
-    with pytest.raises(
-        CalotError, match=rf"{name} is missing, so its checkpoints cannot be identified.*--overwrite"
-    ):
+    with pytest.raises(CalotError, match=rf"{name} is missing, so its checkpoints cannot be identified.*--overwrite"):
         trained(replace(stopped, seed=stopped.seed + 1))

@@ -155,7 +155,7 @@ def _geometry(name: GeometryName) -> Geometry:
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
-    videos: Annotated[int, typer.Option(help="Operations in all, split over train, val and test.")] = 60,
+    videos: Annotated[int, typer.Option(help="Operations in total, split over train, val and test.")] = 60,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
     mean_frames: Annotated[float, typer.Option(help="Mean length of a video in 1-fps frames.")] = 305.8,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,

@@ -39,7 +39,7 @@ def demo(
     from calot.report.page import write_report
 
     page = write_report(results, results=results)
-    print(f"\nreport: {page.resolve()}   ({time.monotonic() - start:.0f} s in all)")
+    print(f"\nreport: {page.resolve()}   ({time.monotonic() - start:.0f} s in total)")
     print(f"Open {page} in a browser.")
     say_next("metrics", folders[1] / "predictions" / "val.parquet", "--by-video")
     say_next("train", "e03_focal", "--data", data, "--scale", "tiny", "--results", results)

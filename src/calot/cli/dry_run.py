@@ -60,7 +60,7 @@ def _show(cost: RunCost, *, runs: int, cost_all: float | None, hours_all: float)
     store = f", frame store once {_time(cost.store_hours)}" if cost.store_hours else ""
     each = f"{runs} runs of {_time(cost.hours)}" if runs > 1 else "one run"
     paid = "" if cost_all is None else f"; cost {cost_all:.2f}"
-    print(f"  in all       {_time(hours_all)} at most ({each}{store}){paid}")
+    print(f"  in total     {_time(hours_all)} at most ({each}{store}){paid}")
 
 
 def _time(hours: float) -> str:

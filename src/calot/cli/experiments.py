@@ -91,7 +91,7 @@ def show(
         print(f"{key} = {leaf}")
     if params:
         counts = data["parameters"]
-        print(f"\nparameters: {counts['total']:,} in all, {counts['trainable']:,} trainable")
+        print(f"\nparameters: {counts['total']:,} in total, {counts['trainable']:,} trainable")
         for group, count in counts["groups"].items():
             print(f"  {group}: {count:,}")
     print(f"\nfingerprint {data['fingerprint'][:16]} at scale {scale}")

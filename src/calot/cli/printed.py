@@ -85,9 +85,9 @@ def print_metrics(fields: dict[str, Any], *, operations: VideoTable | None, by_v
     if operations is not None and operations.operations is not None:
         o = operations.operations
         print(
-            f"All three criteria held, by operation: {o.true_positives} rightly and "
+            f"All three criteria held, by operation: {o.true_positives} correctly and "
             f"{o.false_positives} wrongly called, "
-            f"{o.false_negatives} missed, {o.true_negatives} rightly not called"
+            f"{o.false_negatives} missed, {o.true_negatives} correctly not called"
         )
     if operations is not None and by_video:
         _print_videos(operations)

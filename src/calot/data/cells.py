@@ -116,7 +116,9 @@ def frame_column(rows: pl.DataFrame, numbering: FrameNumbering, *, path: Path) -
     need = f"seconds from 0 at a whole frame number ({numbering.per_second:g} per second)"
     refuse_cells(rows.with_columns(off=off), pl.col("off"), "time", path=path, need=need)
     both = frames.is_not_null() & times.is_not_null()
-    refuse_cells(rows.with_columns(both=both), pl.col("both"), "time", path=path, need="nothing beside a frame")
+    refuse_cells(
+        rows.with_columns(both=both), pl.col("both"), "time", path=path, need="an empty cell beside a frame number"
+    )
     return frames.zip_with(frames.is_not_null(), times)
 
 
@@ -138,7 +140,7 @@ def whole_numbers(rows: pl.DataFrame, name: str) -> pl.Series:
 def decimals(rows: pl.DataFrame, name: str, *, path: Path) -> pl.Series:
     """Plain decimal numbers, null where a cell is empty. Raises CalotError for any other text, `nan` and `0,5` too."""
     plain = pl.Series([cell is None or _NUMBER.fullmatch(cell) is not None for cell in rows[name]], dtype=pl.Boolean)
-    need = "a number with a decimal point, or nothing"
+    need = "a number with a decimal point, or an empty cell"
     refuse_cells(rows.with_columns(plain=plain), ~pl.col("plain"), name, path=path, need=need)
     return rows[name].cast(pl.Float64)
 

@@ -253,7 +253,7 @@ def _check_votes(table: pl.DataFrame, *, source: str) -> None:
         at_work = pl.any_horizontal(pl.col(names).is_not_null())
         for name in names:
             off = ~pl.col("keyframe") & pl.col(name).is_not_null()
-            _refuse(table, off, name, source=source, why="is a vote off a keyframe")
+            _refuse(table, off, name, source=source, why="is a vote off keyframes")
             _refuse(table, ~pl.col(name).is_in([0, 1]), name, source=source, why="is not 0 or 1")
         for name in names:
             _refuse(table, at_work & pl.col(name).is_null(), name, source=source, why="is missing on a keyframe")

@@ -242,7 +242,7 @@ def _open(home: Path, *, fingerprint: str) -> FrameStore:
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise CalotError(f"{home}: not a whole store ({error!r}). Delete the folder and build again.") from error
     if store.fingerprint != fingerprint:
-        raise CalotError(f"{home}: the store of other frames lies here. Delete the folder and build again.")
+        raise CalotError(f"{home}: a store of other frames is here. Delete the folder and build again.")
     if found != int(np.prod(store.shape)):
         raise CalotError(
             f"{home / PIXELS}: {found} bytes, need {int(np.prod(store.shape))}. Delete {home} and build again."
@@ -265,5 +265,5 @@ def _now(home: Path) -> tuple[str, int, int]:
 
 
 def _verify_files(store: FrameStore, *, files: list[Path], count: int | None) -> None:
-    remedy = f"Copy the right one there; or, where it is right now, delete {store.path} and build again."
+    remedy = f"Copy the right one there; or, if it is right now, delete {store.path} and build again."
     spot_check(files, store.sources, count=count, rng=np.random.default_rng(), remedy=remedy)

@@ -29,8 +29,8 @@ class PhantomSpec:
 
     `mean_frames` rescales the real distribution of lengths to that mean (305.8 in real train), then `min_frames` and
     `max_frames` clip it. Knobs plant a known truth: `invisible` hides that criterion's anatomy from the picture and
-    the masks while the labels still follow the state; `shortcut` draws a blue marker that agrees with that
-    criterion in `shortcut_agreement` of the train keyframe intervals and is independent of it in val and test;
+    the masks while the labels still follow the state. `shortcut` draws a blue marker that agrees with that
+    criterion in `shortcut_agreement` of the train keyframe intervals and is independent of it in val and test.
     `biased_rater` (1, 2 or 3) says yes `rater_bias` latent units too soon (too late when negative).
     """
 

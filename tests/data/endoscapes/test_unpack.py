@@ -279,7 +279,7 @@ def test_a_file_where_the_folder_would_go_is_named(archive: Path, tmp_path: Path
 
 def test_a_file_that_is_a_folder_too_is_refused(archive: Path, tmp_path: Path) -> None:
     add(archive, "endoscapes/train_vids.txt/x", b"1")
-    refused(archive, tmp_path / "out", match="stands below a file")
+    refused(archive, tmp_path / "out", match="lies below a file")
 
 
 def test_an_archive_without_the_table_is_refused(tmp_path: Path) -> None:

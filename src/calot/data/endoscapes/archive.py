@@ -166,7 +166,7 @@ def _flat(entries: dict[str, zipfile.ZipInfo], *, links: dict[str, str], name: s
     files = {path.casefold() for path in flat}
     for path in flat:
         if any(parent.casefold() in files for parent in _parents(path)):
-            raise CalotError(f"{name}: entry {path} stands below a file. {_GET}")
+            raise CalotError(f"{name}: entry {path} lies below a file. {_GET}")
     return [flat[path] for path in sorted(flat)]
 
 

@@ -137,7 +137,7 @@ def _parse(rows: pl.DataFrame, *, path: Path) -> pl.DataFrame:
         groups = cell.str.extract_groups(r"^\[\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*,\s*([01])(?:\.0*)?\s*\]$")
         need = 'three votes such as "[0, 1, 0]" on a keyframe'
         refuse(rows, keyframe & groups.struct.field("1").is_null(), name, need=need)
-        refuse(rows, ~keyframe & pl.col(name).is_not_null(), name, need="nothing off a keyframe")
+        refuse(rows, ~keyframe & pl.col(name).is_not_null(), name, need="an empty cell off keyframes")
         for place, criterion in enumerate(CRITERIA, start=1):
             votes[f"vote{rater}_{criterion}"] = groups.struct.field(str(place)).cast(pl.Int8)
     return rows.select(

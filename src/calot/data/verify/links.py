@@ -23,7 +23,7 @@ def check_links(root: Path) -> Found:
         try:
             inside = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except PermissionError as error:
-            message, remedy = f"cannot be read ({error.strerror})", "Give yourself the right to read it."
+            message, remedy = f"cannot be read ({error.strerror})", "Change its permissions so that it can be read."
             findings.append(Finding(check="links", file=f"{folder.name}/", message=message, remedy=remedy))
             continue
         except OSError:  # missing, or not a folder: other checks say so

@@ -193,7 +193,7 @@ def _votes(
             message = f'{name} is {shown}; need three votes such as "[0, 1, 0]" on a keyframe'
             findings.append(_at("raters", line, message))
         if not keyframe and text:
-            findings.append(_at("raters", line, f"{name} is {shown}; need nothing off a keyframe"))
+            findings.append(_at("raters", line, f"{name} is {shown}; need an empty cell off keyframes"))
     return tuple(votes)
 
 
