@@ -54,8 +54,8 @@ def machine_message(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or _means(error, errno.ENOMEM) or any(part in text for part in _NO_MEMORY):
         return f"out of memory ({first_line(error)}){_limit('RLIMIT_AS', 'ulimit -v')}. {_LESS}, or free memory."
     if isinstance(error, (RuntimeError, OSError)) and any(part in text for part in _NO_THREAD):
-        limit = _limit("RLIMIT_NPROC", "ulimit -u")
-        return f"cannot start another thread or process ({first_line(error)}){limit}. {_LESS}."
+        found = _limit("RLIMIT_NPROC", "ulimit -u")
+        return f"cannot start another thread or process ({first_line(error)}){found}. {_LESS}."
     if type(error).__name__ == "BrokenProcessPool":
         return f"a worker process was killed from outside, most likely for lack of memory. {_LESS}."
     if not isinstance(error, OSError):
