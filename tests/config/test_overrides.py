@@ -172,9 +172,10 @@ def test_any_value_of_any_field_is_refused_or_can_be_written_down(key: str, raw:
 def test_the_order_of_changes_does_not_matter() -> None:
     changes = ["clip.length=1", "clip.pad_to=16", "train.min_lr=0.1", "train.lr=0.2", "pooling.heads=16"]
     assert apply_overrides(E02, changes) == apply_overrides(E02, changes[::-1])
-    together = ["segmentation=Segmentation()", "loss=CombinedLoss(segmentation=SegmentationLoss())"]
+    terms = "[Term(name='criteria', loss=BCE()), Term(name='segmentation', loss=SegmentationLoss())]"
+    together = ["heads=[Segmentation()]", f"loss=CombinedLoss(terms={terms})"]
     assert apply_overrides(E02, together) == apply_overrides(E02, together[::-1])
-    with pytest.raises(CalotError, match="go together"):
+    with pytest.raises(CalotError, match="no term of loss trains the head 'segmentation'"):
         apply_overrides(E02, together[:1])
 
 

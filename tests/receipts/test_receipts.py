@@ -130,7 +130,7 @@ def _detached(qk: QueryKey) -> QueryKey:
 
 @pytest.mark.parametrize("term", ["segmentation", "attention"])
 def test_a_loss_term_of_next_to_no_weight_is_negligible(phantom: Path, tmp_path: Path, term: str) -> None:
-    check = _training(_request("e11_attention_supervision", phantom, tmp_path, f"loss.{term}.weight=1e-12"))
+    check = _training(_request("e11_attention_supervision", phantom, tmp_path, f"loss.terms.{term}.weight=1e-12"))
     assert (check["loss terms"].status, f"{term} is negligible" in check["loss terms"].why) == ("failed", True)
 
 
@@ -252,7 +252,8 @@ def test_a_mask_of_all_ones_is_caught(phantom: Path, tmp_path: Path, monkeypatch
     from calot.models import classifier
 
     request = _request("e12_regularized", phantom, tmp_path)
-    monkeypatch.setattr(classifier, "anatomy_tokens", lambda values: torch.ones_like(masking.anatomy_tokens(values)))
+    real = masking.anatomy_tokens
+    monkeypatch.setattr(classifier, "anatomy_tokens", lambda values, by: torch.ones_like(real(values, by=by)))
     check = _dose(request)
     assert (check.status, "tokens masked" in check.why) == ("failed", True)
 

@@ -80,7 +80,10 @@ class _Reading:
             raise self.refusal(_no_such(name, hint, package=self.package))
         known = field_types(cls)
         if node.args or any(k.arg is None for k in node.keywords):
-            by_name = ", ".join(f"{k}={_source(v)}" for k, v in zip(known, node.args, strict=False)) or "field=value"
+            own_first = [*(k for k in known if k in vars(cls)["__annotations__"]), *known]
+            by_name = (
+                ", ".join(f"{k}={_source(v)}" for k, v in zip(own_first, node.args, strict=False)) or "field=value"
+            )
             raise self.refusal(f"each setting of {cls.__name__} is given by its name: {cls.__name__}({by_name})")
         arguments: dict[str, Any] = {}
         for keyword in node.keywords:

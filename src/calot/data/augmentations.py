@@ -1,4 +1,4 @@
-"""Augmentation family D: what changes a training clip, and its masks with it. One draw a clip, for all of its frames.
+"""Augmentation family D: what changes a training clip, and its masks with it. One draw per clip, for all of its frames.
 
 Parameters come from the clip's own generator, pixels from torch and kornia functions that draw nothing themselves;
 clips are worked on one by one, so that an effective batch is never blown up to floats and no clip depends on another.

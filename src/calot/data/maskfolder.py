@@ -66,7 +66,7 @@ def masks_below(folder: Path) -> dict[tuple[str, int], Path]:
     """(video, frame) -> mask, from the names of PNGs, whatever the capitals of their ending; others are left out.
 
     Where a folder of the tree is called `semantic`, only what lies in such folders counts. Raises CalotError for two
-    masks of one frame, for pictures that are no PNG, and where no PNG is named so.
+    masks of one frame, for pictures that are not PNG, and where no PNG is named so.
     """
     files = sorted(_files(folder))
     if any(_SEMANTIC in path.relative_to(folder).parts[:-1] for path in files):
@@ -74,7 +74,7 @@ def masks_below(folder: Path) -> dict[tuple[str, int], Path]:
     other = [path for path in files if path.suffix.lower() in PICTURES]
     if other:
         raise CalotError(
-            f"{folder}: {len(other)} of {len(files)} files are pictures that are no PNG, first {other[0].name}: they "
+            f"{folder}: {len(other)} of {len(files)} files are pictures other than PNG, first {other[0].name}: they "
             "hold no class ids for sure. Write masks as grey PNGs, or take these out."
         )
     found: dict[tuple[str, int], Path] = {}

@@ -62,7 +62,7 @@ def declared_difference(
 
 
 def _verdict(path: Path, changed: tuple[Change, ...], *, sides: tuple[Experiment, Experiment]) -> Verdict:
-    """How a field came out. A patience that its stage could reach on neither side is no fault of the experiment's: the
+    """How a field came out. A patience that its stage could reach on neither side is not the experiment's fault: the
     run was shortened."""
     if changed:
         return "acts"

@@ -156,7 +156,7 @@ def _following(trainer: Trainer) -> Iterator[DoseReading]:
 
 
 def _painted(batch: Batch) -> Batch:
-    """Two equal frames a clip, white where a block of their own mask says anatomy: a shape without any symmetry."""
+    """Two equal frames per clip, white where a block of their own mask says anatomy: a shape without any symmetry."""
     side = batch.video.shape[-1]
     cells = side // 2 if batch.masks is None else batch.masks.values.shape[-1]
     shape = torch.zeros(cells, cells, dtype=torch.uint8, device=batch.video.device)

@@ -132,7 +132,7 @@ def reachable(trainer: Trainer, batch: Batch) -> float:
     trainer.model.eval()
     features = trainer.model.encode(batch).values.mean(dim=1).double().cpu().numpy()
     spread = features.std(axis=0)
-    # What differs by less than rounding in float32 is no feature: a fit would read clips' numbers off it.
+    # What differs by less than rounding in float32 is not a feature: a fit would read clips' numbers off it.
     features = (features - features.mean(axis=0))[:, spread > 1e-6 * np.abs(features).max()]
     size = max(1e-12, float(np.abs(features).max(initial=0.0)))
     features = np.column_stack([features / size, np.ones(len(features))])

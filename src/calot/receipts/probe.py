@@ -133,7 +133,7 @@ def with_every_term(fit: Fit) -> Fit:
 
 
 def _active(fit: Fit, *, epoch: int) -> str:
-    return " ".join(fit.objective.terms(epoch=epoch))
+    return " ".join(fit.objective.acting(epoch=epoch))
 
 
 def clean_batch(trainer: Trainer) -> Batch:

@@ -88,7 +88,7 @@ def opening_receipt(request: Request, *, ui: Ui) -> Receipt:
     if receipt.failed and not request.despite_receipt:
         found = "; ".join(f"{c.name}: {c.why}" for c in receipt.failed)
         raise CalotError(
-            f"{verdict(receipt.checks)} before training ({found}). Fix the experiment, or train it all the same with "
+            f"{verdict(receipt.checks)} before training ({found}). Fix the experiment, or train it anyway with "
             "--despite-receipt: its results are then stamped INVALID."
         )
     receipt.write(request.folder)

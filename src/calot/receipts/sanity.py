@@ -79,7 +79,7 @@ def unregularised(experiment: Experiment) -> Experiment:
 
 
 def _shuffled(request: Request, *, data: ProbeData) -> Shuffled:
-    """Train anew on several deals of the labels to other clips; val is then ranked no better than by chance.
+    """Train afresh on several deals of the labels to other clips; val is then ranked no better than by chance.
 
     Even without knowledge a deal ranks val well or badly, because labels and features both hang together within a
     video; which of the two is a coin's toss, by deal and first weights. So the area under the ROC curve, 1/2 at chance
@@ -138,6 +138,6 @@ def _area(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> float:
 def _kept(path: Path) -> ControlsEvidence | None:
     try:
         evidence = Evidence.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, CalotError):  # of another version, or damaged: made anew
+    except (OSError, ValueError, CalotError):  # of another version, or damaged: made again
         return None
     return evidence if isinstance(evidence, ControlsEvidence) else None

@@ -42,6 +42,9 @@ class ClassificationObjective(Objective):
     def terms(self, *, epoch: int) -> tuple[str, ...]:
         return tuple(term.name for term in self.loss.active(epoch=epoch))
 
+    def acting(self, *, epoch: int) -> tuple[str, ...]:
+        return tuple(term.name for term in self.loss.active(epoch=epoch) if term.weight)
+
     def units(self, batch: Batch, *, epoch: int) -> dict[str, float]:
         return {term.name: term.loss.units(batch) for term in self.loss.active(epoch=epoch)}
 

@@ -35,9 +35,12 @@ class Loss(Component, ABC):
         """The mean loss of this batch."""
 
     @property
-    @abstractmethod
     def reaches(self) -> frozenset[str]:
-        """The parts of the model that get gradient from it: backbone (where something of it trains), pooling, heads."""
+        """The parts of the model that get gradient from it: backbone (where something of it trains), pooling, heads.
+
+        A loss that reads anything else than the criteria's logits says so here.
+        """
+        return frozenset({"backbone", "pooling", CRITERIA_HEAD})
 
     @property
     def observed_layers(self) -> tuple[int, ...]:

@@ -71,6 +71,10 @@ class Objective(ABC):
     def terms(self, *, epoch: int) -> tuple[str, ...]:
         """The names of the terms that act in an epoch."""
 
+    def acting(self, *, epoch: int) -> tuple[str, ...]:
+        """Those of them that can change a step: a term without weight cannot."""
+        return self.terms(epoch=epoch)
+
     @abstractmethod
     def units(self, batch: Batch, *, epoch: int) -> dict[str, float]:
         """What each of these terms' mean runs over in some clips; known before a model sees them."""
