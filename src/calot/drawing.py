@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Palette:
+class FigureColours:
     """Colours by their part in a figure; `series` tells splits or criteria apart."""
 
     ink: str
@@ -18,12 +18,12 @@ class Palette:
 
 
 #: The page's own colours in light (`report/templates/style.css`), for figures that are files.
-LIGHT = Palette(
+LIGHT = FigureColours(
     ink="#15191e", muted="#5b6671", rule="#dde2e6", paper="#ffffff", series=("#0069a8", "#c24a06", "#00785a")
 )
 
 
-def style(palette: Palette) -> dict[str, Any]:
+def style(palette: FigureColours) -> dict[str, Any]:
     """Matplotlib's settings."""
     return {
         "font.size": 12,

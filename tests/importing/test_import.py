@@ -300,7 +300,7 @@ def test_an_imported_run_is_scored_under_both_protocols(phantom: Path, tmp_path:
     file = _saved(tmp_path, _study_names(_source(_experiment("e02_frozen_probe"))))
     tiny = ("--scale", "tiny")
     first = calot("import", file, "study", *tiny, "--data", phantom, cwd=tmp_path)
-    assert (first.returncode, "next: calot evaluate study --split val" in first.stdout) == (0, True), first.stderr
+    assert (first.returncode, "Next: calot evaluate study --split val" in first.stdout) == (0, True), first.stderr
     assert calot("import", file, "filled", *tiny, "protocol=all-frames", cwd=tmp_path).returncode == 0
     unscored = calot("evaluate", "filled", cwd=tmp_path)
     assert (unscored.returncode, "name one with --data ROOT" in unscored.stderr) == (2, True)

@@ -53,7 +53,7 @@ def test_a_baseline_that_cannot_be_read_is_said_and_does_not_stop_the_page(tmp_p
     folder = make_run(tmp_path / "e03/run_s0", name="e03_focal", baseline="e02_frozen_probe", pictures=False)
     text = words(folder)
     assert "No comparison:" in text
-    assert "data.json is not readable JSON" in text
+    assert "data.json: not JSON that calot wrote" in text
     assert str(tmp_path) not in text
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from calot.criteria import CRITERIA
-from calot.drawing import Palette, style
+from calot.drawing import FigureColours, style
 
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
 ACCENT, BAND, WARN = "#050505", "#060606", "#070707"
@@ -32,7 +32,7 @@ _VARIABLES = {
     WARN: "--warn",
     **dict(zip(CRITERION.values(), ("--c1", "--c2", "--c3"), strict=True)),
 }
-_STYLE = {"svg.fonttype": "none"} | style(Palette(ink=INK, muted=MUTED, rule=RULE, paper=PAPER, series=_SERIES))
+_STYLE = {"svg.fonttype": "none"} | style(FigureColours(ink=INK, muted=MUTED, rule=RULE, paper=PAPER, series=_SERIES))
 #: CSS pixels to an inch of figure: SVG points are read as pixels, so text keeps its size when a panel fills its column.
 _UNITS = 72.0
 #: Margins in pixels: fixed, so that panels side by side line up (and no layout has to be solved).
