@@ -26,7 +26,7 @@ from calot.cli.main import UNFORESEEN, main
 from calot.data.verify import verify
 from calot.errors import CalotError
 from calot.experiment import Experiment
-from calot.run import folder as run_folder
+from calot.run import experiment_file
 
 QUICK = ("--no-receipt", "train.epochs=1", "train.batch=4", "compute.train_subset=4", "--scale", "tiny", "--seeds", "7")
 
@@ -301,7 +301,7 @@ def _at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     [
         (lambda d: d.pop("experiment"), "holds no experiment"),
         (lambda d: d.pop("seed"), "seed None is not a whole number"),
-        (_at("seed", "7"), "seed '7' is not a whole number"),
+        (_at("seed", "7"), "seed: input should be a valid integer"),
         (_at("experiment.train.lr", "fast"), "Stage.lr='fast': expected a number"),
         (_at("experiment.train.epochs", 0), "Stage.epochs=0: expected a whole number from 1"),
         (_at("experiment.train.momentum", 1), "Stage has no field ['momentum']"),
@@ -311,7 +311,7 @@ def _at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_at("experiment.pooling._type", "calot.train.losses.BCE"), "has no component of that name here"),
         (_at("experiment.backbone.width", 256), "was edited"),
         (_at("experiment.backbone.layers", 2), "was edited"),
-        (_at("experiment", []), "holds no experiment"),
+        (_at("experiment", []), "experiment: input should be a valid dictionary"),
     ],
 )
 def test_a_mangled_experiment_is_one_clear_error(
@@ -357,7 +357,7 @@ def test_any_experiment_json_is_an_experiment_or_a_clear_error(home: Path, place
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "experiment.json").write_text(json.dumps(content))
         try:
-            experiment, seed = run_folder.read_experiment(Path(folder))
+            experiment, seed = experiment_file.read_experiment(Path(folder))
         except CalotError as error:
             said = str(error)
         else:
