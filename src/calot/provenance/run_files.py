@@ -52,6 +52,12 @@ class EnvironmentFile(_File):
     packages: dict[str, str] = _ANY
 
 
+class RaterAgreement(_File):
+    """How far the raters of a split agree; what no program reads back is left open."""
+
+    leave_one_rater_out_map: float | None = _ANY
+
+
 class SplitCounts(_File):
     """What a split holds."""
 
@@ -63,6 +69,7 @@ class SplitCounts(_File):
     negative_per_positive: dict[str, float | None] = _ANY
     all_negative: float | None = _ANY
     all_positive: float | None = _ANY
+    rater_agreement: RaterAgreement | None = _ANY
 
 
 class MaskCounts(_File):
