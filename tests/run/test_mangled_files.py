@@ -114,12 +114,14 @@ def _refusal(run: Path) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("other", [None, True, -1, "x", [[1]], {"x": {"y": 1}}], ids=repr)
-def test_another_type_in_any_place_is_one_clear_line_or_can_be_shown(run: Path, other: Any) -> None:
-    """Of each file, every place by itself; then all that was taken, in all files at once, on one page."""
+@pytest.mark.parametrize(("turn", "other"), list(enumerate([None, True, -1, "x", [[1]], {"x": {"y": 1}}])))
+def test_another_type_in_any_place_is_one_clear_line_or_can_be_shown(run: Path, turn: int, other: Any) -> None:
+    """Of each file, every third place by itself; then all that was taken, in all files at once, on one page."""
     for name in FILES[:5]:
         content = json.loads((run / name).read_text())
-        for path in reversed(list(_leaves(content))):  # the inner places first, while they are there
+        for path in list(reversed(list(_leaves(content))))[
+            turn % 3 :: 3
+        ]:  # the inner places first, while they are there
             changed = json.loads(json.dumps(content))
             place: Any = changed
             for key in path[:-1]:
