@@ -15,6 +15,7 @@ from calot.experiment import Experiment
 from calot.models.adaptation import save_adapter
 from calot.models.classifier import Classifier
 from calot.progress import Ui
+from calot.provenance import custody
 from calot.receipts.receipt import opening_receipt, with_starts
 from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
@@ -36,6 +37,8 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
     """
     require_one_process()  # before anything is written: a refusal leaves no folder and no lock
     with claiming.claimed(request):
+        custody.require_sealed(request.folder)  # a complete run that is asked to resume
+        custody.unseal(request.folder)
         ui = replace(ui, log=request.folder / claiming.LOG)
         data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
         ui.say(str(data.understood()))
@@ -58,7 +61,10 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
 def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
     """A finished run's experiment, its model with the best epoch's weights, and its seed."""
     experiment, seed = experiment_file.read_experiment(folder)
+    custody.require_sealed(folder)
     best = checkpoint.load(folder / "checkpoints" / "best")
+    if (own := custody.Identity.of_run(folder)) is not None:
+        own.require(best.run, where=folder / "checkpoints" / "best")
     at = Progress.from_dict(best.progress, where=folder / "checkpoints" / "best" / checkpoint.STATE)
     model = build_classifier(experiment, weights=needs_published_weights(experiment, tensors=best.tensors))
     for stage in experiment.stages[: at.stage + 1]:  # a stage may have added an adapter
@@ -93,9 +99,14 @@ def predict_run(
     run = load_run(folder)
     opened = OpenData.of(data, experiment=run[0], ui=ui)
     ui.say(str(opened.understood()))
+    sealed = out is None and (folder / custody.SEAL).exists()
     if out is None:
         run_folder.require_own_data(folder, data=opened)
-    return _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
+        custody.unseal(folder)
+    _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
+    if sealed:
+        custody.seal(folder)
+    return folder
 
 
 def _predict(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from calot import __version__
-from calot.cli import bench, data, demo, doctor, experiments, importing, report, statistics, train
+from calot.cli import audit, bench, data, demo, doctor, experiments, importing, report, statistics, train
 from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
 from calot.machine_errors import machine_message, require_address_space
@@ -40,6 +40,7 @@ app.command("import")(importing.import_)
 app.command()(statistics.metrics)
 app.command()(statistics.compare)
 app.command()(report.report)
+app.command()(audit.audit)
 app.add_typer(bench.app, name="bench", help="Speed, each part beside the naive way, exactness first.")
 
 

@@ -136,12 +136,18 @@ def data_of(path: Path) -> Path | None:
 
 
 def treatment_of_table(path: Path, *, table: Predictions) -> Treatment:
-    """What the receipt of the run that a table belongs to proves of it."""
+    """What the receipt of the run that a table belongs to proves of it. Raises CalotError where the table is another
+    run's, or a file of the run was changed."""
+    from calot.provenance.custody import require_own, require_sealed
     from calot.provenance.receipt import Receipt
     from calot.provenance.treatment import NO_RECEIPT, treatment_of
 
     run = run_of(path)
-    return NO_RECEIPT if run is None else treatment_of(Receipt.load(run), fingerprint=table.fingerprint)
+    if run is None:
+        return NO_RECEIPT
+    require_sealed(run)
+    require_own(table, folder=run, where=path)
+    return treatment_of(Receipt.load(run), fingerprint=table.fingerprint)
 
 
 def thresholds_for(table: Predictions, *, path: Path, given: Path | None) -> tuple[Thresholds | None, str | None]:

@@ -13,6 +13,7 @@ import polars as pl
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
+from calot.provenance.custody import require_own, require_sealed
 from calot.provenance.receipt import Receipt
 from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, ImportFile, ModelFile, read_file
 from calot.provenance.treatment import Treatment, treatment_of
@@ -101,8 +102,11 @@ def read_run(path: Path) -> RunFolder:
     """Read a run. Raises CalotError naming file and remedy when one is corrupt, or missing from a finished run."""
     if not (path / "experiment.json").is_file():
         raise CalotError(f"{path} is not a run: it has no experiment.json. Give a folder that `calot train` wrote.")
+    require_sealed(path)
     files = {split: path / "predictions" / f"{split}.parquet" for split in SPLITS}
     predictions = {split: _predictions(file) for split, file in files.items() if file.is_file()}
+    for split, table in predictions.items():
+        require_own(table, folder=path, where=files[split])
     required = "val" in predictions
     experiment = _read(path / "experiment.json", ExperimentFile, required=True)
     imported = path / "import.json"

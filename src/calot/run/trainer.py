@@ -18,6 +18,7 @@ from calot.evaluation.passes import Passes
 from calot.models.adaptation import ParameterGroup
 from calot.models.classifier import Classifier
 from calot.progress import Ui
+from calot.provenance.custody import Identity
 from calot.run import folder as run_folder
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
@@ -77,7 +78,10 @@ class Trainer:
             val_set=ClipDataset(val_table, data.store("val"), masks=data.masks(val_table)),
             progress=Progress(),
             checkpoints=checkpoint.Checkpoints(
-                request.folder / "checkpoints", every_s=experiment.compute.checkpoint_every_s, say=ui.say
+                request.folder / "checkpoints",
+                every_s=experiment.compute.checkpoint_every_s,
+                say=ui.say,
+                run=Identity(fingerprint=experiment.fingerprint(), seed=seed, manifest=data.manifest.hash),
             ),
             trained=set(),
         )

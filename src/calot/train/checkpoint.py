@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from calot.errors import CalotError, first_line
 from calot.models.adaptation import canonical_name
+from calot.provenance.custody import Identity
 from calot.reading import plain_size, read_json
 from calot.writing import clear_disk_errors, sync, sync_folder
 
@@ -27,11 +28,13 @@ MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a folder held: tensors to load into the model, the optimiser's state or None, and the run's progress."""
+    """What a folder held: tensors to load into the model, the optimiser's state or None, the run's progress, and which
+    run it is of (None where it does not say)."""
 
     tensors: dict[str, Tensor]
     optimiser: dict[str, Any] | None
     progress: dict[str, Any]
+    run: dict[str, Any] | None = None
 
 
 def model_tensors(model: nn.Module, *, published: bool, trained: Collection[nn.Parameter] = ()) -> dict[str, Tensor]:
@@ -67,6 +70,7 @@ def save(
     tensors: dict[str, Tensor],
     optimiser: torch.optim.Optimizer | None,
     progress: dict[str, Any],
+    run: dict[str, Any] | None = None,
     previous: Path | None = None,
 ) -> None:
     """Write a checkpoint beside `folder` and put it in its place; a kill at any moment leaves an intact one to load.
@@ -77,7 +81,7 @@ def save(
     with clear_disk_errors(new):
         shutil.rmtree(new, ignore_errors=True)
         try:
-            _write(new, tensors=tensors, optimiser=optimiser, progress=progress)
+            _write(new, tensors=tensors, optimiser=optimiser, state={"run": run, "progress": progress})
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
@@ -91,11 +95,11 @@ def save(
 
 
 def _write(
-    folder: Path, *, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None, progress: dict[str, Any]
+    folder: Path, *, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None, state: dict[str, Any]
 ) -> None:
     folder.mkdir(parents=True)
     save_file(tensors, folder / MODEL)
-    state: dict[str, Any] = {"progress": progress, "optimiser": None}
+    state["optimiser"] = None
     if optimiser is not None:
         whole = optimiser.state_dict()
         flat = {f"{i}.{k}": v for i, entry in whole["state"].items() for k, v in entry.items()}
@@ -143,11 +147,13 @@ class Checkpoints:
     """A run's checkpoints below `folder`: `last`, the `previous` one, and `best`, that of the best epoch so far.
 
     `every_s`: seconds after which the next one within an epoch is due. `say` is called when a damaged one is skipped.
+    `run` is whose they are, which each carries and is held to.
     """
 
     folder: Path
     every_s: float
     say: Callable[[str], None]
+    run: Identity | None = None
     saved: float = field(default_factory=time.monotonic)
 
     @property
@@ -169,11 +175,26 @@ class Checkpoints:
     def save_last(
         self, *, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None, progress: dict[str, Any]
     ) -> None:
-        save(self.last, tensors=tensors, optimiser=optimiser, progress=progress, previous=self.previous)
+        save(
+            self.last,
+            tensors=tensors,
+            optimiser=optimiser,
+            progress=progress,
+            run=self._own,
+            previous=self.previous,
+        )
         self.saved = time.monotonic()
 
     def save_best(self, *, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-        save(self.best, tensors=tensors, optimiser=None, progress=progress)
+        save(self.best, tensors=tensors, optimiser=None, progress=progress, run=self._own)
+
+    @property
+    def _own(self) -> dict[str, Any] | None:
+        return None if self.run is None else self.run.to_json()
+
+    def _require_own(self, run: dict[str, Any] | None, *, where: Path) -> None:
+        if self.run is not None:
+            self.run.require(run, where=where)
 
     def resume(self) -> Checkpoint | None:
         """The newest intact one that fits `best`, or None where none was ever finished.
@@ -187,6 +208,7 @@ class Checkpoints:
             problem = _problem(place)
             if problem is None:
                 found = _read(place)
+                self._require_own(found.run, where=place)
                 problem = self._lacks_best(found.progress)
             if problem is None:
                 for line in problems:
@@ -203,6 +225,7 @@ class Checkpoints:
     def best_of(self, progress: dict[str, Any]) -> Checkpoint:
         """The best epoch's checkpoint, checked against the run's record of it."""
         found = load(self.best)
+        self._require_own(found.run, where=self.best)
         if _epoch(found.progress) != _epoch(progress):
             raise CalotError(
                 f"{self.best} holds stage and epoch {_epoch(found.progress)}, the run's best was {_epoch(progress)} "
@@ -218,7 +241,9 @@ class Checkpoints:
         place = _standing(self.best)
         problem = _problem(place)
         if problem is None:
-            (stage, epoch), (own_stage, own_epoch) = _epoch(_read_state(place)["progress"]), _epoch(progress)
+            state = _read_state(place)
+            self._require_own(state.get("run"), where=place)
+            (stage, epoch), (own_stage, own_epoch) = _epoch(state["progress"]), _epoch(progress)
             problem = None if stage == own_stage and epoch >= own_epoch else "is of another stage or an older epoch"
         return None if problem is None else f"its best epoch is lost ({place.name}: {problem})"
 
@@ -262,8 +287,8 @@ def _read(folder: Path) -> Checkpoint:
         for key, tensor in load_file(folder / OPTIMISER).items():
             index, _, name = key.partition(".")
             entries.setdefault(int(index), {})[name] = tensor
-        optimiser = {"state": entries, "param_groups": state["optimiser"], "scaler": state["scaler"]}
-    return Checkpoint(load_file(folder / MODEL), optimiser, state["progress"])
+        optimiser = {"state": entries, "param_groups": state["optimiser"], "scaler": state.get("scaler")}
+    return Checkpoint(load_file(folder / MODEL), optimiser, state["progress"], state.get("run"))
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
