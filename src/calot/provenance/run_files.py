@@ -52,7 +52,7 @@ class EnvironmentFile(_File):
     packages: dict[str, str] = _ANY
 
 
-class RaterAgreement(_File):
+class AgreementOfRaters(_File):
     """How far the raters of a split agree; what no program reads back is left open."""
 
     leave_one_rater_out_map: float | None = _ANY
@@ -69,7 +69,7 @@ class SplitCounts(_File):
     negative_per_positive: dict[str, float | None] = _ANY
     all_negative: float | None = _ANY
     all_positive: float | None = _ANY
-    rater_agreement: RaterAgreement | None = _ANY
+    rater_agreement: AgreementOfRaters | None = _ANY
 
 
 class MaskCounts(_File):
