@@ -98,7 +98,6 @@ def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:
 def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
     from calot.cli.train import finish, requests
     from calot.pipeline import train_run
-    from calot.provenance.custody import seal
     from calot.run.signals import stop_on_signal
 
     folders = []
@@ -109,7 +108,6 @@ def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
         with stop_on_signal() as stopper:
             folders.append(train_run(request, ui=ui, stopper=stopper))
         finish(out, ui=ui, results=results)
-        seal(out)
     return folders
 
 

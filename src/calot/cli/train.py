@@ -46,7 +46,6 @@ def train(
     from calot.machine_errors import TRAINING_ADDRESSES, require_address_space
     from calot.pipeline import train_run
     from calot.progress import Ui
-    from calot.provenance.custody import seal
     from calot.provenance.receipt import Receipt
     from calot.run.signals import stop_on_signal
 
@@ -77,7 +76,6 @@ def train(
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
             folder = train_run(request, ui=ui, stopper=stopper)
             finish(folder, ui=ui, results=results)
-            seal(folder)
     invalid = [str(r.folder) for r in asked if (made := Receipt.load(r.folder)) is not None and made.failed]
     if invalid:
         print(f"INVALID, see receipt.json: {', '.join(invalid)}")
@@ -152,9 +150,9 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
 
 
 def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
-    """A line in the ledger, pictures of the clips the page shows, then the page."""
+    """A line in the ledger, the run's seal, pictures of the clips the page shows, then the page."""
     from calot.pipeline import clip_frames
-    from calot.provenance.custody import SEAL, seal
+    from calot.provenance.custody import seal
     from calot.receipts.receipt import closing_receipt
     from calot.report.page import write_report
     from calot.report.pictures import choose_clips, write_clip_sheet
@@ -164,8 +162,7 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     twins = _enter(predictions, folder=folder, results=results, ui=ui)
     if split == "val":
         closing_receipt(folder, twins=twins, ui=ui)
-        if (folder / SEAL).exists():
-            seal(folder)
+        seal(folder)
     choices = choose_clips(predictions)
     frames = clip_frames(folder, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
     for choice, images in zip(choices, frames, strict=True):
