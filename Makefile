@@ -13,7 +13,7 @@ EXPERIMENTS ?= e02_frozen_probe e03_focal e04_balanced e05_focal_balanced e06_c2
   e08_multitask e09_stage_one e09_staged e10a_lora_r16 e10b_lora_r32_qkv e10b_documented e10b_recipe e10b_ten_epochs e10c_lora_low_lr \
   e11_attention_supervision e11_attention_supervision_l1 e12_regularized e12_attention_bias e12_lora_r64
 
-.PHONY: demo test quick fuzz check install clean experiments
+.PHONY: demo test long quick fuzz check install clean experiments
 
 install: $(VENV)/.installed
 
@@ -29,10 +29,14 @@ demo: install
 
 # Two processes of one thread each: torch's own threads wait for each other by spinning.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not long"
+
+# Kills, five seeds, the full size, every experiment's receipt: what takes longest. CI runs these too.
+long: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
 
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not long"
 
 # The property tests alone, with many new random examples; it prints its seed, and `make fuzz SEED=N` is the same again.
 fuzz: install

@@ -161,7 +161,7 @@ assert len(ledger.read(small)) == len(kept) + 1
     assert "ledger.jsonl: the disk is full (No space left on device); what was there is intact" in said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_phantom_that_finds_no_room_continues_where_it_was_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
     code = """
 from calot.phantom import PhantomSpec, generate

@@ -85,6 +85,7 @@ def test_missing_pictures_bad_tables_and_missing_weights_are_findings(endoscapes
     assert (tables.state, 'column "frame" is missing' in tables.found) == ("problem", True)
 
 
+@pytest.mark.long
 def test_a_broken_torchvision_is_named_because_it_breaks_the_model(tmp_path: Path) -> None:
     """As the registry's build beside a CPU torch does: its operators are not there, and transformers imports it."""
     (tmp_path / "torchvision").mkdir()

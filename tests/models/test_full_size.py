@@ -4,7 +4,7 @@ import torch
 from calot.models.backbones.vjepa2 import VJEPA2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_full_size_encoder_runs_one_clip_on_a_cpu_and_gives_2048_tokens_of_1024() -> None:
     """ViT-L with random weights in fp32: about 14 s and 2 GB on two cores."""
     spec = VJEPA2(weights=None)

@@ -343,17 +343,24 @@ def test_a_receipt_fits_the_micro_batch_and_finds_the_same(phantom: Path, tmp_pa
     "name",
     [
         "e02_frozen_probe",
-        "e03_focal",
         "e04_balanced",
-        "e05_focal_balanced",
-        "e06_c2_weighted",
         "e08_multitask",
-        "e09_staged",
-        "e10a_lora_r16",
-        "e10b_lora_r32_qkv",
         "e11_attention_supervision",
-        "e12_regularized",
-        "e12_attention_bias",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in (
+                "e03_focal",
+                "e05_focal_balanced",
+                "e06_c2_weighted",
+                "e09_staged",
+                "e10a_lora_r16",
+                "e10b_lora_r32_qkv",
+                "e12_regularized",
+                "e12_attention_bias",
+                "videomae_lora",
+                "dinov3_per_frame_lora",
+            )
+        ),
     ],
 )
 def test_an_honest_experiment_raises_no_alarm(phantom: Path, tmp_path: Path, name: str) -> None:
@@ -365,7 +372,7 @@ def test_an_honest_experiment_raises_no_alarm(phantom: Path, tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("name", "changes", "idle"),
     [
-        ("e09_staged", ("train.epochs=3",), "train.patience"),
+        pytest.param("e09_staged", ("train.epochs=3",), "train.patience", marks=pytest.mark.long),
         ("e02_frozen_probe", ("train.epochs=1", "train.patience=1"), "train.patience"),
     ],
 )
@@ -408,7 +415,7 @@ def test_a_loop_that_does_not_heed_patience_is_caught(
     assert (check.status, "epochs of stage 1 without a gain is 12, declared 6" in check.why) == ("failed", True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_linear_head_on_averaged_tokens_learns_its_clips(phantom: Path, tmp_path: Path) -> None:
     request = _request("e02_frozen_probe", phantom, tmp_path, "pooling=MeanPooling()", "head=LinearHead()")
     check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())

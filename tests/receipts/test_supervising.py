@@ -14,7 +14,7 @@ from calot.train import checkpoint
 from calot.types import QueryKey
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_over_five_seeds_supervision_moves_attention_onto_the_anatomy(several_val: Path, tmp_path: Path) -> None:
     found = effect(several_val, tmp_path, seeds=range(5), epochs=3)
     assert found.by_seed_and_video.shape == (5, 6)

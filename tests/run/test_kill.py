@@ -13,7 +13,7 @@ import killing
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="SIGKILL and fork")]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="SIGKILL and fork")]
 
 
 @pytest.fixture(scope="module")

@@ -114,6 +114,7 @@ def _refusal(run: Path) -> str | None:
     return None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("turn", "other"), list(enumerate([None, True, -1, "x", [[1]], {"x": {"y": 1}}])))
 def test_another_type_in_any_place_is_one_clear_line_or_can_be_shown(run: Path, turn: int, other: Any) -> None:
     """Of each file, every third place by itself; then all that was taken, in all files at once, on one page."""

@@ -94,6 +94,7 @@ def test_it_is_evaluated_predicted_compared_and_reported_though_the_users_file_i
     assert "own_components" in (run / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_a_process_that_never_saw_the_code_scores_the_run(trained: Path) -> None:
     start = [sys.executable, "-c", "from calot.cli.main import main; main()", "evaluate", str(trained), "--json"]
     known = os.environ | {"CALOT_STATE": str(trained.parent / "state")}
@@ -157,7 +158,7 @@ def test_a_resume_with_other_code_is_refused_and_names_the_runs_own(
     assert digests(run) == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL and fork")
 def test_kills_change_no_byte_of_a_run_of_ones_own(phantom: Path, tmp_path: Path) -> None:
     shutil.copytree(phantom, tmp_path / "data")
