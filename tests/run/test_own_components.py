@@ -129,6 +129,7 @@ def test_a_strangers_code_runs_only_with_trust_and_is_then_remembered(run: Path,
     copy.write_text(copy.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'a').write('x')\n")
     record["source"]["files"]["mine.py"] = hashlib.sha256(copy.read_bytes()).hexdigest()
     (run / "experiment.json").write_text(json.dumps(record))
+    (run / "seal.json").unlink()  # a stranger makes a whole run of it
     for command in ("evaluate", "metrics", "report"):
         done = calot(command, run)
         assert (done.returncode, "add --trust" in done.stderr) == ((2, True) if command == "evaluate" else (0, False))
