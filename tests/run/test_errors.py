@@ -454,3 +454,14 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
     monkeypatch.setattr(sys, "argv", ["calot", "--debug"])
     with pytest.raises(type(error)):
         main()
+
+
+def test_a_run_of_calot_0_1_is_refused_in_one_line_by_what_needs_its_model(run: Path, home: Path) -> None:
+    path = run / "experiment.json"
+    record = json.loads(path.read_text())
+    del record["format"]
+    record["experiment"]["segmentation"] = None
+    path.write_text(json.dumps(record))
+    (run / "seal.json").unlink()  # there was none
+    said = _fails("evaluate", run, "--results", home / "results")
+    assert "a run of calot 0.1, whose loss and heads had fixed places" in said

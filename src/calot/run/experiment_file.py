@@ -61,6 +61,11 @@ def read_experiment(folder: Path) -> tuple[Experiment, int]:
         raise CalotError(f"{path}: holds no experiment; {AGAIN}")
     if seed is None or not 0 <= seed < 2**31:
         raise CalotError(f"{path}: seed {seed!r} is not a whole number from 0; {AGAIN}")
+    if data.get("format", 1) < FORMAT and "segmentation" in stated:
+        raise CalotError(
+            f"{path}: a run of calot 0.1, whose loss and heads had fixed places. Its report, metrics and comparisons "
+            f"are read; its model is not: {AGAIN}, or score it with the calot that trained it."
+        )
     source = own_code.read_back(folder, data.get("source")) if _has_own_components(stated) else None
     try:
         experiment: Experiment = from_json(stated, Experiment, source=source)

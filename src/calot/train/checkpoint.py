@@ -267,6 +267,8 @@ def _problem(folder: Path) -> str | None:
     for name, stated in manifest.items():
         try:
             size = plain_size(folder / name, largest=_ANY_SIZE)
+            if isinstance(stated, str):  # calot 0.1 wrote the digest alone
+                stated = {"bytes": size, "sha256": stated}
             if not isinstance(stated, dict) or size != stated.get("bytes"):
                 return f"{name} has {size:,} bytes, not what {MANIFEST} states"
             if _sha256(folder / name) != stated.get("sha256"):
