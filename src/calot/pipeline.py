@@ -38,7 +38,6 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
     require_one_process()  # before anything is written: a refusal leaves no folder and no lock
     with claiming.claimed(request):
         custody.require_sealed(request.folder)  # a complete run that is asked to resume
-        custody.unseal(request.folder)
         ui = replace(ui, log=request.folder / claiming.LOG)
         data = OpenData.of(request.data, experiment=request.experiment, ui=ui, check=stopper.check)
         ui.say(str(data.understood()))
@@ -99,14 +98,9 @@ def predict_run(
     run = load_run(folder)
     opened = OpenData.of(data, experiment=run[0], ui=ui)
     ui.say(str(opened.understood()))
-    sealed = out is None and (folder / custody.SEAL).exists()
     if out is None:
         run_folder.require_own_data(folder, data=opened)
-        custody.unseal(folder)
-    _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
-    if sealed:
-        custody.seal(folder)
-    return folder
+    return _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
 
 
 def _predict(
@@ -152,7 +146,11 @@ def _predict(
         fingerprint=experiment_file.read_fingerprint(folder),
         manifest_hash=opened.manifest.hash,
     )
-    predictions.write(out or folder / "predictions" / f"{split}.parquet")
+    if out is not None:
+        predictions.write(out)
+        return folder
+    with custody.resealed(folder):
+        predictions.write(folder / "predictions" / f"{split}.parquet")
     return folder
 
 

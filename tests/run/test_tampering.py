@@ -12,8 +12,9 @@ import pytest
 from command_line import calot
 from run_requests import requested, trained
 
-from calot.errors import CalotError
-from calot.pipeline import load_run
+from calot.errors import CalotError, Stopped
+from calot.pipeline import load_run, predict_run
+from calot.progress import Ui
 from calot.provenance.audit import audit_run
 from calot.provenance.custody import SEAL, seal
 from calot.report.run_folder import read_run
@@ -73,6 +74,21 @@ def test_a_sealed_run_is_whole_and_every_command_reads_it(run: Path) -> None:
         done = calot(*words, cwd=run.parent)
         assert done.returncode == 0, done.stderr
     assert audit_run(run).broken == ()  # evaluating it again left it sealed
+
+
+def _stop() -> None:
+    raise Stopped
+
+
+def test_what_is_refused_or_stopped_leaves_the_seal(run: Path, phantom: Path) -> None:
+    """Only who is about to change a file takes the seal off, once nothing can be refused any more."""
+    asked = replace(requested(phantom, run, "e02_frozen_probe"), resume=True)
+    with pytest.raises(CalotError, match="nowhere"):
+        trained(replace(asked, data=phantom.parent / "nowhere"))
+    with pytest.raises(Stopped):
+        predict_run(run, split="val", data=phantom, ui=Ui(), check=_stop)
+    found = audit_run(run)
+    assert (found.sealed, found.broken) == (True, ())
 
 
 @pytest.mark.parametrize("other", OTHERS)

@@ -152,7 +152,7 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
 def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     """A line in the ledger, the run's seal, pictures of the clips the page shows, then the page."""
     from calot.pipeline import clip_frames
-    from calot.provenance.custody import seal
+    from calot.provenance.custody import seal, unseal
     from calot.receipts.receipt import closing_receipt
     from calot.report.page import write_report
     from calot.report.pictures import choose_clips, write_clip_sheet
@@ -161,6 +161,7 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     predictions = load_predictions(folder / "predictions" / f"{split}.parquet").with_labels()
     twins = _enter(predictions, folder=folder, results=results, ui=ui)
     if split == "val":
+        unseal(folder)
         closing_receipt(folder, twins=twins, ui=ui)
         seal(folder)
     choices = choose_clips(predictions)

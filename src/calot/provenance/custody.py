@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,21 @@ def seal(folder: Path) -> None:
 
 
 def unseal(folder: Path) -> None:
-    """From here on a run's files change, until it is sealed again."""
+    """From here on a run's files change, until it is sealed again: called by whoever is about to change one, once
+    nothing can be refused any more."""
     (folder / SEAL).unlink(missing_ok=True)
+
+
+@contextmanager
+def resealed(folder: Path) -> Iterator[None]:
+    """Around a change to a run's files: a run that was sealed is sealed again."""
+    sealed = (folder / SEAL).exists()
+    unseal(folder)
+    try:
+        yield
+    finally:
+        if sealed:
+            seal(folder)
 
 
 def require_sealed(folder: Path) -> None:

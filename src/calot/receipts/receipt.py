@@ -10,6 +10,7 @@ from typing import Any
 from calot.errors import CalotError
 from calot.experiment import Experiment, scaled
 from calot.progress import Ui
+from calot.provenance.custody import unseal
 from calot.provenance.evidence import LedgerEvidence, ParametersEvidence, StageStart
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status, verdict
 from calot.receipts.attention import instruments_check
@@ -91,6 +92,7 @@ def opening_receipt(request: Request, *, ui: Ui) -> Receipt:
             f"{verdict(receipt.checks)} before training ({found}). Fix the experiment, or train it anyway with "
             "--despite-receipt: its results are then stamped INVALID."
         )
+    unseal(request.folder)
     receipt.write(request.folder)
     return receipt
 

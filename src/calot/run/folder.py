@@ -17,6 +17,7 @@ from calot.experiment import Experiment
 from calot.models.backbones.protocol import RANDOM
 from calot.models.classifier import Classifier
 from calot.progress import Ui
+from calot.provenance.custody import unseal
 from calot.provenance.run_files import DataFile, read_file
 from calot.run import experiment_file
 from calot.run.build import parameter_counts
@@ -78,6 +79,7 @@ def describe_run(request: Request, *, data: OpenData, accelerator: Accelerator) 
     folder, experiment = request.folder, request.experiment
     if (folder / "data.json").exists():
         _require_same_data(folder, data=data)
+    unseal(folder)
     write_json(folder / experiment_file.NAME, experiment_record(request))
     settle(folder)
     write_json(folder / "data.json", _data(data))
