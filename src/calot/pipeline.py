@@ -16,6 +16,7 @@ from calot.models.adaptation import save_adapter
 from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.provenance import custody
+from calot.provenance.checkpoint_files import STATE
 from calot.receipts.receipt import opening_receipt, with_starts
 from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
@@ -64,7 +65,7 @@ def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
     best = checkpoint.load(folder / "checkpoints" / "best")
     if (own := custody.Identity.of_run(folder)) is not None:
         own.require(best.run, where=folder / "checkpoints" / "best")
-    at = Progress.from_dict(best.progress, where=folder / "checkpoints" / "best" / checkpoint.STATE)
+    at = Progress.from_dict(best.progress, where=folder / "checkpoints" / "best" / STATE)
     model = build_classifier(experiment, weights=needs_published_weights(experiment, tensors=best.tensors))
     for stage in experiment.stages[: at.stage + 1]:  # a stage may have added an adapter
         stage.adaptation.apply(model.backbone)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from calot.models.checkpoints import read_pt
 from calot.models.classifier import Classifier
 from calot.pipeline import needs_published_weights
 from calot.progress import Ui
+from calot.reading import sha256_of
 from calot.run import claiming
 from calot.run import folder as run_folder
 from calot.run.build import build_classifier
@@ -178,7 +178,7 @@ def _record(
     weights = f"imported from {where}" if held == len(names) else f"{published}, in part imported from {where}"
     return {
         "file": where,
-        "sha256": _sha256(asked.path),
+        "sha256": sha256_of(asked.path),
         "command": _command(asked),
         "training": _UNVERIFIED,
         "wrapped_in": state.wrapped_in,
@@ -261,8 +261,3 @@ def _command(asked: ImportRequest) -> str:
     words += ["--scale", asked.scale] if asked.scale != "full" else []
     words += [w for old, new in asked.rename for w in ("--rename", f"{old}={new}")]
     return shlex.join([*words, "--seed", str(asked.seed)])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

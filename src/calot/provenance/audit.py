@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calot.errors import CalotError
+from calot.provenance.checkpoint_files import MANIFEST, STATE, problem_of
 from calot.provenance.custody import SEAL, Identity, broken_links, require_own
 from calot.provenance.receipt import Receipt
 from calot.reading import read_record
@@ -42,7 +42,7 @@ class Audit:
 
 def audit_run(folder: Path) -> Audit:
     """Read every file that a result of this run rests on, weights included."""
-    checkpoints = [p.parent for p in sorted(folder.glob("checkpoints/*/manifest.json"))]
+    checkpoints = [p.parent for p in sorted(folder.glob(f"checkpoints/*/{MANIFEST}"))]
     tables = sorted(folder.glob("predictions/*.parquet"))
     sealed = (folder / SEAL).exists()
     return Audit(
@@ -83,21 +83,10 @@ def _of_table(path: Path, *, folder: Path) -> Iterator[str]:
 
 
 def _of_checkpoint(place: Path, *, own: Identity | None) -> Iterator[str]:
-    manifest = read_record(place / "manifest.json", remedy=_AGAIN)
-    for name, stated in manifest.items():
-        path = place / name
-        if not path.is_file():
-            yield f"{path}: is missing"
-            continue
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        wanted = stated.get("sha256") if isinstance(stated, dict) else stated  # calot 0.1 wrote the digest alone
-        if found != wanted:
-            yield f"{path}: does not match its checksum"
-    if own is not None and (place / "state.json").is_file():
-        wrong = own.apart(read_record(place / "state.json", remedy=_AGAIN).get("run"))
-        if wrong:
-            yield f"{place}: {wrong}"
+    if problem := problem_of(place):
+        yield f"{place}: {problem}"
+    elif own is not None and (wrong := own.apart(read_record(place / STATE, remedy=_AGAIN).get("run"))):
+        yield f"{place}: {wrong}"
 
 
 def _of_receipt(folder: Path, *, own: Identity | None) -> Iterator[str]:

@@ -6,7 +6,6 @@ identity; `seal.json`, written when a run is complete, has the SHA-256 of every 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from calot.errors import CalotError
 from calot.provenance.run_files import DataFile, ExperimentFile, read_file
-from calot.reading import read_record
+from calot.reading import read_record, sha256_of
 from calot.statistics.predictions import Predictions
 from calot.statistics.schema import UNKNOWN
 from calot.writing import write_json
@@ -83,7 +82,7 @@ def require_own(table: Predictions, *, folder: Path, where: Path) -> None:
 def seal(folder: Path) -> None:
     """Bind a complete run's files."""
     own = Identity.of_run(folder)
-    files = {name: _sha256(folder / name) for name in _bound(folder)}
+    files = {name: sha256_of(folder / name) for name in _bound(folder)}
     write_json(folder / SEAL, {"format": 1, "run": None if own is None else own.to_json(), "files": files})
 
 
@@ -126,7 +125,7 @@ def broken_links(folder: Path) -> Iterator[str]:
             yield f"{folder / name}: was added after the run was complete"
         elif not _inside(folder, name) or not (folder / name).is_file():
             yield f"{folder / name}: is missing, and the run's result rests on it"
-        elif _sha256(folder / name) != files[name]:
+        elif sha256_of(folder / name) != files[name]:
             yield f"{folder / name}: was changed after the run was complete"
     own = Identity.of_run(folder)
     if own is not None and (wrong := own.apart(record.get("run"))):
@@ -140,7 +139,3 @@ def _bound(folder: Path) -> list[str]:
 
 def _inside(folder: Path, name: str) -> bool:
     return (folder / name).resolve().is_relative_to(folder.resolve())
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,6 +18,7 @@ from calot.evaluation.passes import Passes
 from calot.models.adaptation import ParameterGroup
 from calot.models.classifier import Classifier
 from calot.progress import Ui
+from calot.provenance.checkpoint_files import STATE
 from calot.provenance.custody import Identity
 from calot.run import folder as run_folder
 from calot.run.build import build_classifier
@@ -141,7 +142,7 @@ class Trainer:
         if found is None:
             self.ui.say(f"{self.request.folder}: nothing saved yet to resume; starting at the first step")
             return None
-        state = self.checkpoints.last / checkpoint.STATE
+        state = self.checkpoints.last / STATE
         self.progress = at = Progress.from_dict(found.progress, where=state)
         at.require_possible(
             stages=self.request.experiment.stages,

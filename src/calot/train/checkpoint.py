@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,14 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from calot.errors import CalotError, first_line
+from calot.errors import CalotError
 from calot.models.adaptation import canonical_name
+from calot.provenance.checkpoint_files import MANIFEST, MODEL, OPTIMISER, STATE, problem_of
 from calot.provenance.custody import Identity
-from calot.reading import plain_size, read_json
+from calot.reading import read_json, sha256_of
 from calot.writing import clear_disk_errors, sync, sync_folder
-
-_ANY_SIZE = 1 << 62
-MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors", "state.json", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def _write(
         scaler = getattr(optimiser, "scaler", None)  # fp16's loss scaler, which accelerate attaches to the optimiser
         state["scaler"] = scaler and scaler.state_dict()
     (folder / STATE).write_text(json.dumps(state))
-    digests = {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(folder.iterdir())}
+    digests = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in sorted(folder.iterdir())}
     for name in digests:
         sync(folder / name)
     (folder / MANIFEST).write_text(json.dumps(digests, indent=1))
@@ -122,7 +119,7 @@ def load(folder: Path) -> Checkpoint:
     Raises CalotError when there is no intact one, naming what is wrong with it.
     """
     place = _standing(folder)
-    problem = _problem(place)
+    problem = problem_of(place)
     if problem is not None:
         raise CalotError(f"{folder}: no intact checkpoint here ({problem}). Train again with --overwrite.")
     return _read(place)
@@ -205,7 +202,7 @@ class Checkpoints:
         for place in (_standing(self.last), self.previous):
             if not place.exists():
                 continue
-            problem = _problem(place)
+            problem = problem_of(place)
             if problem is None:
                 found = _read(place)
                 self._require_own(found.run, where=place)
@@ -239,7 +236,7 @@ class Checkpoints:
         if progress["best_epoch"] < 0:
             return None
         place = _standing(self.best)
-        problem = _problem(place)
+        problem = problem_of(place)
         if problem is None:
             state = _read_state(place)
             self._require_own(state.get("run"), where=place)
@@ -251,34 +248,6 @@ class Checkpoints:
 def _epoch(progress: dict[str, Any]) -> tuple[int, int]:
     """Which stage's which epoch was best; both from 0."""
     return progress["stage"], progress["best_epoch"]
-
-
-def _problem(folder: Path) -> str | None:
-    if not folder.is_dir():
-        return "absent"
-    try:
-        manifest = read_json(folder / MANIFEST)
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError) as error:
-        return f"{MANIFEST} is unreadable ({first_line(error)})"
-    if not isinstance(manifest, dict) or not set(manifest) <= {MODEL, OPTIMISER, STATE}:
-        return f"{MANIFEST} lists no files of a checkpoint"
-    for name, stated in manifest.items():
-        try:
-            size = plain_size(folder / name, largest=_ANY_SIZE)
-            if isinstance(stated, str):  # calot 0.1 wrote the digest alone
-                stated = {"bytes": size, "sha256": stated}
-            if not isinstance(stated, dict) or size != stated.get("bytes"):
-                return f"{name} has {size:,} bytes, not what {MANIFEST} states"
-            if _sha256(folder / name) != stated.get("sha256"):
-                return f"{name} does not match its checksum"
-        except FileNotFoundError:
-            return f"{name} is missing"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
-    unlisted = {MODEL, STATE, *([OPTIMISER] if (folder / OPTIMISER).exists() else [])} - set(manifest)
-    return f"{MANIFEST} does not list {min(unlisted)}" if unlisted else None
 
 
 def _read(folder: Path) -> Checkpoint:
@@ -296,8 +265,3 @@ def _read(folder: Path) -> Checkpoint:
 def _read_state(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = read_json(folder / STATE)
     return state
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
