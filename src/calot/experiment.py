@@ -73,7 +73,7 @@ class Experiment(Component):
     @property
     def uses_masks(self) -> bool:
         """Whether clips travel with their masks."""
-        read = [*(head.reads_masks for head in self.every_head), *(t.loss.reads_masks for t in self.loss.every_term())]
+        read = [self.loss.reads_masks, *(head.reads_masks for head in self.every_head)]
         return any(read) or self.masking is not None
 
     @property

@@ -138,7 +138,7 @@ def data_of(path: Path) -> Path | None:
 def treatment_of_table(path: Path, *, table: Predictions) -> Treatment:
     """What the receipt of the run that a table belongs to proves of it. Raises CalotError where the table is another
     run's, or a file of the run was changed."""
-    from calot.provenance.custody import require_own, require_sealed
+    from calot.provenance.custody import Identity, require_own, require_sealed
     from calot.provenance.receipt import Receipt
     from calot.provenance.treatment import NO_RECEIPT, treatment_of
 
@@ -146,7 +146,7 @@ def treatment_of_table(path: Path, *, table: Predictions) -> Treatment:
     if run is None:
         return NO_RECEIPT
     require_sealed(run)
-    require_own(table, folder=run, where=path)
+    require_own(table, own=Identity.of_run(run), where=path)
     return treatment_of(Receipt.load(run), fingerprint=table.fingerprint)
 
 

@@ -20,6 +20,12 @@ def frame_of(name: str) -> tuple[str, int] | None:
     return _frame(video, number) if mark else None
 
 
+def stem_of(name: str) -> str:
+    """`<video>_<frame>` as the table has it; a hidden file, and one that names no frame, keeps its own name."""
+    frame = None if hidden_file(name) else frame_of(name)
+    return f"{frame[0]}_{frame[1]}" if frame else name
+
+
 def frame_files(folder: Path) -> dict[tuple[str, int], str]:
     """(video, frame) -> image below a folder, named `<video>_<frame>.jpg` or, in a folder of each video, `<frame>.jpg`.
 

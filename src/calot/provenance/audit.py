@@ -65,7 +65,7 @@ def _broken(folder: Path, *, sealed: bool, checkpoints: list[Path], tables: list
     for place in checkpoints:
         yield from _said(partial(_of_checkpoint, place, own=own))
     for path in tables:
-        yield from _said(partial(_of_table, path, folder=folder))
+        yield from _said(partial(_of_table, path, own=own))
     yield from _said(partial(_of_receipt, folder, own=own))
 
 
@@ -77,8 +77,8 @@ def _said(look: Callable[[], Iterator[str]]) -> Iterator[str]:
         yield str(error)
 
 
-def _of_table(path: Path, *, folder: Path) -> Iterator[str]:
-    require_own(load_predictions(path), folder=folder, where=path)
+def _of_table(path: Path, *, own: Identity | None) -> Iterator[str]:
+    require_own(load_predictions(path), own=own, where=path)
     return iter(())
 
 

@@ -70,9 +70,8 @@ class Identity:
             raise CalotError(f"{where}: {wrong}. {_AGAIN}.")
 
 
-def require_own(table: Predictions, *, folder: Path, where: Path) -> None:
-    """Raises CalotError where predictions in a run's folder are of another treatment, seed or data set."""
-    own = Identity.of_run(folder)
+def require_own(table: Predictions, *, own: Identity | None, where: Path) -> None:
+    """Raises CalotError where predictions in the folder of the run `own` are of another treatment, seed or data set."""
     if own is None:
         return
     seed = next((seed for seed in table.seeds if seed != own.seed), own.seed)

@@ -13,7 +13,7 @@ import polars as pl
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
-from calot.provenance.custody import require_own, require_sealed
+from calot.provenance.custody import Identity, require_own, require_sealed
 from calot.provenance.receipt import Receipt
 from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, ImportFile, ModelFile, read_file
 from calot.provenance.treatment import Treatment, treatment_of
@@ -105,8 +105,9 @@ def read_run(path: Path) -> RunFolder:
     require_sealed(path)
     files = {split: path / "predictions" / f"{split}.parquet" for split in SPLITS}
     predictions = {split: _predictions(file) for split, file in files.items() if file.is_file()}
+    own = Identity.of_run(path)
     for split, table in predictions.items():
-        require_own(table, folder=path, where=files[split])
+        require_own(table, own=own, where=files[split])
     required = "val" in predictions
     experiment = _read(path / "experiment.json", ExperimentFile, required=True)
     imported = path / "import.json"

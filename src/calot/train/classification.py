@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import nn
 
 from calot.criteria import CRITERIA
@@ -79,8 +78,8 @@ class ClassificationObjective(Objective):
 
         val = passes.logits(model, lambda o, b: into(val_loss, o, b), confusion, attention)
         clean = passes.clean_logits(model, lambda o, b: into(clean_loss, o, b))
-        val_map = mean_ap(passes.val.table.majority, np.asarray(val))
-        clean_map = mean_ap(passes.clean.table.majority[passes.chosen], np.asarray(clean))
+        val_map = mean_ap(passes.val.table.majority, val)
+        clean_map = mean_ap(passes.clean.table.majority[passes.chosen], clean)
         columns = {
             "train_clean_loss": clean_loss.mean(),
             "train_clean_map": clean_map.value,

@@ -12,7 +12,7 @@ from pathlib import Path
 from calot.data.decode import is_turned, read_picture
 from calot.data.endoscapes.published import BLACK_KEYFRAMES
 from calot.data.endoscapes.reader import METADATA
-from calot.data.filenames import IMAGES, frame_of
+from calot.data.filenames import IMAGES, stem_of
 from calot.data.pictures import decode_picture_bytes
 from calot.data.store_build import BLACK_MEAN
 from calot.data.verify.finding import Finding, Found, Note
@@ -98,9 +98,7 @@ def _turned(names: list[str]) -> tuple[Note, ...]:
 def pictures_in(folder: Path) -> list[tuple[str, str]]:
     """`<video>_<frame>`, as the table has it, and name of each image of a folder, whatever its ending's capitals; files
     that systems leave there are skipped."""
-    names = [name for name in names_in(folder, endings=IMAGES) if not hidden_file(name)]
-    frames = {name: frame_of(name) for name in names}
-    return [(f"{frame[0]}_{frame[1]}" if frame else name, name) for name, frame in frames.items()]
+    return [(stem_of(name), name) for name in names_in(folder, endings=IMAGES) if not hidden_file(name)]
 
 
 def _missing(

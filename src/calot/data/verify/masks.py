@@ -11,14 +11,13 @@ import numpy as np
 
 from calot.data.endoscapes.published import MASKS_PUBLISHED, STRAY_MASKS
 from calot.data.endoscapes.reader import MASKS, METADATA
-from calot.data.filenames import frame_of
+from calot.data.filenames import stem_of
 from calot.data.maskfile import read_class_ids
 from calot.data.verify.finding import Finding, Found, Note
 from calot.data.verify.images import Size
 from calot.data.verify.links import names_in
 from calot.data.verify.table import LenientTable
 from calot.errors import CalotError
-from calot.identity import hidden_file
 from calot.progress import Advance
 
 #: 0 background, 1 to 6 structures and tool, 255 ignore.
@@ -46,7 +45,7 @@ def check_masks(
     rows = {row.stem for row in table.rows}
     findings: list[Finding] = []
     for name in names:
-        if _stem_of(name) not in rows:
+        if stem_of(name) not in rows:
             message = f"no row of {METADATA} is about its frame"
             findings.append(_at(name, "masks", message, remedy="Take it out, or unpack again."))
     strays: list[Finding] = []
@@ -54,7 +53,7 @@ def check_masks(
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         for start in range(0, len(read), _BATCH):
             part = read[start : start + _BATCH]
-            needs = [sizes.get(_stem_of(name), size) for name in part]
+            needs = [sizes.get(stem_of(name), size) for name in part]
             for wrong, stray in pool.map(partial(_check_one, folder), part, needs):
                 findings += wrong
                 strays += stray
@@ -66,16 +65,10 @@ def check_masks(
     if published and whole and names and len(names) != MASKS_PUBLISHED:
         message = f"{len(names)} masks; the published Endoscapes2023 has {MASKS_PUBLISHED}"
         findings.append(Finding(check="counts", file=f"{MASKS}/", message=message, remedy=_AGAIN))
-    paired = _pairing(table, stems={_stem_of(name) for name in names}, published=published)
+    paired = _pairing(table, stems={stem_of(name) for name in names}, published=published)
     return Found(
         findings=(*findings, *strays, *paired.findings), notes=(*notes, *paired.notes), counts=(("masks", len(names)),)
     )
-
-
-def _stem_of(name: str) -> str:
-    """`<video>_<frame>` as the table has it; a hidden file is about no frame."""
-    frame = None if hidden_file(name) else frame_of(name)
-    return f"{frame[0]}_{frame[1]}" if frame else name
 
 
 def _at(name: str, check: str, message: str, *, remedy: str = _AGAIN) -> Finding:
