@@ -119,7 +119,7 @@ def test_is_no_property():
 """
 
 
-def drawn(folder: Path, *options: str, extra: str = "") -> list[str]:
+def drawn(folder: Path, *options: str, extra: str = "", **environment: str) -> list[str]:
     """What a property test draws in a pytest of its own, under the suite's own conftest.py and properties.py."""
     helpers = (ROOT / "tests" / "helpers").as_posix()
     conftest = (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8")
@@ -129,8 +129,8 @@ def drawn(folder: Path, *options: str, extra: str = "") -> list[str]:
     )
     (folder / "test_draws.py").write_text(DRAWS)
     command = [sys.executable, "-m", "pytest", "-s", "-m", "property", *options]
-    kept = {name: value for name, value in os.environ.items() if name != "CALOT_HYPOTHESIS"}
-    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=False)
+    kept = {name: value for name, value in os.environ.items() if name not in ("CALOT_HYPOTHESIS", "CI")}
+    done = subprocess.run(command, cwd=folder, env=kept | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return re.findall(r"drawn (\S+)", done.stdout)
 
@@ -142,6 +142,9 @@ def test_property_tests_draw_the_same_examples_every_time_unless_asked_not_to(tm
     assert len(usual) == 50
     (tmp_path / "imported.py").write_text("NUMBERS = " + str([100_003 + 7 * i for i in range(500)]))
     assert usual == drawn(tmp_path, extra="\nimport imported\n")  # as where other tests ran before in the process
-    one, other = (drawn(tmp_path, "--hypothesis-profile=random", f"--hypothesis-seed={seed}") for seed in (1, 2))
+    assert usual == drawn(tmp_path, CI="true")
+    seeds = ("--hypothesis-seed=1", "--hypothesis-seed=2")
+    one, other = (drawn(tmp_path, "--hypothesis-profile=random", seed, CI="true") for seed in seeds)
     assert len(one) == len(other) == 1000  # 20 times as many
     assert one != other
+    assert one == drawn(tmp_path, "--hypothesis-profile=random", seeds[0])  # nobody's continuous integration

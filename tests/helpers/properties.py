@@ -17,7 +17,8 @@ def register() -> None:
     _draw_no_constants_of_ours()
     clock = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
     settings.register_profile("ci", max_examples=PROFILES["ci"], derandomize=True, database=None, **clock)
-    settings.register_profile("random", max_examples=PROFILES["random"], **clock)
+    # `derandomize` is said here because hypothesis sets it itself where the variable CI is set
+    settings.register_profile("random", max_examples=PROFILES["random"], derandomize=False, **clock)
 
 
 def _draw_no_constants_of_ours() -> None:
