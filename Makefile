@@ -29,18 +29,18 @@ demo: install
 
 # Two processes of one thread each: torch's own threads wait for each other by spinning.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
 
 # Kills, five seeds, the full size, every experiment's receipt: what takes longest. CI runs these too.
 long: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m long
 
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow and not long"
 
 # The property tests alone, with many new random examples; it prints its seed, and `make fuzz SEED=N` is the same again.
 fuzz: install
-	CALOT_HYPOTHESIS=random OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m property $(if $(SEED),--hypothesis-seed=$(SEED))
+	CALOT_HYPOTHESIS=random OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m property $(if $(SEED),--hypothesis-seed=$(SEED))
 
 check: install
 	$(BIN)/ruff check src tests

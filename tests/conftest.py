@@ -31,8 +31,10 @@ if importlib.util.find_spec("torch") and importlib.util.find_spec("jaxtyping"):
 HYPOTHESIS = importlib.util.find_spec("hypothesis") is not None
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in its background with SIGINT ignored, and `nohup` SIGHUP: tests send both to themselves.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis's own, which reads these options

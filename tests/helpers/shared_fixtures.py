@@ -1,18 +1,32 @@
-"""Fixtures that tests of several rooms share: small phantoms, made once a session."""
+"""Fixtures that tests of several rooms share: small phantoms, made once for all workers of a run of the suite."""
 
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, spec: object) -> Path:
+    """A phantom beside the workers' own folders: the first worker that asks for it makes it, the others wait."""
+    from calot.phantom import generate
+
+    shared = factory.getbasetemp() if "PYTEST_XDIST_WORKER" not in os.environ else factory.getbasetemp().parent
+    out = shared / name
+    with FileLock(shared / f"{name}.lock"):
+        if not (shared / f"{name}.made").exists():
+            generate(out, spec, workers=2)
+            (shared / f"{name}.made").touch()
+    return out
 
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom of seconds' work: 9 operations of 30 to 60 frames."""
-    from calot.phantom import PhantomSpec, generate
+    from calot.phantom import PhantomSpec
 
-    out = tmp_path_factory.mktemp("data") / "phantom"
-    generate(out, PhantomSpec(videos=9, seed=3, mean_frames=45.0, min_frames=30, max_frames=60), workers=2)
-    return out
+    spec = PhantomSpec(videos=9, seed=3, mean_frames=45.0, min_frames=30, max_frames=60)
+    return made_once(tmp_path_factory, "phantom", spec)
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +34,4 @@ def several_val(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom of which 6 of 14 operations are for validation."""
     from supervising import SEVERAL_VAL
 
-    from calot.phantom import generate
-
-    out = tmp_path_factory.mktemp("data") / "several_val"
-    generate(out, SEVERAL_VAL, workers=2)
-    return out
+    return made_once(tmp_path_factory, "several_val", SEVERAL_VAL)

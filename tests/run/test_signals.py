@@ -48,8 +48,8 @@ def _swallowing() -> None:
 
 WAITS: dict[str, Callable[[], object]] = {
     "sleep": lambda: time.sleep(60),
-    "queue": lambda: queue.Queue().get(),
-    "lock": lambda: threading.Event().wait(),
+    "queue": lambda: queue.Queue().get(timeout=60),
+    "lock": lambda: threading.Event().wait(60),
     "pipe": _read_a_pipe,
     "process": lambda: subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"], check=False),
     "work": _working,
