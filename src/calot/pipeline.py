@@ -20,6 +20,7 @@ from calot.provenance.checkpoint_files import STATE
 from calot.receipts.receipt import opening_receipt, with_starts
 from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
+from calot.run.baselines import affordable_baselines, write_baselines
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
 from calot.run.device import make_accelerator, require_one_process
@@ -150,8 +151,10 @@ def _predict(
     if out is not None:
         predictions.write(out)
         return folder
+    baselines = affordable_baselines(folder, data=opened, split=split, ui=ui)
     with custody.resealed(folder):
         predictions.write(folder / "predictions" / f"{split}.parquet")
+        write_baselines(folder, made=baselines)
     return folder
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calot.cli.baselines import baselines
 from calot.cli.next_step import say_next
 
 if TYPE_CHECKING:
     from calot.data.geometry import Geometry
 
 app = typer.Typer(no_args_is_help=True)
+app.command("baselines")(baselines)
 
 Root = Annotated[Path, typer.Argument(help="A data set's folder, of any kind that calot reads (docs/data.md).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

@@ -48,9 +48,11 @@ def metrics(
     """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions; exit code
     1 and no numbers where the run's receipt failed, 2 where there are no labels."""
     from calot.cli.printed import print_metrics
+    from calot.cli.printed_trivial import print_trivial
     from calot.cli.tables import data_of, run_of, table_of, thresholds_for, treatment_of_table
     from calot.provenance.data_ledger import DataLedger
     from calot.statistics.summary import header, summarise
+    from calot.statistics.trivial import beside_trivial
     from calot.statistics.videos import per_video
 
     options = Options(map=tuple(map or ()), scores=scores, clip=clip_probabilities, fps=fps)
@@ -60,6 +62,7 @@ def metrics(
     record = DataLedger(manifest_hash=table.manifest_hash, data=data_of(path), results=results)
     opened = record.test_openings() if table.split == "test" and record.known else None
     proof = {"test_openings": opened, "treatment": asdict(treatment), "invalid": None, "unscored": None}
+    proof["trivial_baselines"] = None
     if not table.labelled:
         _unscored(header(table) | proof, json=json)
     frozen, note = thresholds_for(table, path=path, given=thresholds)
@@ -69,6 +72,7 @@ def metrics(
         _withhold(fields, treatment=treatment, json=json)
     if treatment.stamp:
         fields["notes"].insert(0, treatment.stamp)
+    fields["trivial_baselines"] = (trivial := beside_trivial(table, run=run_of(path))).to_dict()
     operations = per_video(table, thresholds=frozen) if len(table.seeds) == 1 else None
     if operations is None and by_video:
         fields["notes"].append("--by-video: decisions are one model's, and this table holds several seeds: split it")
@@ -77,6 +81,7 @@ def metrics(
         print(jsonlib.dumps(fields, indent=1, allow_nan=False))
         return
     print_metrics(fields, operations=operations, by_video=by_video)
+    print_trivial(trivial)
     run = run_of(path)
     if run is not None:
         say_next("report", run)

@@ -24,7 +24,8 @@ _AGAIN = "Put the run's own file back, or train again with --overwrite"
 #: What a result rests on. The weights themselves are bound by their manifest's digests, and held to them when read.
 _BOUND = (
     *("experiment.json", "data.json", "model.json", "environment.json", "receipt.json", "import.json", "metrics.csv"),
-    *("source/**/*.py", "checkpoints/best/manifest.json", "predictions/*.parquet"),
+    *("source/**/*.py", "checkpoints/best/manifest.json", "predictions/*.parquet", "baselines/*.json"),
+    "baselines/*/*.parquet",
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calot.errors import CalotError
 from calot.reading import read_record
@@ -128,6 +128,28 @@ class ImportFile(_File):
     sha256: str = _ANY
     training: str = _ANY
     experiment: str = _ANY
+
+
+class TrivialEntry(_File):
+    """One trivial baseline; `undefined` gives a reason for each criterion that it could not be fitted on."""
+
+    name: str = Field(pattern=r"^[a-z_]+$")  # of its file, too
+    title: str
+    settings: str
+    undefined: dict[str, str]
+
+
+class TrivialFile(_File):
+    """baselines/<split>.json: the trivial baselines that were scored on the run's clips."""
+
+    format: int
+    split: str
+    protocol: str
+    manifest_hash: str
+    clips: int
+    videos: int
+    undefined: str | None
+    baselines: list[TrivialEntry]
 
 
 def read_file(path: Path, kind: type[_File], *, remedy: str = AGAIN) -> dict[str, Any]:

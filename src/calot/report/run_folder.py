@@ -19,6 +19,7 @@ from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile
 from calot.provenance.treatment import Treatment, treatment_of
 from calot.statistics.predictions import Predictions, load_predictions
 from calot.statistics.schema import UNKNOWN
+from calot.statistics.trivial import BesideTrivial, beside_trivial
 
 SPLITS = ("val", "test")
 _METRICS = ("epoch", "train_clean_map", "val_map", *(f"val_ap_{c}" for c in CRITERIA))
@@ -75,6 +76,11 @@ class RunFolder:
     def has_result(self) -> bool:
         """Finished, and no check of its receipt failed: its scores may be shown."""
         return self.finished and not self.treatment.invalid
+
+    @cached_property
+    def beside_trivial(self) -> dict[str, BesideTrivial]:
+        """The predictions of each split beside the trivial baselines on the same clips."""
+        return {split: beside_trivial(table, run=self.path) for split, table in self.predictions.items()}
 
     @cached_property
     def backbone_is_frozen(self) -> bool:

@@ -21,6 +21,7 @@ from calot.report.receipt_view import receipt_view
 from calot.report.results import find_results, openings_text
 from calot.report.run_folder import RunFolder
 from calot.report.tables import Fact, Table
+from calot.report.trivial_view import trivial_reason, trivial_views
 from calot.report.verdict import Reason, Verdict
 from calot.statistics.calibration import Thresholds, choose_thresholds
 from calot.statistics.summary import Summary, summarise
@@ -69,6 +70,7 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
         "header": run.experiment.get("header"),
         "imported": run.imported is not None,
         "splits": [_split(split, summary) for split, summary in summaries.items()],
+        "trivial": trivial_views(run, summaries=summaries),
         "seeds": [scores.seeds_table(_seeds(s), split=split) for split, s in summaries.items() if len(s.per_seed) > 1],
         "interval_facts": scores.interval_facts(summaries["val"].intervals) if summaries else [],
         "threshold_rule": _threshold_rule(thresholds),
@@ -107,6 +109,7 @@ def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | 
             prevalence={name: item.prevalence for name, item in val.criteria.items()},
         )
     )
+    reasons.append(trivial_reason(run))
     if paired is not None:
         reasons.append(paired.reason)
     if "test" in summaries:
@@ -131,6 +134,7 @@ def _selected(run: RunFolder) -> str:
 def _contents(run: RunFolder) -> list[tuple[str, str]]:
     scored = [
         ("scores", "Average precision"),
+        ("trivial", "Trivial baselines"),
         ("curves", "Learning curves"),
         ("calibration", "Calibration"),
         ("thresholds", "Decisions"),

@@ -16,6 +16,7 @@ from calot.report.results import find_results, openings_text
 from calot.report.run_folder import RunFolder
 from calot.report.runs_tables import Scored, experiments_table, runs_table, seed_intervals, shown_runs, without_interval
 from calot.report.tables import Fact, Table
+from calot.report.trivial_view import trivial_tables, trivial_told
 from calot.report.verdict import Reason, Stamp, Verdict
 from calot.statistics.summary import summarise
 
@@ -50,6 +51,7 @@ class GroupView:
     experiments: Table
     runs: Table
     note: str
+    trivial: Sequence[Table]
     interval_facts: Sequence[Fact]
 
 
@@ -203,7 +205,7 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
     waiting = [f"{run.name} seed {run.seed}" for run in runs if not run.finished]
     if waiting:
         found.append(Reason("Unfinished.", f"No val predictions yet: {verdict.spoken_list(waiting)}."))
-    return [*found, *_differences_told(pairs)]
+    return [*found, *trivial_told(runs), *_differences_told(pairs)]
 
 
 def _differences_told(pairs: Sequence[Paired]) -> list[Reason]:
@@ -252,6 +254,7 @@ def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
         experiments=experiments_table(group.experiments),
         runs=runs_table(group.runs, folder=folder),
         note=without_interval(shown),
+        trivial=trivial_tables(group.runs),
         interval_facts=scores.interval_facts(first.summary.intervals),
     )
 
