@@ -146,7 +146,7 @@ class _Logistic(TrivialBaseline):
 
         mean, spread = train.mean(axis=0), train.std(axis=0)
         spread = np.where(spread > 0, spread, 1.0)
-        model = LogisticRegression(C=self.c, max_iter=5000).fit((train - mean) / spread, positive)
+        model = LogisticRegression(C=self.c, tol=1e-6, max_iter=5000).fit((train - mean) / spread, positive)
         return np.asarray(model.decision_function((scored - mean) / spread), dtype=np.float64)
 
 

@@ -49,7 +49,10 @@ def _view(found: BesideTrivial, *, split: str, summary: Summary) -> TrivialView:
 
 def trivial_reason(run: RunFolder) -> Reason:
     """The line under a run's headline."""
-    return Reason(LEAD, tables.plain_reason(run.beside_trivial["val"].sentence()))
+    found = run.beside_trivial["val"]
+    if found.tables is None:
+        return Reason(LEAD, "Not computed for this run: nothing shows that it is above them.", code=COMMAND)
+    return Reason(LEAD, tables.plain_reason(found.sentence()))
 
 
 def _table(found: BesideTrivial, *, split: str, minus: bool = True) -> Table:
@@ -115,7 +118,8 @@ def trivial_told(runs: Sequence[RunFolder]) -> list[Reason]:
             told.setdefault(_group(found), []).append(f"{run.name} seed {run.seed}")
     if not told:
         return []
-    return [Reason(LEAD, "; ".join(f"{words}: {spoken_list(names)}" for words, names in told.items()) + ".")]
+    text = "; ".join(f"{words}: {spoken_list(names)}" for words, names in told.items())
+    return [Reason(LEAD, f"{text[0].upper()}{text[1:]}.")]
 
 
 def _group(found: BesideTrivial) -> str:

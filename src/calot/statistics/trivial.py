@@ -23,7 +23,7 @@ from calot.statistics.schema import UNKNOWN
 FOLDER = "baselines"
 SPLITS = ("val", "test")
 COMMAND = "calot data baselines ROOT --run RUN"
-NOT_COMPUTED = f"not computed for this run; `{COMMAND}` does it"
+NOT_COMPUTED = f"not computed for this run; use: {COMMAND}"
 NO_RUN = "not known: this table does not belong to a run's folder"
 _AGAIN = f"compute them again: {COMMAND}"
 
@@ -126,7 +126,8 @@ class BesideTrivial:
     def sentence(self) -> str:
         """The baselines and the verdict."""
         if not self.baselines:
-            return f"{self.reason or 'none'}."
+            why = self.reason or "none"
+            return f"{why[0].upper()}{why[1:]}."
         return f"On the same clips: {self.listed()}. {self.verdict()}"
 
     def to_dict(self) -> dict[str, Any]:
