@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
+from naive_jackknife import naive_plain
 from prediction_tables import clustered, table
 
 from calot.criteria import CRITERIA
@@ -58,10 +61,48 @@ def test_a_video_without_positives_has_no_ap_and_says_why() -> None:
 def test_operations_are_decided_by_all_three_criteria_in_one_frame() -> None:
     found = per_video(operation(), thresholds=thresholds(0.0, 0.0, 0.0)).operations
     assert found is not None
+    assert found.sensitivity.low == pytest.approx(0.025)  # one of one: 0.025^(1/1)
     assert (found.true_positives, found.true_negatives, found.false_positives, found.false_negatives) == (1, 1, 0, 0)
     missed = per_video(operation(), thresholds=thresholds(0.0, 0.0, 5.0)).operations
     assert missed is not None
-    assert missed.sensitivity == 0.0
+    assert missed.sensitivity.value == 0.0
+
+
+def test_rates_over_operations_are_totals_over_total_time() -> None:
+    """15 s in all: five flips, one false alarm; one operation with a positive label, called 2 s after it."""
+    found = per_video(operation(), thresholds=thresholds(0.0, 0.0, 9.0)).rates
+    item, never = found["two_structures"], found["cystic_plate"]
+    assert item.flips_per_minute.value == pytest.approx(5 / (15 / 60))
+    assert item.false_alarms_per_hour.value == pytest.approx(1 / (15 / 3600))
+    assert "2 videos" in str(item.flips_per_minute.reason)
+    assert (item.detected.value, item.detection_seconds.value) == (1.0, 2.0)
+    assert (never.detected.value, never.detected.high) == pytest.approx((0.0, 0.975))
+    assert (never.detection_seconds.value, never.detection_seconds.reason) == (None, "never detected")
+
+
+def test_rates_over_operations_have_the_interval_of_leaving_each_operation_out() -> None:
+    made = clustered(videos=6, frames=25)
+    whole = per_video(made, thresholds=thresholds(0.5, 0.5, 0.5))
+    found, delays = whole.rates["two_structures"], [row.criteria["two_structures"] for row in whole.rows]
+    left_out = []
+    for name in sorted(set(made.videos.tolist())):
+        others = replace(made, frame=made.frame.filter(pl.col("video") != name))
+        rates = per_video(others, thresholds=thresholds(0.5, 0.5, 0.5)).rates["two_structures"]
+        left_out.append((rates.flips_per_minute.value or 0.0, rates.false_alarms_per_hour.value or 0.0))
+    for item, column in ((found.flips_per_minute, 0), (found.false_alarms_per_hour, 1)):
+        low, high = naive_plain(item.value or 0.0, [values[column] for values in left_out])
+        assert (item.low, item.high) == pytest.approx((max(low, 0.0), high))
+    seconds = [d.detection_seconds for d in delays if d.detection_seconds is not None]
+    assert found.detection_seconds.value == pytest.approx(np.mean(seconds))
+    assert found.detected.value == pytest.approx(len(seconds) / sum(d.positives > 0 for d in delays))
+
+
+def test_without_thresholds_or_rate_the_reason_stands_in_every_rate() -> None:
+    bare = per_video(operation(), thresholds=None).rates["two_structures"]
+    assert "no thresholds" in str(bare.flips_per_minute.reason)
+    untimed = replace(operation(), frames_per_second=None)
+    timeless = per_video(untimed, thresholds=thresholds(0.0, 0.0, 0.0)).rates["two_structures"]
+    assert "frame rate unknown" in str(timeless.detected.reason)
 
 
 def test_a_missing_threshold_leaves_the_operation_undecided() -> None:

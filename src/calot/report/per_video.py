@@ -6,8 +6,9 @@ from calot.criteria import CRITERIA, label
 from calot.report.tables import Cell, Row, Table, Undefined, columns, count, number, percent, points
 from calot.report.timelines import clock
 from calot.statistics.calibration import Thresholds
+from calot.statistics.operations import Operations
 from calot.statistics.predictions import Predictions
-from calot.statistics.videos import CriterionInVideo, Operations, VideoTable, per_video
+from calot.statistics.videos import CriterionInVideo, VideoTable, per_video
 
 
 def video_tables(predictions: Predictions, *, thresholds: Thresholds) -> tuple[list[Table], str]:

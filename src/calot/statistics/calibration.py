@@ -107,15 +107,20 @@ def calibration(labels: ArrayLike, *, logits: ArrayLike, bins: int = BINS) -> Ca
 def reliability_points(labels: ArrayLike, *, logits: ArrayLike, bins: int = BINS) -> list[ReliabilityPoint]:
     """Bins of equal mass by forecast; equal forecasts share a bin, so there may be fewer than `bins`."""
     truth, forecast = np.asarray(labels, dtype=np.float64), sigmoid(logits)
-    edges = np.unique(np.quantile(forecast, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf"))
-    place = np.searchsorted(edges, forecast, side="left")
-    count = np.bincount(place, minlength=len(edges) + 1)
+    place = bin_places(forecast, bins=bins)
+    count = np.bincount(place)
     total = [np.bincount(place, weights=values, minlength=len(count)) for values in (forecast, truth)]
     return [
         ReliabilityPoint(forecast=float(total[0][b] / n), observed=float(total[1][b] / n), frames=int(n))
         for b, n in enumerate(count)
         if n
     ]
+
+
+def bin_places(forecast: Array, *, bins: int = BINS) -> NDArray[np.intp]:
+    """The bin of equal mass that each forecast falls into; equal forecasts share one."""
+    edges = np.unique(np.quantile(forecast, np.linspace(0, 1, bins + 1)[1:-1], method="inverted_cdf"))
+    return np.searchsorted(edges, forecast, side="left")
 
 
 def _why_undefined(truth: Array, score: Array) -> str | None:

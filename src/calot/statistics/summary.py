@@ -3,19 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from calot.statistics.calibration import Calibration, Thresholds, calibration
+from calot.statistics.calibration_error import CalibrationError, calibration_error, slope_intervals
+from calot.statistics.ceiling import RaterCeiling, rater_ceiling
+from calot.statistics.frame_sums import (
+    BrierIntervals,
+    DecisionPoint,
+    VideoUnits,
+    brier_intervals,
+    decision_intervals,
+    decision_points,
+)
 from calot.statistics.intervals import Interval, Method, VideoIntervals, video_intervals
+from calot.statistics.jackknife import NOT_SIMULATED, interval_fields, plain_interval
 from calot.statistics.metrics import Brier, Decisions, brier, decisions, mean_ap, prevalence
 from calot.statistics.predictions import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
+class CriterionIntervals:
+    """The intervals over videos of one criterion's figures; `rates` are empty without a threshold."""
+
+    brier: BrierIntervals
+    brier_soft: BrierIntervals | None
+    ece: CalibrationError
+    slope: Interval
+    intercept: Interval
+    rates: dict[str, Interval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriterionFrames:
+    """What the figures of one criterion are functions of: every seed's frames, one below the other."""
+
+    labels: NDArray[np.int8]
+    logits: NDArray[np.float32]
+    soft: NDArray[np.float32] | None
+    units: VideoUnits
+
+
+@dataclass(frozen=True, kw_only=True)
 class CriterionSummary:
-    """One criterion, averaged over seeds where the table holds several."""
+    """One criterion; AP is averaged over seeds where the table holds several, the rest is of all their frames.
+
+    Intervals of what is not AP are computed when they are first asked for.
+    """
 
     ap: Interval
     prevalence: float
@@ -25,6 +63,27 @@ class CriterionSummary:
     brier_soft: Brier | None
     calibration: Calibration
     decisions: Decisions | None
+    frames: CriterionFrames
+
+    @cached_property
+    def decision_curve(self) -> tuple[DecisionPoint, ...]:
+        """Net benefit at the printed threshold probabilities."""
+        return decision_points(self.frames.labels, logits=self.frames.logits, units=self.frames.units)
+
+    @cached_property
+    def intervals(self) -> CriterionIntervals:
+        """Brier score, calibration and decisions with their intervals."""
+        labels, logits, units, soft = self.frames.labels, self.frames.logits, self.frames.units, self.frames.soft
+        rates = {}
+        if self.decisions is not None:
+            rates = decision_intervals(labels, scores=logits, threshold=self.decisions.threshold, units=units)
+        return CriterionIntervals(
+            brier=brier_intervals(labels, logits=logits, units=units),
+            brier_soft=None if soft is None else brier_intervals(soft, logits=logits, units=units),
+            ece=calibration_error(labels, logits=logits, units=units),
+            rates=rates,
+            **slope_intervals(labels, logits=logits, units=units, fit=self.calibration),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +101,20 @@ class Summary:
     seed_deviation: float | None
     thresholds: Thresholds | None
 
+    @cached_property
+    def ceiling(self) -> RaterCeiling:
+        """The raters and the model on single raters' votes."""
+        return rater_ceiling(self.predictions)
+
+    @cached_property
+    def mean_skill(self) -> Interval:
+        """Mean Brier skill over the criteria; undefined where one is."""
+        items = list(self.criteria.values())
+        known = [item.brier.skill for item in items if item.brier.skill is not None]
+        left_out = np.mean([item.intervals.brier.skill_left_out for item in items], axis=0)
+        value = float(np.mean(known)) if len(known) == len(items) else None
+        return plain_interval(value, left_out=left_out, reason="the skill of a criterion is undefined")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; every null stands beside its reason."""
         table = self.intervals
@@ -50,18 +123,24 @@ class Summary:
             "positives": {name: item.positives for name, item in self.criteria.items()},
             "positive_videos": {name: item.positive_videos for name, item in self.criteria.items()},
             "interval": _interval_facts(table),
-            "map": {**_interval(table.map), "chance": float(np.mean([c.prevalence for c in self.criteria.values()]))},
+            "map": {
+                **interval_fields(table.map),
+                "chance": float(np.mean([c.prevalence for c in self.criteria.values()])),
+            },
             "map_over_defined": {"value": self.over_defined, "criteria": list(self.defined)},
-            "ap": {name: {**_interval(c.ap), "prevalence": c.prevalence} for name, c in self.criteria.items()},
+            "ap": {name: {**interval_fields(c.ap), "prevalence": c.prevalence} for name, c in self.criteria.items()},
             "per_seed": list(self.per_seed),
             "seed_deviation": self.seed_deviation,
-            "brier": {name: asdict(c.brier) for name, c in self.criteria.items()},
-            "brier_soft": {name: _soft(c.brier_soft) for name, c in self.criteria.items()},
-            "brier_skill_macro": _macro([c.brier.skill for c in self.criteria.values()]),
+            "brier": {name: _brier(c.brier, c.intervals.brier) for name, c in self.criteria.items()},
+            "brier_soft": {name: _brier(c.brier_soft, c.intervals.brier_soft) for name, c in self.criteria.items()},
+            "brier_skill_macro": self.mean_skill.value,
+            "brier_skill_macro_interval": interval_fields(self.mean_skill),
             "ece": {name: c.calibration.ece for name, c in self.criteria.items()},
-            "calibration": {name: _calibration(c.calibration) for name, c in self.criteria.items()},
+            "calibration": {name: _calibration(c) for name, c in self.criteria.items()},
             "thresholds": asdict(self.thresholds) if self.thresholds else None,
-            "decisions": {name: _decisions(c.decisions) for name, c in self.criteria.items()},
+            "decisions": {name: _decisions(c) for name, c in self.criteria.items()},
+            "decision_curve": {name: _curve(c.decision_curve) for name, c in self.criteria.items()},
+            "rater_ceiling": self.ceiling.to_dict(),
         }
 
 
@@ -136,6 +215,7 @@ def _criterion(
     if seeds[0].soft is not None:
         soft = np.concatenate([part.soft[:, column] for part in seeds if part.soft is not None])
     threshold = thresholds.values[name] if thresholds is not None else None
+    units = VideoUnits.of(np.concatenate([part.videos for part in seeds]))
     return CriterionSummary(
         ap=interval,
         prevalence=prevalence(labels),
@@ -145,12 +225,8 @@ def _criterion(
         brier_soft=brier(soft, logits=logits) if soft is not None else None,
         calibration=calibration(every, logits=logits),
         decisions=decisions(every, scores=logits, threshold=threshold) if threshold is not None else None,
+        frames=CriterionFrames(labels=every, logits=logits, soft=soft, units=units),
     )
-
-
-def _interval(interval: Interval) -> dict[str, Any]:
-    fields: dict[str, Any] = {"value": interval.value, "low": interval.low, "high": interval.high}
-    return fields if interval.reason is None else {**fields, "reason": interval.reason}
 
 
 def _interval_facts(table: VideoIntervals) -> dict[str, Any]:
@@ -161,28 +237,41 @@ def _interval_facts(table: VideoIntervals) -> dict[str, Any]:
         "method": table.method,
         "replicates": table.replicates,
         "measured_coverage": coverage,
+        "of_other_figures": f"jackknife over videos, exact for shares of videos: {NOT_SIMULATED}",
         "holds": "the sampling of videos, with these checkpoints held fixed",
     }
 
 
-def _soft(item: Brier | None) -> dict[str, Any]:
-    if item is None:
+def _brier(item: Brier | None, intervals: BrierIntervals | None) -> dict[str, Any]:
+    if item is None or intervals is None:
         return {"value": None, "reference": None, "skill": None, "reason": "the table holds no rater means"}
-    return asdict(item)
+    shown = {"value": interval_fields(intervals.value), "skill": interval_fields(intervals.skill)}
+    return {**asdict(item), "intervals": shown}
 
 
-def _calibration(item: Calibration) -> dict[str, Any]:
-    fields = asdict(item)
-    fields["reliability"] = [asdict(point) for point in item.reliability]
-    return fields
+def _calibration(item: CriterionSummary) -> dict[str, Any]:
+    held = item.intervals
+    return {
+        **asdict(item.calibration),
+        "reliability": [asdict(point) for point in item.calibration.reliability],
+        "ece_perfect": held.ece.perfect,
+        "ece_debiased": interval_fields(held.ece.debiased),
+        "intervals": {"slope": interval_fields(held.slope), "intercept": interval_fields(held.intercept)},
+    }
 
 
-def _decisions(item: Decisions | None) -> dict[str, Any]:
-    if item is None:
+def _decisions(item: CriterionSummary) -> dict[str, Any]:
+    if item.decisions is None:
         return {"threshold": None, "reason": "no threshold frozen on val was given for this criterion"}
-    return asdict(item)
+    shown = {name: interval_fields(rate) for name, rate in item.intervals.rates.items()}
+    return {**asdict(item.decisions), "intervals": shown}
 
 
-def _macro(values: list[float | None]) -> float | None:
-    found = [value for value in values if value is not None]
-    return float(np.mean(found)) if len(found) == len(values) else None
+def _curve(points: tuple[DecisionPoint, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "probability": point.probability,
+            **{name: interval_fields(getattr(point, name)) for name in ("model", "treat_all", "gain")},
+        }
+        for point in points
+    ]

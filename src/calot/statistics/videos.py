@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from calot.errors import CalotError
 from calot.statistics.calibration import Thresholds
-from calot.statistics.metrics import average_precision, ratio
+from calot.statistics.jackknife import exact_interval
+from calot.statistics.metrics import average_precision
+from calot.statistics.operations import (
+    OperationRates,
+    Operations,
+    decided_operations,
+    mean_over_operations,
+    rate_over_operations,
+)
 from calot.statistics.predictions import Predictions
 
 NO_THRESHOLDS = "no thresholds: flips, alarms and delays are undefined"
@@ -54,26 +62,15 @@ class VideoRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Operations:
-    """Decisions on whole operations, counted."""
-
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    true_negatives: int
-    sensitivity: float | None
-    specificity: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class VideoTable:
     """Every operation in order of its id, numbers as numbers; `operations` is None where a threshold is missing.
 
-    `notes` say what is undefined in every row, and why.
+    `rates` are each criterion's over all operations. `notes` say what is undefined in every row, and why.
     """
 
     rows: tuple[VideoRow, ...]
     operations: Operations | None
+    rates: dict[str, OperationRates]
     frames_per_second: float | None
     notes: tuple[str, ...]
 
@@ -100,9 +97,11 @@ def per_video(predictions: Predictions, *, thresholds: Thresholds | None) -> Vid
         place = predictions.videos == video
         rows.append(_row(predictions, place=place, limits=limits, video=video, decided=thresholds is not None))
     complete = all(limit is not None for limit in limits)
+    why = "; ".join(notes) or "no threshold for this criterion, or no operation that lasts"
     return VideoTable(
         rows=tuple(rows),
         operations=_operations(rows) if complete else None,
+        rates={name: _rates(rows, criterion=name, why=why) for name in predictions.criteria},
         frames_per_second=predictions.frames_per_second,
         notes=tuple(notes),
     )
@@ -189,14 +188,27 @@ def _false_alarms(called: Flags, *, truth: Flags) -> int:
 
 
 def _operations(rows: list[VideoRow]) -> Operations:
-    truth, called = np.array([row.achieved for row in rows]), np.array([bool(row.called) for row in rows])
-    tp, fp = int((truth & called).sum()), int((~truth & called).sum())
-    fn, tn = int((truth & ~called).sum()), int((~truth & ~called).sum())
-    return Operations(
-        true_positives=tp,
-        false_positives=fp,
-        false_negatives=fn,
-        true_negatives=tn,
-        sensitivity=ratio(tp, tp + fn),
-        specificity=ratio(tn, tn + fp),
+    return decided_operations([row.achieved for row in rows], called=[bool(row.called) for row in rows])
+
+
+def _rates(rows: list[VideoRow], *, criterion: str, why: str) -> OperationRates:
+    """`why` says what is missing where nothing can be timed or decided."""
+    items = [(row.criteria[criterion], row.seconds) for row in rows]
+    decided = [item for item, _ in items if item.flips_per_minute is not None]
+    with_positive = [item for item in decided if item.positives]
+    delays = [item.detection_seconds for item in with_positive if item.detection_seconds is not None]
+    nothing = "no operation has a positive label" if decided else why
+    return OperationRates(
+        flips_per_minute=rate_over_operations(
+            [item.flips_per_minute for item, _ in items],
+            durations=[None if s is None else s / 60 for _, s in items],
+            reason=why,
+        ),
+        false_alarms_per_hour=rate_over_operations(
+            [item.false_alarms_per_hour for item, _ in items],
+            durations=[None if s is None else s / 3600 for _, s in items],
+            reason=why,
+        ),
+        detected=exact_interval(len(delays), whole=len(with_positive), reason=nothing),
+        detection_seconds=mean_over_operations(delays, reason="never detected" if with_positive else nothing),
     )
