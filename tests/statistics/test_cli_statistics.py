@@ -17,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 from calot.cli import statistics as commands
 from calot.errors import CalotError
+from calot.provenance.data_ledger import DataLedger
+from calot.provenance.ledger import PREDICTED
 from calot.statistics.schema import LABELS, LOGITS
 
 app = typer.Typer()
@@ -79,6 +81,62 @@ def test_metrics_for_a_program_prints_json_only(tmp_path: Path) -> None:
     assert fields["test_openings"] is None
 
 
+def test_metrics_says_how_the_result_came_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALOT_STATE", str(tmp_path / "state"))
+    run = run_folder(tmp_path, name="e02", seed=0, model=1)
+    text = " ".join(call("metrics", run, "--results", tmp_path).stdout.split())
+    assert "Causality: unknown" in text
+    assert "Selection: unknown" in text
+    assert "Candidates: unknown: no ledger here has a result of this data set" in text
+    facts = {"causal": True, "window": "16 frames ending on the keyframe", "label_rule": "two of three raters"}
+    (run / "data.json").write_text(json.dumps(facts))
+    (run / "metrics.csv").write_text("epoch,val_map\n1,0.2\n2,0.3\n")
+    for name, digest in (("e02", "a"), ("e02", "b"), ("e03", "c"), ("e03", "c")):
+        DataLedger(manifest_hash="m" * 64, results=tmp_path).record(
+            PREDICTED, split="val", fingerprint=name, digest=digest
+        )
+    text = " ".join(call("metrics", run, "--results", tmp_path).stdout.split())
+    for said in (
+        "Causal: no frame after the scored one; window: 16 frames ending on the keyframe",
+        "Labels: scored by majority of raters (mean >= 0.5), trained on two of three raters",
+        "Selection: best epoch by val macro mAP: val is optimistic; 2 epochs",
+        "Candidates: 2 settings in 3 val results recorded for this data set",
+        "Thresholds: frozen on val; the rule maximises F1",
+    ):
+        assert said in text
+    fields = json.loads(call("metrics", run, "--results", tmp_path, "--json").stdout)
+    assert (fields["causal"], fields["epochs"], fields["trained_on"]) == (True, 2, "two of three raters")
+    assert fields["candidates"]["settings"] == 2
+    assert "chosen on these same frames" in fields["thresholds_source"]
+
+
+def test_metrics_prints_each_figure_with_its_interval_as_json_has_it(tmp_path: Path) -> None:
+    """Once each, with no coverage claimed where none was simulated."""
+    run = run_folder(tmp_path, name="e02", seed=0, model=1)
+    text, fields = call("metrics", run).stdout, json.loads(call("metrics", run, "--json").stdout)
+
+    def shown(item: dict[str, Any], *, digits: int = 3) -> str:
+        bounds = " to ".join(f"{item[end]:.2f}" for end in ("low", "high"))
+        return f"{item['value']:.{digits}f} ({bounds})"
+
+    for name, fit in fields["calibration"].items():
+        rates = fields["decisions"][name]["intervals"]
+        items = [fields["brier"][name]["intervals"]["value"], fit["ece_debiased"], rates["sensitivity"], rates["ppv"]]
+        items.append(next(p["model"] for p in fields["decision_curve"][name] if p["probability"] == 0.2))
+        assert all(shown(item) in text for item in items)
+        assert f"{fit['ece_perfect']:.3f}" in text
+        first = fit["reliability"][0]
+        assert f"{first['forecast']:.3f} {first['observed']:.3f} {first['frames']:>6}" in text
+    ceiling = fields["rater_ceiling"]["map"]
+    assert f"mAP: raters {100 * ceiling['ceiling']['value']:.1f}, model" in text  # alike in each of these videos
+    assert f"model {100 * ceiling['model']['value']:.1f} (" in text
+    flips = fields["per_video"]["rates"]["two_structures"]["flips_per_minute"]
+    assert f"{flips['value']:.1f} ({flips['low']:.1f} to {flips['high']:.1f})" in text
+    decided = fields["per_video"]["operations"]["sensitivity"]
+    assert f"sensitivity: {shown(decided)}" in text
+    assert text.count("coverage not simulated") == 1
+
+
 def test_test_predictions_take_the_thresholds_of_val_and_show_openings(tmp_path: Path) -> None:
     run = run_folder(tmp_path, name="e02", seed=0, model=1)
     made = clustered(seed=5)
@@ -106,14 +164,30 @@ def test_compare_groups_seeds_of_one_experiment(tmp_path: Path) -> None:
     assert "Next: calot report" in text.splitlines()[-1]
 
 
-def test_an_override_makes_another_side_of_the_same_name(tmp_path: Path) -> None:
+def test_an_override_makes_another_side_whose_name_tells_the_change(tmp_path: Path) -> None:
+    """Neither is called by the experiment's name alone; runs of calot 0.1 did not record what was typed."""
     runs = [
         run_folder(tmp_path, name="e02", seed=0, model=1),
         run_folder(tmp_path, name="e02", seed=0, model=2, lr=1e-2),
     ]
     (found,) = json.loads(call("compare", *runs, "--json").stdout)["comparisons"]
-    assert found["a"]["name"] == "e02"
-    assert found["b"]["name"].endswith("run_s0_0.01")
+    assert (found["a"]["name"], found["b"]["name"]) == ("e02 lr=0.001", "e02 lr=0.01")
+    record = json.loads((runs[1] / "experiment.json").read_text())
+    change = {"typed": "lr=1e-2", "field": "train.lr", "value": 0.01, "scaled": True}
+    (runs[1] / "experiment.json").write_text(json.dumps(record | {"overrides": [change]}))
+    (found,) = json.loads(call("compare", *runs, "--json").stdout)["comparisons"]
+    assert (found["a"]["name"], found["b"]["name"]) == ("e02", "e02 train.lr=1e-2")
+    alone = [run_folder(tmp_path, name="e03", seed=0, model=3), runs[1]]
+    assert "e02 train.lr=1e-2 −" not in call("compare", *alone).stdout
+    assert "e03 − e02 train.lr=1e-2:" in call("compare", *alone).stdout
+
+
+def test_sides_of_one_name_and_value_at_two_scales_are_told_apart(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / str(m), name="e02", seed=0, model=m) for m in (1, 2)]
+    record = json.loads((runs[1] / "experiment.json").read_text())
+    (runs[1] / "experiment.json").write_text(json.dumps(record | {"scale": "full"}))
+    (found,) = json.loads(call("compare", *runs, "--json").stdout)["comparisons"]
+    assert (found["a"]["name"], found["b"]["name"]) == ("e02 scale=tiny", "e02 scale=full")
 
 
 def test_three_experiments_are_compared_with_the_first_and_corrected(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from calot.cli.next_step import report_of, say_next, with_results
 from calot.cli.tables import Clip, Kind, Map, Options, Rate
 
 if TYPE_CHECKING:
+    from calot.provenance.data_ledger import DataLedger
     from calot.provenance.treatment import Treatment
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -22,12 +23,14 @@ Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: v
 _HEADER = (
     *("protocol", "dataset", "split", "manifest_hash", "fingerprint", "predictions_digest", "videos", "frames"),
     *("frames_per_second", "seeds", "positives", "positive_videos", "label_rule", "notes", "test_openings"),
+    *("causal", "causality", "window", "trained_on", "selection", "epochs", "candidates"),
     *("treatment", "invalid", "unscored"),
 )
 #: What `calot metrics --json` holds beside the header: null where nothing can be scored.
 _SCORES = (
     *("interval", "map", "map_over_defined", "ap", "per_seed", "seed_deviation", "brier", "brier_soft"),
-    *("brier_skill_macro", "ece", "calibration", "thresholds", "decisions", "per_video"),
+    *("brier_skill_macro", "brier_skill_macro_interval", "ece", "calibration", "thresholds", "thresholds_source"),
+    *("decisions", "decision_curve", "rater_ceiling", "per_video"),
 )
 
 
@@ -45,9 +48,9 @@ def metrics(
         "results"
     ),
 ) -> None:
-    """AP with 95 % intervals over videos, Brier score, calibration and decisions of one table of predictions; exit code
-    1 and no numbers where the run's receipt failed, 2 where there are no labels."""
-    from calot.cli.printed import print_metrics
+    """AP, Brier score, calibration, decisions and rater ceiling of one table of predictions, each with a 95 % interval
+    over videos; exit code 1 and no numbers where the run's receipt failed, 2 where there are no labels."""
+    from calot.cli.printed_metrics import print_metrics
     from calot.cli.printed_trivial import print_trivial
     from calot.cli.tables import data_of, run_of, table_of, thresholds_for, treatment_of_table
     from calot.provenance.data_ledger import DataLedger
@@ -62,12 +65,14 @@ def metrics(
     record = DataLedger(manifest_hash=table.manifest_hash, data=data_of(path), results=results)
     opened = record.test_openings() if table.split == "test" and record.known else None
     proof = {"test_openings": opened, "treatment": asdict(treatment), "invalid": None, "unscored": None}
+    proof |= _made(path, record=record)
     proof["trivial_baselines"] = None
     if not table.labelled:
         _unscored(header(table) | proof, json=json)
     frozen, note = thresholds_for(table, path=path, given=thresholds)
     fields = summarise(table, thresholds=frozen).to_dict() | proof
     fields["notes"] += [note] if note else []
+    fields["thresholds_source"] = note
     if treatment.invalid:
         _withhold(fields, treatment=treatment, json=json)
     if treatment.stamp:
@@ -138,9 +143,27 @@ def compare(
         raise typer.Exit(1)
 
 
+def _made(path: Path, *, record: DataLedger) -> dict[str, Any]:
+    """How the result came about: causality, what it was trained on, selection, and how many candidates there were."""
+    from dataclasses import replace
+
+    from calot.cli.tables import run_of
+    from calot.provenance.ledger import NAME as LEDGER
+    from calot.provenance.run_facts import CAUSAL, RunFacts, candidates_of
+    from calot.report.results import find_results
+
+    run = run_of(path)
+    facts = RunFacts.of(run)
+    if run is not None and record.results is not None and not (record.results / LEDGER).is_file():
+        record = replace(record, results=find_results(run))
+    found = candidates_of(record)
+    causality = "unknown" if facts.causal is None else CAUSAL[facts.causal]
+    return facts.to_dict() | {"causality": causality, "candidates": asdict(found) | {"said": str(found)}}
+
+
 def _unscored(fields: dict[str, Any], *, json: bool) -> None:
     """What a table without labels contains and what it lacks; there is no result, which is exit code 2."""
-    from calot.cli.printed import print_header
+    from calot.cli.printed_metrics import print_header
     from calot.statistics.predictions import NO_LABELS
 
     shown = dict.fromkeys(_SCORES) | fields | {"positives": None, "positive_videos": None, "unscored": NO_LABELS}
@@ -156,7 +179,7 @@ def _unscored(fields: dict[str, Any], *, json: bool) -> None:
 
 def _withhold(fields: dict[str, Any], *, treatment: Treatment, json: bool) -> None:
     """The failing check in place of the numbers, which is exit code 1."""
-    from calot.cli.printed import print_header
+    from calot.cli.printed_metrics import print_header
 
     if json:
         shown = {name: value if name in _HEADER else None for name, value in fields.items()}

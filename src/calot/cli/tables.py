@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from calot.statistics.predictions import Predictions, Reading
 
 
+#: How many differing fields a side's name tells.
+_FEW = 3
+
+
 class ScoreKind(StrEnum):
     """What stands under `logit_<criterion>`."""
 
@@ -167,36 +171,68 @@ def thresholds_for(table: Predictions, *, path: Path, given: Path | None) -> tup
 
 
 def sides_of(runs: list[Path], *, split: str, options: Options) -> dict[str, Runs]:
-    """Runs of one experiment, differing only in seed, form one side; a lone file is a separate side."""
-    keys: dict[str, str] = {}
+    """Runs of one experiment, differing only in seed, form one side; a lone file is a separate side.
+
+    A side is named by its experiment and what was changed in it, so that no two have one name.
+    """
+    asked: dict[str, _Asked] = {}
     sides: dict[str, Runs] = {}
     for run in runs:
         path = table_of(run, split=split)
-        name, key = _experiment_of(path)
-        if keys.get(name, key) != key:  # same name, another value: an override made it another treatment
-            name = str(run)
-        keys[name] = key
-        side = sides.setdefault(name, Runs())
+        found = _asked_of(path, given=run)
+        asked.setdefault(found.key, found)
+        side = sides.setdefault(found.key, Runs())
         side.tables.append(options.load_among_others(path))
         side.treatments[str(run)] = treatment_of_table(path, table=side.tables[-1])
-    return sides
+    names = _told_apart(list(asked.values()))
+    return {name: sides[key] for name, key in zip(names, asked, strict=True)}
 
 
-def _experiment_of(path: Path) -> tuple[str, str]:
-    """Name, and the resolved value without its seed, of the run that a table belongs to."""
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What one run was asked for: its name with its changes, and the fields of its resolved experiment."""
+
+    given: Path
+    name: str
+    fields: Mapping[str, Any]
+    key: str
+
+
+def _asked_of(path: Path, *, given: Path) -> _Asked:
+    """What the run that a table belongs to resolved to, without its seed; a lone file stands for itself."""
     from calot.errors import CalotError
+    from calot.provenance.run_facts import changed_name, leaves
     from calot.reading import read_json
 
     run = run_of(path)
     if run is None:
-        return str(path), str(path)
+        return _Asked(given=given, name=str(path), fields={}, key=str(path))
     source = run / "experiment.json"
     try:
-        fields = _object(read_json(source))
-        value = {key: item for key, item in _object(fields.get("experiment", {})).items() if key != "seed"}
-        return str(fields["name"]), json.dumps([value, fields.get("scale")], sort_keys=True)
+        record = _object(read_json(source))
+        value = {key: item for key, item in _object(record.get("experiment", {})).items() if key != "seed"}
+        fields = leaves(value) | {"scale": record.get("scale")}
+        key = json.dumps([record["name"], value, record.get("scale")], sort_keys=True)
+        return _Asked(given=given, name=changed_name(record), fields=fields, key=key)
     except (OSError, ValueError, KeyError) as error:
         raise CalotError(f"{source}: not a run's experiment ({error!r}); run the experiment again") from error
+
+
+def _told_apart(asked: list[_Asked]) -> list[str]:
+    """Their names; of equal ones each with the fields in which they differ, else with the folder given."""
+    names = [item.name for item in asked]
+    shown = []
+    for item in asked:
+        alike = [other for other in asked if other.name == item.name]
+        if len(alike) == 1:
+            shown.append(item.name)
+            continue
+        every = dict.fromkeys(name for other in alike for name in other.fields)
+        apart = [n for n in every if len({json.dumps(o.fields.get(n), sort_keys=True) for o in alike}) > 1]
+        more = f" and {len(apart) - _FEW} more" if len(apart) > _FEW else ""
+        values = " ".join(f"{name}={item.fields.get(name)}" for name in apart[:_FEW])
+        shown.append(f"{item.name} {values}{more}".rstrip())
+    return [name if shown.count(name) == 1 else f"{names[i]} in {asked[i].given}" for i, name in enumerate(shown)]
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -1,0 +1,244 @@
+"""What `calot metrics` says of one table, section by section, narrow enough for 80 columns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from calot.cli.printed import (
+    held_in_words,
+    held_share,
+    interval_text,
+    number,
+    points,
+    print_reasons,
+    seed_text,
+    table_of_columns,
+)
+from calot.criteria import CRITERIA, label
+from calot.terminal import print_table
+
+if TYPE_CHECKING:
+    from calot.statistics.videos import VideoTable
+
+Fields = dict[str, Any]
+#: Threshold probabilities of the decision curve that are printed; --json holds them all.
+_PRINTED = (0.1, 0.2, 0.3, 0.5)
+_RATES = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "balanced_accuracy": "bal. acc.",
+}
+_OF_OPERATIONS = {
+    "flips_per_minute": "flips/min",
+    "false_alarms_per_hour": "alarms/h",
+    "detected": "detected",
+    "detection_seconds": "delay, s",
+}
+
+
+def print_header(fields: Fields) -> None:
+    """Which frames were scored, under which protocol, and how the result came about."""
+    counts = fields["positives"] or {}
+    positives = "; positives: " + ", ".join(f"{name} {count}" for name, count in counts.items()) if counts else ""
+    print(
+        f"{fields['dataset']} {fields['split']}, protocol {fields['protocol']}, manifest {fields['manifest_hash'][:12]}"
+    )
+    print(f"{fields['videos']} videos, {fields['frames']} frames{positives}")
+    trained = f", trained on {fields['trained_on']}" if fields["trained_on"] else ""
+    print(f"Labels: scored by {fields['label_rule']}{trained}; seeds: {', '.join(map(seed_text, fields['seeds']))}")
+    window = f"; window: {fields['window']}" if fields["window"] else ""
+    known = fields["causal"] is not None
+    print(f"{fields['causality'].capitalize() if known else 'Causality: unknown'}{window}")
+    epochs = f"; {fields['epochs']} epochs" if fields["epochs"] else ""
+    print(f"Selection: {fields['selection'] or 'unknown'}{epochs}")
+    print(f"Candidates: {fields['candidates']['said']}")
+    if fields["test_openings"] is not None:
+        times = fields["test_openings"]
+        print(f"Test was opened {times} time{'' if times == 1 else 's'} for this data set")
+
+
+def print_metrics(fields: Fields, *, operations: VideoTable | None, by_video: bool) -> None:
+    """Every section; operations where the table is one model's."""
+    print_header(fields)
+    _print_precision(fields)
+    _print_probabilities(fields)
+    _print_reliability(fields["calibration"])
+    _print_ceiling(fields["rater_ceiling"])
+    _print_decisions(fields)
+    _print_curve(fields["decision_curve"])
+    if operations is not None:
+        _print_operations(operations)
+    if operations is not None and by_video:
+        _print_videos(operations)
+    for note in (*fields["notes"], *(() if operations is None or not by_video else operations.notes)):
+        print(f"Note: {note}")
+
+
+def _print_precision(fields: Fields) -> None:
+    coverage = fields["interval"]["measured_coverage"]
+    table = table_of_columns("", "AP", "95 % over videos", "held", "chance")
+    for name, ap in fields["ap"].items():
+        chance = f"{100 * ap['prevalence']:.1f}"
+        table.add_row(label(name), points(ap["value"]), interval_text(ap), held_share(coverage[name]), chance)
+    total = fields["map"]
+    chance = f"{100 * total['chance']:.1f}"
+    table.add_row("mAP", points(total["value"]), interval_text(total), held_share(coverage["map"]), chance)
+    print_table(table)
+    print_reasons({label(name): ap for name, ap in fields["ap"].items()} | {"mAP": total})
+    print(f"Intervals: {fields['interval']['method']}. {held_in_words(coverage['map'])}")
+    print(f"Intervals of all other figures: {fields['interval']['of_other_figures']}.")
+    if len(fields["per_seed"]) > 1:
+        each = ", ".join(f"{row['seed']}: {points(row['map'])}" for row in fields["per_seed"])
+        print(f"mAP by seed: {each}; standard deviation over seeds {points(fields['seed_deviation'])}")
+
+
+def _print_probabilities(fields: Fields) -> None:
+    print("\nProbabilities:")
+    rows: dict[str, dict[str, Any]] = {"Brier": {}, "skill": {}, "Brier, soft": {}, "skill, soft": {}}
+    rows |= {"ECE": {}, "ECE, plain": {}, "of perfect": {}, "slope": {}, "intercept": {}}
+    for name, fit in fields["calibration"].items():
+        for key, suffix in (("brier", ""), ("brier_soft", ", soft")):
+            item = fields[key][name]
+            shown = item.get("intervals") or {}
+            rows[f"Brier{suffix}"][name] = shown.get("value", item)
+            rows[f"skill{suffix}"][name] = shown.get("skill", item | {"value": None})
+        rows["ECE"][name] = fit["ece_debiased"]
+        rows["ECE, plain"][name] = fit["ece"]
+        rows["of perfect"][name] = fit["ece_perfect"]
+        rows["slope"][name], rows["intercept"][name] = (fit["intervals"][key] for key in ("slope", "intercept"))
+    _print_rows(rows)
+    skill = fields["brier_skill_macro_interval"]
+    print(f"Mean skill: {_ranged(skill)}. Soft: against the rater mean. ECE: without its bias; plain: as usual;")
+    print("of perfect: what plain is expected to be for a perfectly calibrated model on these videos.")
+
+
+def _print_reliability(calibration: Fields) -> None:
+    print("\nReliability: mean forecast, observed share, frames of each bin")
+    curves = [[_bin(point) for point in calibration[name]["reliability"]] for name in CRITERIA]
+    table = table_of_columns(*map(_heading, CRITERIA))
+    for place in range(max(map(len, curves))):
+        table.add_row(*(curve[place] if place < len(curve) else "" for curve in curves))
+    print_table(table)
+
+
+def _bin(point: Fields) -> str:
+    return f"{point['forecast']:.3f} {point['observed']:.3f} {point['frames']:>6}"
+
+
+def _print_ceiling(ceiling: Fields) -> None:
+    if ceiling["map"] is None:
+        print(f"\nRater ceiling: unknown: {ceiling['reason']}")
+        return
+    print(f"\nRater ceiling, {ceiling['raters']} raters: AP on {ceiling['target']},")
+    print("of the other raters and of the model on the same frames, points:")
+    shown = {"ceiling": "raters", "model": "model", "difference": "difference"}
+    _print_rows(
+        {text: {name: _in_points(item[key]) for name, item in ceiling["ap"].items()} for key, text in shown.items()}
+    )
+    print("mAP: " + ", ".join(f"{text} {_ranged(_in_points(ceiling['map'][key]))}" for key, text in shown.items()))
+
+
+def _in_points(item: Fields) -> Fields:
+    return item | {name: 100 * item[name] for name in ("value", "low", "high") if item[name] is not None}
+
+
+def _print_decisions(fields: Fields) -> None:
+    rows: dict[str, dict[str, Any]] = {name: {} for name in ("cut", *_RATES.values())}
+    for name, item in fields["decisions"].items():
+        rows["cut"][name] = item["threshold"]
+        for rate, shown in _RATES.items():
+            rows[shown][name] = item.get("intervals", {}).get(rate)
+    if not any(rows["sensitivity"].values()):
+        return
+    print("\nDecisions, positive when logit >= cut:")
+    _print_rows(rows)
+    print(f"Thresholds: frozen on {fields['thresholds']['split']}; the rule {fields['thresholds']['rule']}")
+
+
+def _print_curve(curve: Fields) -> None:
+    print("\nNet benefit at threshold probability p; gain: beyond the better of calling all and none")
+    rows: dict[str, dict[str, Any]] = {}
+    for name, items in curve.items():
+        for point in items:
+            if point["probability"] in _PRINTED:
+                rows.setdefault(f"p = {point['probability']:.1f}", {})[name] = point["model"]
+                rows.setdefault(f"gain at {point['probability']:.1f}", {})[name] = point["gain"]
+    _print_rows(rows)
+
+
+def _print_operations(found: VideoTable) -> None:
+    decided = [row for row in found.rates.values() if row.flips_per_minute.value is not None]
+    if decided:
+        print("\nOver whole operations:")
+        _print_rows(
+            {
+                shown: {name: asdict(getattr(item, key)) for name, item in found.rates.items()}
+                for key, shown in _OF_OPERATIONS.items()
+            }
+        )
+        print("Detected: share of operations with a positive label that are called at or after it.")
+    else:
+        print(f"\nOver whole operations: {next(iter(found.rates.values())).flips_per_minute.reason}")
+    if found.operations is None:
+        return
+    o = found.operations
+    print(
+        f"All three criteria held, by operation: {o.true_positives} correctly and {o.false_positives} wrongly called, "
+        f"{o.false_negatives} missed, {o.true_negatives} correctly not called"
+    )
+    for rate in ("sensitivity", "specificity", "ppv", "npv"):
+        item = getattr(o, rate)
+        print(f"  {_RATES[rate]}: {_ranged(asdict(item))}{'' if item.reason is None else f' ({item.reason})'}")
+
+
+def _print_rows(rows: dict[str, dict[str, Any]]) -> None:
+    """One row per quantity and one column per criterion: value with its interval; a bare number is as it is."""
+    table = table_of_columns("", *map(_heading, CRITERIA))
+    reasons: dict[str, dict[str, Any]] = {}
+    for shown, items in rows.items():
+        table.add_row(shown, *(_cell(items.get(name)) for name in CRITERIA))
+        held = {name: item for name, item in items.items() if isinstance(item, dict)}
+        reasons |= {f"{shown} {label(name).split()[0]}": {"low": None} | item for name, item in held.items()}
+    print_table(table)
+    print_reasons(reasons)
+
+
+def _heading(criterion: str) -> str:
+    """The letter with the right name, on two lines."""
+    return label(criterion).replace(" ", "\n", 2).replace("\n", " ", 1)
+
+
+def _cell(item: Any) -> str:
+    return _ranged(item) if isinstance(item, dict) else number(item)
+
+
+def _ranged(item: Fields) -> str:
+    """`0.247 (0.20 to 0.30)`, `-1.79 (-2.60 to -0.99)`: digits by size."""
+    value = item["value"]
+    if value is None:
+        return "–"
+    large = abs(value) >= 10
+    shown = _rounded(value, 1 if large else 2 if abs(value) >= 1 else 3)
+    if item.get("low") is None:
+        return shown
+    return f"{shown} ({_rounded(item['low'], 1 if large else 2)} to {_rounded(item['high'], 1 if large else 2)})"
+
+
+def _rounded(value: float, digits: int, /) -> str:
+    """Without a minus before zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _print_videos(videos: VideoTable) -> None:
+    table = table_of_columns("video", "criterion", "pos.", "AP", "flips/min", "alarms/h", "delay s", "why not")
+    for row in videos.rows:
+        for name, item in row.criteria.items():
+            table.add_row(
+                row.video, name, f"{item.positives}/{row.frames}", number(item.ap), number(item.flips_per_minute),
+                number(item.false_alarms_per_hour), number(item.detection_seconds), item.reason or "",
+            )  # fmt: skip
+    print_table(table)

@@ -1,0 +1,120 @@
+"""What a run's folder and the ledgers say of how a result came about: causality, selection, candidates, its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from calot.errors import CalotError
+from calot.provenance.data_ledger import DataLedger
+from calot.provenance.ledger import PREDICTED
+from calot.provenance.run_files import DataFile, read_file
+from calot.reading import LARGEST_TABLE, read_plain
+
+SELECTION = "best epoch by val macro mAP: val is optimistic"
+ELSEWHERE = "made elsewhere, not verified: val may be optimistic"
+CAUSAL = {True: "causal: no frame after the scored one", False: "not causal: frames after the scored one are seen"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """How many were tried on one data set: distinct `settings`, and val `results` with each seed counted.
+
+    Both are None where no ledger tells, and `reason` says so.
+    """
+
+    settings: int | None
+    results: int | None
+    reason: str | None
+
+    def __str__(self) -> str:
+        if self.settings is None or self.results is None:
+            return f"unknown: {self.reason}"
+        return (
+            f"{self.settings} setting{'' if self.settings == 1 else 's'} in {self.results} val "
+            f"result{'' if self.results == 1 else 's'} recorded for this data set"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """How a table's run was made; None is unknown, as for a bare file."""
+
+    causal: bool | None = None
+    window: str | None = None
+    trained_on: str | None = None
+    selection: str | None = None
+    epochs: int | None = None
+
+    @classmethod
+    def of(cls, run: Path | None) -> RunFacts:
+        """From data.json, metrics.csv and import.json of a run's folder; what is missing there is unknown.
+
+        Raises CalotError for a data.json that is damaged.
+        """
+        if run is None:
+            return cls()
+        data = read_file(run / "data.json", DataFile) if (run / "data.json").is_file() else {}
+        elsewhere = (run / "import.json").is_file()
+        return cls(
+            causal=data.get("causal"),
+            window=data.get("window"),
+            trained_on=data.get("label_rule"),
+            selection=ELSEWHERE if elsewhere else SELECTION if (run / "metrics.csv").is_file() else None,
+            epochs=None if elsewhere else _epochs(run / "metrics.csv"),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def candidates_of(record: DataLedger) -> Candidates:
+    """Settings and val results that the ledgers of a data set know."""
+    if not record.known:
+        return Candidates(settings=None, results=None, reason="the table names no data set")
+    try:
+        entries = record.entries()
+    except (OSError, CalotError) as error:
+        return Candidates(settings=None, results=None, reason=str(error))
+    seen = {
+        (str(entry.facts.get("fingerprint")), str(entry.facts.get("digest")))
+        for entry in entries
+        if entry.event == PREDICTED and entry.facts.get("split", "val") == "val"
+    }
+    if not seen:
+        return Candidates(settings=None, results=None, reason="no ledger here has a result of this data set")
+    return Candidates(settings=len({fingerprint for fingerprint, _ in seen}), results=len(seen), reason=None)
+
+
+def changed_name(record: Mapping[str, Any]) -> str:
+    """The experiment's name with what was changed on the command line: `e02_frozen_probe train.lr=1e-2`."""
+    words = [str(record.get("name"))]
+    overrides = record.get("overrides")
+    for change in overrides if isinstance(overrides, list) else ():
+        typed = change.get("typed") if isinstance(change, dict) else None
+        if isinstance(typed, str):
+            given, _, value = typed.partition("=")
+            words.append(f"{change.get('field') or given}={value}")
+    return " ".join(words)
+
+
+def leaves(value: Any, *, at: str = "") -> dict[str, Any]:
+    """The fields of a resolved experiment by their path; a component's own class stands under its path."""
+    if not isinstance(value, dict):
+        return {at: value}
+    found: dict[str, Any] = {}
+    for name, part in value.items():
+        path = at if name == "_type" else f"{at}.{name}" if at else str(name)
+        found |= {path: part} if name == "_type" else leaves(part, at=path)
+    return found
+
+
+def _epochs(path: Path) -> int | None:
+    try:
+        lines = read_plain(path, largest=LARGEST_TABLE).splitlines()
+    except OSError:
+        return None
+    return max(len([line for line in lines if line.strip()]) - 1, 0) or None
