@@ -60,7 +60,8 @@ def make_predictions(
                 }
             rows.append(row)
     facts = {"dataset": "phantom", "split": split, "protocol": "keyframes", "seed": seed}
-    return Predictions(frame=pl.DataFrame([facts | row for row in rows]), fingerprint="f" * 64, manifest_hash=manifest)
+    frame = pl.DataFrame([facts | row for row in rows])
+    return Predictions(frame=frame, fingerprint="f" * 64, manifest_hash=manifest, frames_per_second=25.0)
 
 
 MASKS = {

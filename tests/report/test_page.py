@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from calot.provenance.receipt import CHECKS
 from calot.report.page import write_report
 from calot.report.results import openings_text
 from calot.report.run_folder import read_run
+from calot.statistics.calibration import choose_thresholds
 from calot.statistics.summary import summarise
+from calot.statistics.videos import per_video
 
 
 class Resources(HTMLParser):
@@ -71,9 +75,53 @@ def test_the_numbers_shown_are_those_of_summarise(run: Path, page: str) -> None:
             ap, shown = fields["ap"][criterion], label(criterion)
             value, low, high, chance = (100 * ap[name] for name in ("value", "low", "high", "prevalence"))
             assert f"{shown} {value:.2f} {low:.1f} to {high:.1f} {chance:.1f} %" in text
-            brier, fit = fields["brier"][criterion], fields["calibration"][criterion]
-            assert f"{shown} {brier['value']:.3f} {brier['skill']:.3f}".replace("-", "−") in text
-            assert f"{fit['ece']:.3f} {fit['slope']:.2f}".replace("-", "−") in text
+
+
+def _row(name: str, items: Sequence[Mapping[str, float]], *, digits: int = 3, scale: float = 1.0) -> str:
+    """A row of figures by criterion: each value, then its interval."""
+    cells = []
+    for item in items:
+        value, low, high = (f"{round(scale * item[end], digits) + 0.0:.{digits}f}" for end in ("value", "low", "high"))
+        cells.append(f"{value} {low} to {high}")
+    return f"{name} {' '.join(cells)}".replace("-", "−")
+
+
+def test_each_figure_stands_over_its_interval_and_both_are_those_of_summarise(run: Path, page: str) -> None:
+    text, tables = visible(page), read_run(run).predictions
+    thresholds = choose_thresholds(tables["val"])
+    for predictions in tables.values():
+        fields = summarise(predictions, thresholds=thresholds).to_dict()
+        brier, fit, made = (list(fields[name].values()) for name in ("brier", "calibration", "decisions"))
+        assert _row("Brier", [item["intervals"]["value"] for item in brier]) in text
+        assert _row("skill", [item["intervals"]["skill"] for item in brier]) in text
+        assert _row("ECE, debiased", [item["ece_debiased"] for item in fit]) in text
+        assert "ECE, plain " + " ".join(f"{item['ece']:.3f}" for item in fit) in text
+        assert "ECE of a perfect model " + " ".join(f"{item['ece_perfect']:.3f}" for item in fit) in text
+        assert _row("slope", [item["intervals"]["slope"] for item in fit], digits=2) in text
+        assert _row("sensitivity", [item["intervals"]["sensitivity"] for item in made]) in text
+        ceiling = fields["rater_ceiling"]
+        every = [*ceiling["ap"].values(), ceiling["map"]]
+        assert _row("other raters", [item["ceiling"] for item in every], digits=1, scale=100) in text
+        assert _row("model", [item["model"] for item in every], digits=1, scale=100) in text
+        rates = per_video(predictions, thresholds=thresholds).rates.values()
+        assert _row("flips per minute", [asdict(item.flips_per_minute) for item in rates], digits=2) in text
+        assert f"Decision curve of C2 hepatocystic triangle, {predictions.split}, with its interval" in page
+    assert text.count("coverage not simulated") == 1
+
+
+def test_what_has_no_interval_says_so_in_its_place_and_why_beneath(tmp_path: Path, words: Words) -> None:
+    text = words(make_run(tmp_path / "run", videos=2, pictures=False))
+    assert re.search(r"Brier 0\.\d{3} no interval 0\.\d{3} no interval", text)
+    assert re.search(r"No interval for Brier C1, .*: 2 videos: an interval over videos needs 3\.", text)
+
+
+def test_candidates_and_selection_stand_in_the_header(page: str, tmp_path: Path, words: Words) -> None:
+    assert "Candidates unknown: no ledger here has a result of this data set" in visible(page)
+    for seed in (0, 1):
+        entry = ledger.make_entry(ledger.PREDICTED, manifest_hash=MANIFEST, fingerprint="f" * 64, digest=str(seed))
+        ledger.append(tmp_path, entry)
+    text = words(make_run(tmp_path / "e02/run_s0", pictures=False))
+    assert "Candidates 1 setting in 2 val results recorded for this data set" in text
 
 
 def test_a_run_above_chance_says_so_with_its_interval_first(page: str) -> None:

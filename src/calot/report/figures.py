@@ -189,19 +189,31 @@ def reliability(
 
 
 def decision(
-    criterion: str, *, thresholds: np.ndarray, model: np.ndarray, treat_all: np.ndarray, prevalence: float
+    criterion: str,
+    *,
+    split: str,
+    thresholds: np.ndarray,
+    model: np.ndarray,
+    bounds: np.ndarray,
+    treat_all: np.ndarray,
+    prevalence: float,
 ) -> Markup:
-    """Net benefit over threshold probabilities, against calling every frame positive and calling none."""
+    """Net benefit over threshold probabilities, against calling every frame positive and calling none.
+
+    `bounds` (2, n) are the model's interval, NaN where it has none.
+    """
     with canvas(width=PANEL[0], height=PANEL[1], left=50.0) as figure:
         axes = figure.subplots()
+        axes.fill_between(thresholds, bounds[0], bounds[1], color=CRITERION[criterion], alpha=0.16, linewidth=0)
         axes.axhline(0, color=INK, linewidth=1, label="call none")
         axes.plot(thresholds, treat_all, color=MUTED, linewidth=1.3, linestyle=(0, (3, 2)), label="call all")
         axes.plot(thresholds, model, color=CRITERION[criterion], label="model")
         top = max(prevalence, float(np.nanmax(model, initial=0.0)), 0.02)
-        axes.set(xlim=(0, 1), ylim=(-0.5 * top, 1.15 * top), xlabel="threshold probability", ylabel="net benefit")
-        axes.set_title(label(criterion))
+        axes.set(xlim=(0, 1), ylim=(-0.5 * top, 1.4 * top), xlabel="threshold probability", ylabel="net benefit")
+        axes.set_title(f"{label(criterion)}, {split}")
         _legend(axes)
-        return svg(figure, name=f"decision-{criterion}", describe=f"Decision curve of {label(criterion)}")
+        described = f"Decision curve of {label(criterion)}, {split}, with its interval"
+        return svg(figure, name=f"decision-{split}-{criterion}", describe=described)
 
 
 def rater_agreement(criterion: str, *, soft: np.ndarray, split: str) -> Markup:

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from calot.criteria import CRITERIA, label
-from calot.report.tables import Cell, Row, Table, Undefined, columns, count, number, percent, points
+from calot.report.criterion_tables import operations_table
+from calot.report.tables import (
+    Cell,
+    Row,
+    Table,
+    Undefined,
+    columns,
+    count,
+    in_sentence,
+    number,
+    percent,
+    points,
+    ranged,
+)
 from calot.report.timelines import clock
 from calot.statistics.calibration import Thresholds
+from calot.statistics.intervals import Interval
 from calot.statistics.operations import Operations
 from calot.statistics.predictions import Predictions
 from calot.statistics.videos import CriterionInVideo, VideoTable, per_video
 
 
-def video_tables(predictions: Predictions, *, thresholds: Thresholds) -> tuple[list[Table], str]:
-    """The tables of a split's first seed, and one sentence on whole operations."""
+@dataclass(frozen=True, kw_only=True)
+class VideosView:
+    """A split's operations: all of them in one table and one sentence, then each by itself."""
+
+    overall: Table
+    sentence: str
+    each: Sequence[Table]
+
+
+def videos_view(predictions: Predictions, *, thresholds: Thresholds) -> VideosView:
+    """Of the first seed."""
     found = per_video(predictions.by_seed()[0], thresholds=thresholds)
-    tables = [_operations_table(found), *(_criterion_table(found, criterion=name) for name in CRITERIA)]
-    return tables, _sentence(found.operations)
+    return VideosView(
+        overall=operations_table(found.rates, split=predictions.split),
+        sentence=_sentence(found.operations),
+        each=[_operations_table(found), *(_criterion_table(found, criterion=name) for name in CRITERIA)],
+    )
 
 
 def _operations_table(found: VideoTable) -> Table:
@@ -58,10 +87,16 @@ def _sentence(found: Operations | None) -> str:
     if found is None:
         return "Whole operations are undefined: a criterion has no threshold."
     held, rest = found.true_positives + found.false_negatives, found.true_negatives + found.false_positives
+    names = {"sensitivity": "Sensitivity", "specificity": "specificity", "ppv": "PPV", "npv": "NPV"}
+    rates = (f"{shown} {_share(getattr(found, name))}" for name, shown in names.items())
     return (
         f"Operations in which all three criteria held in one frame: {found.true_positives} of {held} called; of the "
-        f"{rest} others {found.false_positives} called too."
+        f"{rest} others {found.false_positives} called too. {'; '.join(rates)}."
     )
+
+
+def _share(item: Interval) -> str:
+    return f"undefined: {item.reason}" if item.value is None else in_sentence(ranged(item))
 
 
 def _yes(value: bool) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from calot.provenance import ledger
 from calot.provenance.data_ledger import DataLedger
+from calot.provenance.run_facts import candidates_of
 
 _LEVELS = 4
 
@@ -30,3 +31,10 @@ def openings_text(results: Path, *, manifest_hash: str | None) -> str:
     if times == 0:
         return "Test has never been opened on this manifest."
     return f"Test has been opened {times} time{'' if times == 1 else 's'} on this manifest."
+
+
+def candidates_text(results: Path, *, manifest_hash: str | None) -> str:
+    """How many settings and results were tried on this manifest, or that it is unknown."""
+    if manifest_hash is None:
+        return "unknown: data.json names no manifest"
+    return str(candidates_of(DataLedger(manifest_hash=manifest_hash, results=results)))

@@ -12,13 +12,15 @@ import polars as pl
 from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
+from calot.provenance.run_facts import CAUSAL, ELSEWHERE, SELECTION
 from calot.report import figures, scores, tables, timelines, verdict
 from calot.report.baseline import Paired, against_baseline
 from calot.report.clips import clip_groups
+from calot.report.criterion_tables import calibration_table, ceiling_table, decisions_table
 from calot.report.forest import Forest
-from calot.report.per_video import video_tables
+from calot.report.per_video import VideosView, videos_view
 from calot.report.receipt_view import receipt_view
-from calot.report.results import find_results, openings_text
+from calot.report.results import candidates_text, find_results, openings_text
 from calot.report.run_folder import RunFolder
 from calot.report.tables import Fact, Table
 from calot.report.trivial_view import trivial_reason, trivial_views
@@ -26,8 +28,6 @@ from calot.report.verdict import Reason, Verdict
 from calot.statistics.calibration import Thresholds, choose_thresholds
 from calot.statistics.summary import Summary, summarise
 
-SELECTION = "best epoch by val macro mAP: val is optimistic"
-ELSEWHERE = "made elsewhere, not verified: val may be optimistic"
 _ENVIRONMENT = {
     "calot": "calot",
     "python": "Python",
@@ -52,8 +52,9 @@ class SplitView:
     calibration: Table
     decisions: Table
     decision_curves: Sequence[Markup]
-    videos: Sequence[Table]
-    videos_note: str
+    ceiling: Table | None
+    no_ceiling: str
+    videos: VideosView | None
 
 
 def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any]:
@@ -66,7 +67,12 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
     openings = openings_text(root, manifest_hash=run.manifest_hash)
     return {
         **_top(run, summaries=summaries, paired=paired, openings=openings),
-        "protocol": _protocol(run, summaries=summaries, openings=openings),
+        "protocol": _protocol(
+            run,
+            summaries=summaries,
+            openings=openings,
+            candidates=candidates_text(root, manifest_hash=run.manifest_hash),
+        ),
         "header": run.experiment.get("header"),
         "imported": run.imported is not None,
         "splits": [_split(split, summary) for split, summary in summaries.items()],
@@ -150,12 +156,11 @@ def _contents(run: RunFolder) -> list[tuple[str, str]]:
     return [*found, ("environment", "Environment"), ("repeat", "Repeat it")]
 
 
-def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -> list[Fact]:
+def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str, candidates: str) -> list[Fact]:
     data = run.data
-    causal = {True: "causal: no frame after the scored one", False: "not causal: frames after the scored one are seen"}
     facts = [
         Fact(name="Protocol", text=str(data.get("protocol", "not written yet"))),
-        Fact(name="Causal", text=causal.get(data.get("causal"), "not written yet")),  # type: ignore[arg-type]
+        Fact(name="Causal", text="not written yet" if data.get("causal") is None else CAUSAL[data["causal"]]),
         Fact(name="Window", text=str(data.get("window", "not written yet"))),
         Fact(name="Label rule", text=_label_rule(run, summaries=summaries)),
     ]
@@ -168,6 +173,7 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str) -
     facts += [
         Fact(name="Seeds", text=f"{seeds} (this run)"),
         Fact(name="Selection", text=SELECTION if run.imported is None else ELSEWHERE),
+        Fact(name="Candidates", text=candidates),
         Fact(name="Test openings", text=openings),
         Fact(name="Data", text=f"{data.get('dataset', 'not written yet')}{', synthetic' if run.synthetic else ''}"),
         Fact(name="Frame manifest, sha256", text=str(run.manifest_hash or "not written yet"), wide=True, code=True),
@@ -183,18 +189,18 @@ def _label_rule(run: RunFolder, *, summaries: dict[str, Summary]) -> str:
 
 def _split(split: str, summary: Summary) -> SplitView:
     thresholds = summary.thresholds
-    videos, note = video_tables(summary.predictions, thresholds=thresholds) if thresholds else ([], "")
     return SplitView(
         name=split,
         forest=scores.interval_forest(summary, split=split),
         ap=scores.ap_table(summary, split=split),
         note=" ".join(part for part in (scores.over_defined(summary), *summary.predictions.notes) if part),
         reliability=scores.reliability_figures(summary) if split == "val" else (),
-        calibration=scores.calibration_table(summary, split=split),
-        decisions=scores.decisions_table(summary, split=split),
-        decision_curves=scores.decision_figures(summary) if split == "val" else (),
-        videos=videos,
-        videos_note=note,
+        calibration=calibration_table(summary, split=split),
+        decisions=decisions_table(summary, split=split),
+        decision_curves=scores.decision_figures(summary, split=split),
+        ceiling=ceiling_table(summary.ceiling, split=split),
+        no_ceiling=summary.ceiling.reason or "",
+        videos=videos_view(summary.predictions, thresholds=thresholds) if thresholds else None,
     )
 
 

@@ -20,14 +20,17 @@ from calot.report.tables import (
     bounds,
     columns,
     count,
-    number,
     percent,
     points,
 )
-from calot.statistics.calibration import BINS, decision_curve, reliability_points
+from calot.statistics.calibration import BINS, reliability_points
+from calot.statistics.frame_sums import decision_points
 from calot.statistics.intervals import Interval, VideoIntervals
-from calot.statistics.metrics import sigmoid
+from calot.statistics.jackknife import NOT_SIMULATED
 from calot.statistics.summary import Summary
+
+#: Threshold probabilities at which a decision curve is drawn.
+_DRAWN = tuple(step / 100 for step in range(1, 100))
 
 
 def chance(summary: Summary) -> float:
@@ -85,59 +88,6 @@ def bounds_once(interval: Interval) -> Cell:
     return Undefined() if interval.value is None else bounds(interval)
 
 
-def calibration_table(summary: Summary, *, split: str) -> Table:
-    """Brier score and skill against majority and rater mean, ECE, slope and intercept."""
-    rows = []
-    for name, item in summary.criteria.items():
-        fit, soft = item.calibration, item.brier_soft
-        rows.append(
-            Row(
-                cells=(
-                    label(name),
-                    number(item.brier.value),
-                    number(item.brier.skill, reason=item.brier.reason),
-                    number(soft.value if soft else None, reason="no rater means"),
-                    number(soft.skill if soft else None, reason=soft.reason if soft else ""),
-                    number(fit.ece),
-                    number(fit.slope, digits=2, reason=fit.reason),
-                    number(fit.intercept, digits=2, reason=fit.reason if fit.slope is not None else ""),
-                ),
-                key=KEYS[name],
-            )
-        )
-    names = columns(
-        "criterion", "Brier", "skill", "Brier, rater mean", "skill, rater mean", "ECE", "slope", "intercept"
-    )
-    return Table(title=f"Calibration, {split} split", columns=names, rows=rows)
-
-
-def decisions_table(summary: Summary, *, split: str) -> Table:
-    """Decisions at the thresholds frozen on val."""
-    rows = []
-    for name, item in summary.criteria.items():
-        d = item.decisions
-        if d is None:
-            cells: tuple[Cell, ...] = (
-                label(name),
-                Undefined("no positive on val to choose a threshold from"),
-                *[""] * 6,
-            )
-        else:
-            cells = (
-                label(name),
-                number(float(sigmoid(d.threshold))),
-                number(d.sensitivity, reason="no positive"),
-                number(d.specificity, reason="no negative"),
-                number(d.ppv, reason="none called"),
-                number(d.npv, reason="all called"),
-                number(d.f1, reason="no positive"),
-                number(d.balanced_accuracy, reason="one class only"),
-            )
-        rows.append(Row(cells=cells, key=KEYS[name]))
-    names = columns("criterion", "threshold", "sensitivity", "specificity", "PPV", "NPV", "F1", "balanced acc.")
-    return Table(title=f"Decisions, {split} split, at thresholds frozen on val", columns=names, rows=rows)
-
-
 def seeds_table(seeds: Mapping[str, Summary], *, split: str) -> Table:
     """One row per run: mAP with its interval and each AP."""
     rows = []
@@ -179,21 +129,23 @@ def drawn_bins(frames: int) -> int:
     return max(3, min(BINS, frames // 40))
 
 
-def decision_figures(summary: Summary) -> list[Markup]:
-    """One decision curve per criterion; a criterion without positives has none."""
-    predictions = summary.predictions
+def decision_figures(summary: Summary, *, split: str) -> list[Markup]:
+    """One decision curve per criterion with its interval; a criterion without positives has none."""
     found = []
-    for place, name in enumerate(predictions.criteria):
-        if summary.criteria[name].positives == 0:
+    for name, item in summary.criteria.items():
+        if item.positives == 0:
             continue
-        curve = decision_curve(predictions.labels[:, place], logits=predictions.logits[:, place])
+        frames = item.frames
+        curve = decision_points(frames.labels, logits=frames.logits, units=frames.units, probabilities=_DRAWN)
         found.append(
             figures.decision(
                 name,
-                thresholds=np.array([point.probability for point in curve]),
-                model=np.array([point.model for point in curve]),
-                treat_all=np.array([point.treat_all for point in curve]),
-                prevalence=summary.criteria[name].prevalence,
+                split=split,
+                thresholds=np.array(_DRAWN),
+                model=np.array([point.model.value for point in curve], dtype=np.float64),
+                bounds=np.array([(point.model.low, point.model.high) for point in curve], dtype=np.float64).T,
+                treat_all=np.array([point.treat_all.value for point in curve], dtype=np.float64),
+                prevalence=item.prevalence,
             )
         )
     return found
@@ -215,4 +167,5 @@ def interval_facts(table: VideoIntervals) -> list[Fact]:
         if measured is not None:
             text = f"{measured.positive_videos} positive videos: {measured}; nominal 95 %"
         facts.append(Fact(name=f"Measured coverage, {name}", text=text))
-    return facts
+    others = f"jackknife over videos, exact for shares of videos; {NOT_SIMULATED}"
+    return [*facts, Fact(name="Intervals of all other figures", text=others, wide=True)]

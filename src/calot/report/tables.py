@@ -27,7 +27,15 @@ class Withheld:
     failed: str
 
 
-Cell = str | Undefined | Withheld
+@dataclass(frozen=True)
+class Ranged:
+    """A value with its 95 % interval beneath it; `no interval` where there is none."""
+
+    value: str
+    interval: str
+
+
+Cell = str | Undefined | Withheld | Ranged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +58,13 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table as the page shows it."""
+    """A table as the page shows it; `sortable` where a column holds one quantity. `note` stands beneath it."""
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Row] = field(default_factory=tuple)
+    sortable: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +81,18 @@ def number(value: float | None, *, digits: int = 3, reason: str | None = None, s
     """`0.412` (`+0.412` with `sign`), or undefined with its reason for None and NaN."""
     if value is None or not math.isfinite(value):
         return Undefined(plain_reason(reason) if reason else "")
-    return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def ranged(interval: Interval, *, digits: int = 3, scale: float = 1.0) -> Cell:
+    """A value with its interval beneath it, both with `digits`; an undefined value says why in the table's note."""
+    value = number(None if interval.value is None else scale * interval.value, digits=digits, reason="")
+    if not isinstance(value, str):
+        return Undefined()
+    if interval.low is None or interval.high is None:
+        return Ranged(value, "no interval")
+    bounds = (in_sentence(number(scale * end, digits=digits)) for end in (interval.low, interval.high))
+    return Ranged(value, " to ".join(bounds))
 
 
 def points(value: float | None, *, reason: str | None = None, sign: bool = False) -> Cell:
@@ -110,6 +131,8 @@ def in_sentence(cell: Cell) -> str:
     """A cell inside a sentence."""
     if isinstance(cell, Undefined):
         return f"undefined: {cell.reason}" if cell.reason else "undefined"
+    if isinstance(cell, Ranged):
+        return f"{cell.value} ({cell.interval})"
     return cell.failed if isinstance(cell, Withheld) else cell
 
 
