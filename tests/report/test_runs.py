@@ -14,6 +14,7 @@ from calot.cli.main import app
 from calot.report.page import write_report
 from calot.report.run_folder import read_run
 from calot.statistics.compare import compare
+from calot.statistics.summary import summarise
 
 
 def test_a_run_is_held_against_its_baseline_of_the_same_seed(tmp_path: Path, words: Words) -> None:
@@ -210,3 +211,21 @@ def test_the_command_prints_each_run_with_its_interval_or_the_check_that_failed(
         "e06_c2_weighted": False,
         "e04_balanced": True,
     }
+
+
+def test_a_changed_run_is_neither_called_by_its_parents_name_nor_averaged_with_its_seeds(
+    tmp_path: Path, words: Words
+) -> None:
+    plain = make_run(tmp_path / "e02/run_s0", pictures=False)
+    changed = make_run(tmp_path / "e02/run_s1", seed=1, noise=9, pictures=False)
+    record = json.loads((changed / "experiment.json").read_text())
+    change = {"typed": "lr=1e-2", "field": "train.lr", "value": 0.01, "scaled": False}
+    (changed / "experiment.json").write_text(json.dumps(record | {"overrides": [change]}))
+    text = words(tmp_path)
+    assert "2 runs of 2 experiments" in text
+    for folder, name in ((plain, "e02_frozen_probe"), (changed, "e02_frozen_probe train.lr=1e-2")):
+        value = 100 * (summarise(read_run(folder).predictions["val"]).intervals.map.value or 0)
+        seed = 0 if folder == plain else 1
+        assert f"{name} (tiny) {seed} {value:.2f}" in text
+        assert f"{name}, seed {seed} {value:.2f}" in text
+    assert "e02_frozen_probe train.lr=1e-2, seed 1: calot report" in words(changed)

@@ -64,7 +64,7 @@ def pair(treated: Sequence[RunFolder], baseline: Sequence[RunFolder]) -> Paired:
 
     A run whose receipt failed is left out, and named.
     """
-    names = (treated[0].name, baseline[0].name)
+    names = (treated[0].label, baseline[0].label)
     left_out = failed_receipts([*treated, *baseline])
     sides = [one_a_seed(with_result(side)) for side in (treated, baseline)]
     if not all(sides):
@@ -144,7 +144,7 @@ def with_result(runs: Sequence[RunFolder]) -> list[RunFolder]:
 
 def failed_receipts(runs: Sequence[RunFolder]) -> list[str]:
     """`e03_focal seed 1, receipt check dose failed (why)` of each run whose receipt failed."""
-    return [f"{run.name} seed {run.seed}, {run.treatment.why}" for run in runs if run.treatment.invalid]
+    return [f"{run.label} seed {run.seed}, {run.treatment.why}" for run in runs if run.treatment.invalid]
 
 
 def one_a_seed(runs: Sequence[RunFolder]) -> list[RunFolder]:

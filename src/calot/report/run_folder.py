@@ -15,6 +15,7 @@ from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.provenance.custody import Identity, require_own, require_sealed
 from calot.provenance.receipt import Receipt
+from calot.provenance.run_facts import changed_name
 from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, ImportFile, ModelFile, read_file
 from calot.provenance.treatment import Treatment, treatment_of
 from calot.statistics.predictions import Predictions, load_predictions
@@ -47,6 +48,11 @@ class RunFolder:
     @property
     def name(self) -> str:
         return str(self.experiment["name"])
+
+    @property
+    def label(self) -> str:
+        """The name with what was changed on the command line, so that a changed run is not called by its parent's."""
+        return changed_name(self.experiment)
 
     @property
     def seed(self) -> int:

@@ -92,9 +92,9 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
 def _top(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | None, openings: str) -> dict[str, Any]:
     started = str(run.environment.get("started", ""))[:16].replace("T", " ")
     return {
-        "title": f"{run.name}, seed {run.seed}: calot report",
+        "title": f"{run.label}, seed {run.seed}: calot report",
         "kicker": " · ".join(part for part in ("calot report", run.path.name, started) if part),
-        "heading": run.name,
+        "heading": run.label,
         "banners": [verdict.PHANTOM_BANNER] if run.synthetic else [],
         "stamps": verdict.stamps(run),
         "verdict": _verdict(run, summaries=summaries, paired=paired, openings=openings),

@@ -62,6 +62,7 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
     pairs = [paired for group in groups for paired in _pairs(group, given=runs, results=root)]
     banners = [verdict.PHANTOM_BANNER] if any(run.synthetic for run in runs) else []
     several = len(groups) > 1
+    names = {run.label for run in runs}
     contents = [("verdict", "Verdict")]
     contents += [
         (f"frames-{n}", f"Scores, {g.manifest[:6]}, {g.protocol}" if several else "Scores")
@@ -70,7 +71,7 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
     contents += [("differences", "Differences"), ("curves", "Learning curves"), ("fields", "Declared fields")]
     return {
         "title": f"{folder.name}: {len(runs)} runs, calot report",
-        "kicker": f"calot report · {_plural(len(runs), 'run')} of {_plural(len({r.name for r in runs}), 'experiment')}",
+        "kicker": f"calot report · {_plural(len(runs), 'run')} of {_plural(len(names), 'experiment')}",
         "heading": folder.resolve().name,
         "banners": banners,
         "stamps": _stamps(runs),
@@ -84,8 +85,8 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
             if run.metrics.height and not run.treatment.invalid
         ],
         "fields": _fields(runs),
-        "unfinished": [f"{run.name}, seed {run.seed} ({run.path.name})" for run in runs if not run.finished],
-        "commands": [(f"{run.name}, seed {run.seed}", run.environment.get("command", "")) for run in runs],
+        "unfinished": [f"{run.label}, seed {run.seed} ({run.path.name})" for run in runs if not run.finished],
+        "commands": [(f"{run.label}, seed {run.seed}", run.environment.get("command", "")) for run in runs],
         "footer": f"Written by calot from {folder.resolve().name}. One file, no network.",
     }
 
@@ -106,7 +107,7 @@ def _groups(runs: Sequence[RunFolder]) -> list[Group]:
     for (manifest, protocol), members in by_frames.items():
         experiments: dict[tuple[str, str], list[Scored]] = {}
         for scored in members:
-            key = (scored.run.name, str(scored.run.experiment.get("scale")))
+            key = (scored.run.label, str(scored.run.experiment.get("scale")))
             experiments.setdefault(key, []).append(scored)
         groups.append(Group(manifest=str(manifest), protocol=str(protocol), runs=members, experiments=experiments))
     return groups
@@ -123,10 +124,10 @@ def _pairs(group: Group, *, given: Sequence[RunFolder], results: Path) -> list[P
         others = list(seen.values())
         problem = no_partner(first, others)
         if problem is not None:
-            found.append(Paired(reason=Reason(f"{first.name}.", problem)))
+            found.append(Paired(reason=Reason(f"{first.label}.", problem)))
             continue
         paired = pair([scored.run for scored in members], comparable(first, others))
-        found.append(replace(paired, reason=Reason(f"{first.name}.", paired.reason.text)))
+        found.append(replace(paired, reason=Reason(f"{first.label}.", paired.reason.text)))
     return found
 
 
@@ -185,24 +186,24 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
         manifests = ", ".join(f"{group.manifest[:12]} ({group.protocol})" for group in groups)
         text = f"Scores of different frames differ for reasons that no experiment declared. Manifests: {manifests}."
         found.append(Reason("No ranking.", text))
-    controls = sorted({run.name for run in runs if run.is_random_control})
+    controls = sorted({run.label for run in runs if run.is_random_control})
     if controls:
         text = (
             f"{verdict.spoken_list(controls)}: the backbone has never been trained, so this is a control, not a result."
         )
         found.append(Reason("Control.", text))
-    taken = [f"{run.name} seed {run.seed}" for run in runs if run.imported is not None]
+    taken = [f"{run.label} seed {run.seed}" for run in runs if run.imported is not None]
     if taken:
         text = f"Weights trained elsewhere, their training not verified: {verdict.spoken_list(taken)}."
         found.append(Reason("Imported.", text))
     bare: dict[str, list[str]] = {}
     for run in runs:
         if run.treatment.status == "unverified":
-            bare.setdefault(run.treatment.why, []).append(f"{run.name} seed {run.seed}")
+            bare.setdefault(run.treatment.why, []).append(f"{run.label} seed {run.seed}")
     if bare:
         text = "; ".join(f"{verdict.spoken_list(names)}: {why}" for why, names in bare.items())
         found.append(Reason("Treatment unverified.", f"{text}."))
-    waiting = [f"{run.name} seed {run.seed}" for run in runs if not run.finished]
+    waiting = [f"{run.label} seed {run.seed}" for run in runs if not run.finished]
     if waiting:
         found.append(Reason("Unfinished.", f"No val predictions yet: {verdict.spoken_list(waiting)}."))
     return [*found, *trivial_told(runs), *_differences_told(pairs)]
@@ -260,7 +261,7 @@ def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
 
 
 def _fields(runs: Sequence[RunFolder]) -> list[Table]:
-    seen = {run.name: run for run in runs if run.experiment.get("baseline") and run.experiment.get("difference")}
+    seen = {run.label: run for run in runs if run.experiment.get("baseline") and run.experiment.get("difference")}
     return [
         tables.difference_table(run.experiment["difference"], baseline=str(run.experiment["baseline"]), name=name)
         for name, run in seen.items()
@@ -268,7 +269,7 @@ def _fields(runs: Sequence[RunFolder]) -> list[Table]:
 
 
 def _short(run: RunFolder) -> str:
-    text = f"{run.name}, seed {run.seed}"
+    text = f"{run.label}, seed {run.seed}"
     return text if len(text) <= 38 else f"{text[:24]}…{text[-12:]}"
 
 

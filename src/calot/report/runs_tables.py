@@ -26,7 +26,7 @@ class Scored:
 
     @property
     def name(self) -> str:
-        return f"{self.run.name}, seed {self.run.seed}"
+        return f"{self.run.label}, seed {self.run.seed}"
 
 
 def shown_runs(members: Sequence[Scored]) -> list[Scored]:
