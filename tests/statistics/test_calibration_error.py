@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from naive_jackknife import naive_plain, without_each_video
 from prediction_tables import clustered
-from scipy.special import expit
-from scipy.stats import foldnorm
+from scipy.special import expit, logit
+from scipy.stats import foldnorm, norm
 from sklearn.linear_model import LogisticRegression
 
 from calot.statistics.calibration import calibration
@@ -67,16 +67,21 @@ def test_a_perfect_models_plain_ece_is_the_one_foretold_and_its_debiased_one_is_
     assert np.mean([item.debiased.value for item in found]) < 0.7 * plain
 
 
-def test_errors_that_lean_by_video_make_a_perfect_models_ece_larger_than_independent_frames_would() -> None:
-    rng = np.random.default_rng(4)
-    video = np.repeat(np.arange(30), 300)
-    lean = rng.normal(0, 1.5, 30)[video]
-    logits = rng.normal(-1, 0.5, 9000)
-    leaning = calibration_error(rng.random(9000) < expit(logits + lean), logits=logits, units=VideoUnits.of(video))
-    alone = calibration_error(rng.random(9000) < expit(logits), logits=logits, units=VideoUnits.of(video))
-    assert leaning.perfect is not None
-    assert alone.perfect is not None
-    assert leaning.perfect > 1.5 * alone.perfect
+def test_labels_correlated_within_videos_make_a_perfect_models_ece_larger_as_foretold() -> None:
+    """Each label has its forecast's probability, and those of one video share a part of their luck."""
+    rng = np.random.default_rng(11)
+    video = np.repeat(np.arange(41), 57)
+    units, found, alone = VideoUnits.of(video), [], []
+    for _ in range(60):
+        forecast = expit(rng.normal(-2, 1.2, len(video)))
+        luck = np.sqrt(0.3) * rng.normal(size=41)[video] + np.sqrt(0.7) * rng.normal(size=len(video))
+        found.append(calibration_error(luck < norm.ppf(forecast), logits=logit(forecast), units=units))
+        drawn = rng.random(len(video)) < forecast
+        alone.append(calibration_error(drawn, logits=logit(forecast), units=units))
+    plain, perfect = np.mean([item.plain for item in found]), np.mean([item.perfect for item in found])
+    assert plain == pytest.approx(perfect, rel=0.15)  # twice the noise of a mean of 60 and more
+    assert perfect > 1.1 * np.mean([item.perfect for item in alone])
+    assert np.mean([item.debiased.low == 0 for item in found]) > 0.85
 
 
 def test_a_model_that_is_wrong_keeps_nearly_all_of_its_ece() -> None:
