@@ -118,6 +118,20 @@ def test_slope_and_intercept_without_each_video_are_scikit_learns() -> None:
         assert (found[name].low, found[name].high) == pytest.approx(naive_plain(value, left_out), abs=1e-4)
 
 
+def test_the_intercept_in_the_large_is_the_whole_fits_without_each_video() -> None:
+    fit = calibration(LABELS, logits=LOGITS)
+    found = slope_intervals(LABELS, logits=LOGITS, units=VideoUnits.of(VIDEOS), fit=fit)["in_the_large"]
+
+    def figure(rows: np.ndarray) -> float:
+        value = calibration(LABELS[rows], logits=LOGITS[rows]).in_the_large
+        assert value is not None
+        return value
+
+    assert fit.in_the_large is not None
+    expected = naive_plain(fit.in_the_large, without_each_video(VIDEOS, figure))
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
 def test_a_slope_that_one_video_alone_makes_finite_has_no_interval() -> None:
     """Without video a the logits separate the labels."""
     labels, logits = [1, 0, 0, 1, 0, 1, 0, 1], [-1.0, 1.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0]

@@ -100,16 +100,35 @@ def _gaps(truth: Array, *, forecast: Array, unit: NDArray[np.intp], count: int, 
 def slope_intervals(
     labels: ArrayLike, *, logits: ArrayLike, units: VideoUnits, fit: Calibration
 ) -> dict[str, Interval]:
-    """Slope and intercept of `fit`, each with an interval, on their own scale."""
-    if fit.slope is None or fit.intercept is None:
-        none = Interval(value=None, low=None, high=None, reason=fit.reason)
-        return {"slope": none, "intercept": none}
+    """Slope, intercept and intercept in the large of `fit`, each with an interval, on their own scale."""
     truth, score = np.asarray(labels, dtype=np.float64), np.asarray(logits, dtype=np.float64)
+    none = Interval(value=None, low=None, high=None, reason=fit.reason)
+    large = none
+    if fit.in_the_large is not None:
+        shifts = [_shift(truth, score=score, kept=units.index != v, start=fit.in_the_large) for v in range(units.count)]
+        large = plain_interval(fit.in_the_large, left_out=shifts)
+    if fit.slope is None or fit.intercept is None:
+        return {"slope": none, "intercept": none, "in_the_large": large}
     without = _fits_without_each(truth, score=score, units=units, slope=fit.slope, intercept=fit.intercept)
     return {
         "slope": plain_interval(fit.slope, left_out=without[:, 1]),
         "intercept": plain_interval(fit.intercept, left_out=without[:, 0]),
+        "in_the_large": large,
     }
+
+
+def _shift(truth: Array, *, score: Array, kept: NDArray[np.bool_], start: float) -> float:
+    """The a for which mean sigmoid(score + a) = prevalence over the frames kept; NaN where none is finite."""
+    labels, logits, a = truth[kept], score[kept], start
+    if labels.size == 0 or labels.min() == labels.max():
+        return float("nan")
+    for _ in range(_STEPS):
+        p = expit(logits + a)
+        step = float((p - labels).sum() / max((p * (1 - p)).sum(), 1e-12))
+        a -= float(np.clip(step, -2.0, 2.0))
+        if abs(step) < 1e-10:
+            return a
+    return float("nan")
 
 
 def _fits_without_each(truth: Array, *, score: Array, units: VideoUnits, slope: float, intercept: float) -> Array:

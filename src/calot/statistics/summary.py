@@ -35,6 +35,7 @@ class CriterionIntervals:
     ece: CalibrationError
     slope: Interval
     intercept: Interval
+    in_the_large: Interval
     rates: dict[str, Interval]
 
 
@@ -256,7 +257,7 @@ def _calibration(item: CriterionSummary) -> dict[str, Any]:
         "reliability": [asdict(point) for point in item.calibration.reliability],
         "ece_perfect": held.ece.perfect,
         "ece_debiased": interval_fields(held.ece.debiased),
-        "intervals": {"slope": interval_fields(held.slope), "intercept": interval_fields(held.intercept)},
+        "intervals": {n: interval_fields(getattr(held, n)) for n in ("slope", "intercept", "in_the_large")},
     }
 
 
