@@ -17,7 +17,8 @@ from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.provenance import custody
 from calot.provenance.checkpoint_files import STATE
-from calot.receipts.receipt import opening_receipt, with_starts
+from calot.receipts.receipt import opening_receipt, with_training
+from calot.receipts.watching import RunObserver
 from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
 from calot.run.baselines import affordable_baselines, write_baselines
@@ -45,13 +46,15 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper) -> Path:
         ui.say(str(data.understood()))
         trainer = Trainer.start(request, data=data, ui=ui, stopper=stopper)
         receipt = opening_receipt(request, ui=ui) if request.receipt else None
+        if receipt is not None:
+            trainer.observer = RunObserver(request.experiment, trainer.train_set, trainer.val_set)
         run_folder.describe_run(request, data=data, accelerator=trainer.accelerator)
         with stopper.held():  # for the step under way, which is then saved
             trainer.train()
         if getattr(trainer.model.backbone, "adapter", None) is not None:
             save_adapter(trainer.model.backbone, request.folder / "adapter")
         if receipt is not None:
-            with_starts(receipt, trainer.progress.starts).write(request.folder)
+            with_training(receipt, trainer).write(request.folder)
         if not request.experiment.objective.reads_labels:
             ui.say("no predictions: this objective reads no labels, so nothing trained the criteria's head")
             return request.folder

@@ -228,3 +228,11 @@ def test_the_textbook_pool_has_the_state_dict_of_ours() -> None:
     naive = pooling.TextbookPool(width=16, heads=2, dropout=0.0).state_dict()
     ours = AttentivePool(width=16, heads=2, dropout=0.0).state_dict()
     assert {name: value.shape for name, value in naive.items()} == {name: value.shape for name, value in ours.items()}
+
+
+@pytest.mark.slow
+def test_looking_on_changes_no_bit(calot: Callable[..., tuple[int, str]], phantom: Path) -> None:
+    code, out = calot("bench", "observing", "--data", phantom, "--quick", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [c["largest_difference"] for c in found["exactness"]["checks"]] == [0.0, 0.0]

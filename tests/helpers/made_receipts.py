@@ -12,7 +12,7 @@ def make_receipt(
     fingerprint: str = "f" * 64,
     why: str = "share of batches under mixup is 0, declared 0.2 to 0.4",
 ) -> Receipt:
-    """All nine checks, passed but for the ones named."""
+    """All checks, passed but for the ones named."""
 
     def status(name: str) -> Status:
         return "failed" if name == failed else "pending" if name in pending else "passed"

@@ -16,6 +16,8 @@ from calot.provenance.evidence import (
     DosesEvidence,
     Evidence,
     LedgerEvidence,
+    ObservedEvidence,
+    ObservedReading,
     SwitchedOffEvidence,
     SwitchOff,
 )
@@ -150,10 +152,35 @@ def _experiment(*, name: str, baseline: str | None, seed: int, scale: str) -> di
 
 
 def _receipt(*, name: str, baseline: str | None, failed: str | None, pending: tuple[str, ...]) -> Receipt:
-    """All nine checks, passed but for the ones named, with evidence of each shape."""
+    """All checks, passed but for the ones named, with evidence of each shape."""
     evidence: dict[str, Evidence] = {
         "dose": DosesEvidence(
             doses=(DoseReading(name="share of batches under mixup", value=0.12345, low=0.2, high=0.4),)
+        ),
+        "observed": ObservedEvidence(
+            floor=1e-3,
+            readings=(
+                ObservedReading(
+                    stage=1,
+                    name="mixing: share of batches under mixup",
+                    count=40,
+                    value=0.35,
+                    low=0.2,
+                    high=0.4,
+                    met=True,
+                    by_epoch=(0.3, None, 0.4),
+                ),
+                ObservedReading(
+                    stage=1,
+                    name="update of lora (share of its weights, over the stage)",
+                    count=9,
+                    value=0.01,
+                    low=1e-5,
+                    high=1e12,
+                    met=True,
+                    by_epoch=(0.004, 0.006),
+                ),
+            ),
         ),
         "ledger": LedgerEvidence(),
         "switched off": SwitchedOffEvidence(

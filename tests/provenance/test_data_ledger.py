@@ -64,10 +64,14 @@ def test_where_neither_state_nor_data_can_be_written_the_results_root_counts(
 def test_equal_predictions_under_another_fingerprint_are_found_in_any_results_root(tmp_path: Path) -> None:
     of(results=tmp_path / "r1").record(PREDICTED, digest="d", fingerprint="e02", run="e02/run_1", code="c")
     here = of(results=tmp_path / "r2")
-    assert here.twins(digest="d", fingerprint="e02") == ()
-    assert [e.facts["run"] for e in here.twins(digest="d", fingerprint="e06", code="c")] == ["e02/run_1"]
-    assert here.twins(digest="d", fingerprint="e06", code="a later version") == ()
-    assert of("n").twins(digest="d", fingerprint="e06") == ()
+
+    def twins(ledger: DataLedger, **how: str) -> list[str]:
+        return [str(twin) for twin in ledger.twins({"digest": "d"}, split="val", **how)]
+
+    assert twins(here, fingerprint="e02") == []
+    assert twins(here, fingerprint="e06", code="c") == ["e02/run_1: the very same predictions"]
+    assert twins(here, fingerprint="e06", code="a later version") == []
+    assert twins(of("n"), fingerprint="e06") == []
 
 
 def test_of_two_runs_that_end_at_once_with_equal_predictions_one_hears_of_the_other(
@@ -87,7 +91,7 @@ def test_of_two_runs_that_end_at_once_with_equal_predictions_one_hears_of_the_ot
 
     monkeypatch.setattr(DataLedger, "record", record)
     enter("e02")
-    assert heard == {"e06": [], "e02": [str(tmp_path / "e06")]}
+    assert heard == {"e06": [], "e02": [f"{tmp_path / 'e06'}: the very same predictions"]}
 
 
 def test_the_state_folder_is_the_systems_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,23 +172,23 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
 
 
 def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> list[str]:
-    """Enter predictions into the ledger; report and return which runs of another treatment gave exactly the same ones.
+    """Enter predictions into the ledger; report and return which runs of another treatment gave the same ones.
 
     They are entered before the look-up: of two processes that end at once, at least one finds the other.
     """
     from calot.provenance.data_ledger import DataLedger
     from calot.provenance.ledger import PREDICTED
+    from calot.provenance.twins import sketch
     from calot.run.environment import code_hash
 
     record, code = DataLedger(manifest_hash=predictions.manifest_hash, results=results), code_hash()
-    facts = {"digest": predictions.digest, "fingerprint": predictions.fingerprint, "split": predictions.split}
-    record.record(PREDICTED, run=str(folder), code=code, **facts)
-    twins = record.twins(digest=predictions.digest, fingerprint=predictions.fingerprint, code=code)
+    found = sketch(predictions.logits, digest=predictions.digest)
+    of = {"fingerprint": predictions.fingerprint, "split": predictions.split}
+    record.record(PREDICTED, run=str(folder), code=code, **found, **of)
+    twins = record.twins(found, code=code, **of)
     for twin in twins:
-        ui.say(
-            f"INVALID: another treatment gave the very same predictions ({twin.facts.get('run')}): it took no effect"
-        )
-    return [str(twin.facts.get("run")) for twin in twins]
+        ui.say(f"INVALID: another treatment gave {twin.alike} ({twin.entry.facts.get('run')}): it took no effect")
+    return [str(twin) for twin in twins]
 
 
 def evaluate(

@@ -33,6 +33,11 @@ class Component:
     def __post_init__(self) -> None:
         _hold_fields(self)
 
+    def idle(self) -> tuple[str, ...]:
+        """Fields that nothing reads at these settings, such as the shape of what never happens. A receipt asks of
+        every other field of a new component that another value makes a difference."""
+        return ()
+
 
 def _hold_fields(component: Any) -> None:
     cls: Any = type(component)

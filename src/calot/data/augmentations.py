@@ -113,6 +113,9 @@ class RandomErasing(ClipAugmentation):
         if self.area[0] > self.area[1] or self.ratio[0] > self.ratio[1]:
             raise CalotError(f"RandomErasing.area={self.area}, ratio={self.ratio}: each needs its lower end first.")
 
+    def idle(self) -> tuple[str, ...]:
+        return () if self.probability else ("area", "ratio", "fill")
+
     def neutral(self) -> RandomErasing:
         """The same that changes nothing."""
         return replace(self, probability=0.0)
@@ -149,6 +152,9 @@ class GaussianBlur(ClipAugmentation):
     def __post_init__(self) -> None:
         if self.sigma[0] > self.sigma[1]:
             raise CalotError(f"GaussianBlur.sigma={self.sigma} needs its lower end first.")
+
+    def idle(self) -> tuple[str, ...]:
+        return () if self.probability else ("sigma",)
 
     def neutral(self) -> GaussianBlur:
         """The same that changes nothing."""

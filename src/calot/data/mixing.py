@@ -56,6 +56,11 @@ class Mixing(Component):
                 "a batch, so their sum is at most 1."
             )
 
+    def idle(self) -> tuple[str, ...]:
+        mixup = () if self.mixup_probability else ("mixup_alpha",)
+        cutmix = () if self.cutmix_probability else ("cutmix_alpha",)
+        return (*mixup, *cutmix, *(("per_clip",) if mixup and cutmix else ()))
+
     def neutral(self) -> Mixing:
         """The same that never mixes."""
         return replace(self, mixup_probability=0.0, cutmix_probability=0.0)

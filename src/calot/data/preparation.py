@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,13 @@ from calot.config.fields import FractionBelowOne, Seed
 from calot.data.mixing import Kind, Mixed, Mixing, smooth_labels
 from calot.data.transforms import Augmentation
 from calot.types import Batch
+
+#: Sees a part of preparation by name (`augment.0`, `mixing`, `label_smoothing`), and the batch before and after it.
+Watch = Callable[[str, Batch, Batch], None]
+
+
+def _unwatched(part: str, before: Batch, after: Batch) -> None:
+    """Nobody looks."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Preparation(Component):
     label_smoothing: FractionBelowOne = 0.0
     seed: Seed = 0
 
-    def __call__(self, batch: Batch, *, stage: int, epoch: int, start: int) -> Prepared:
+    def __call__(self, batch: Batch, *, stage: int, epoch: int, start: int, watch: Watch | None = None) -> Prepared:
         """Prepare an effective batch; `start` is its first clip's place in the epoch's order.
 
         Raises CalotError for pixels that it would leave as they were: cached tokens, further views.
@@ -48,22 +55,27 @@ class Preparation(Component):
         if (self.augment or self.mixing) and (batch.tokens is not None or batch.views):
             what = "tokens" if batch.tokens is not None else f"views {sorted(batch.views)}"
             raise CalotError(f"augment and mixing change a batch's video alone, and this one has {what}: turn both off")
-        for component, name in self._named():
+        told = watch or _unwatched
+        for number, (component, name) in enumerate(self._named()):
             draws = enumerate(batch.index.tolist(), start=start)
             rngs = [np.random.default_rng([self.seed, stage, epoch, place, clip, name]) for place, clip in draws]
-            kind = batch.video.dtype
+            before, kind = batch, batch.video.dtype
             batch = component(batch, rngs=rngs)
             if batch.video.dtype != kind:  # a backbone takes floats for clips that are normalised already
                 raise CalotError(
                     f"{type(component).__name__} turned frames of {kind} into {batch.video.dtype}; round them back"
                 )
+            told(f"augment.{number}", before, batch)
         mixed = Mixed(batch, None, np.ones(len(batch)))
         if self.mixing is not None:
             rng = np.random.default_rng([self.seed, stage, epoch, start, _number("Mixing")])
             mixed = self.mixing(batch, rng=rng)
+            told("mixing", batch, mixed.batch)
         batch = mixed.batch
         if self.label_smoothing > 0:
+            before = batch
             batch = replace(batch, labels=smooth_labels(batch.labels, strength=self.label_smoothing))
+            told("label_smoothing", before, batch)
         return Prepared(batch, mixed.kind, mixed.lam)
 
     def _named(self) -> Iterator[tuple[Augmentation, int]]:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from calot.errors import CalotError
 from calot.provenance import ledger
 from calot.provenance.ledger import PREDICTED, TEST_OPENED, Entry
+from calot.provenance.twins import alike
 from calot.statistics.schema import UNKNOWN
 
 #: The folder of calot's records for a user, in place of the system's usual one.
@@ -93,19 +95,35 @@ class DataLedger:
         """How often the test frames of this data set were opened for scoring."""
         return sum(entry.event == TEST_OPENED for entry in self.entries())
 
-    def twins(self, *, digest: str, fingerprint: str, code: str | None = None) -> tuple[Entry, ...]:
-        """Recorded predictions with this digest under another fingerprint: such a result is INVALID.
+    def twins(
+        self, found: Mapping[str, Any], *, fingerprint: str, split: str, code: str | None = None
+    ) -> tuple[Twin, ...]:
+        """Recorded predictions of a split under another fingerprint that are like those of this sketch: such a result
+        is INVALID.
 
         Under another version of calot's code a fingerprint may differ for the same treatment: such lines do not count.
         """
-        return tuple(
+        others = (
             entry
             for entry in self.entries()
             if entry.event == PREDICTED
-            and entry.facts.get("digest") == digest
+            and entry.facts.get("split", split) == split
             and entry.facts.get("fingerprint") != fingerprint
             and (code is None or entry.facts.get("code") in (None, code))
         )
+        pairs = ((entry, alike(found, entry.facts)) for entry in others)
+        return tuple(Twin(entry=entry, alike=how) for entry, how in pairs if how is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twin:
+    """Predictions of another treatment that are the same, and in what."""
+
+    entry: Entry
+    alike: str
+
+    def __str__(self) -> str:
+        return f"{self.entry.facts.get('run')}: {self.alike}"
 
 
 def _key(entry: Entry) -> str:

@@ -111,7 +111,8 @@ class ParametersEvidence(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientEvidence(Component):
-    """A few real steps of one stage: how many tensors train and stay, and which did not behave as declared."""
+    """A few real steps of one stage: how many tensors train and stay, and which did not behave as declared; `still` are
+    those whose rate is too low to move them over the stage."""
 
     stage: Whole
     steps: Whole
@@ -121,6 +122,7 @@ class GradientEvidence(Component):
     without_gradient: tuple[str, ...] = ()
     not_finite: tuple[str, ...] = ()
     frozen_that_moved: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +207,56 @@ class DosesEvidence(Evidence):
     """Every dose that the experiment declares."""
 
     doses: tuple[DoseReading, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedReading(Component):
+    """One figure of what a stage was seen to do: its mean over `count` values, the band that settings declare for it,
+    and its mean by epoch (None where an epoch had none). Nothing was seen where `count` is 0."""
+
+    stage: Whole
+    name: str
+    count: Whole
+    value: Number
+    low: Number
+    high: Number
+    met: bool
+    by_epoch: tuple[Number | None, ...] = ()
+
+    def __str__(self) -> str:
+        where = f"stage {self.stage}: {self.name}"
+        if not self.count:
+            return f"{where} was never seen"
+        high = "" if self.high >= 1e9 else f" to {self.high:.3g}"
+        return f"{where} is {self.value:.3g}, declared {'at least ' if not high else ''}{self.low:.3g}{high}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedEvidence(Evidence):
+    """All that was measured in the run itself; what is below `floor` of the whole is negligible."""
+
+    floor: Number
+    readings: tuple[ObservedReading, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationReading(Component):
+    """Validation scores with one part of the trained model switched off: how far logits moved (relative to them), how
+    far clips moved in rank (mean, share of all places), and macro mAP with and without, in points."""
+
+    part: str
+    logits: Number
+    ranks: Number
+    with_it: Number | None
+    without_it: Number | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationEvidence(Evidence):
+    """Every part that could be switched off; less than `floor` is rounding."""
+
+    floor: Number
+    parts: tuple[AblationReading, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

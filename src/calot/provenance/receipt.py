@@ -1,4 +1,4 @@
-"""The treatment receipt, `receipt.json`: nine checks that a run's declared difference took effect, with evidence."""
+"""The treatment receipt, `receipt.json`: eleven checks that a run's declared difference took effect, with evidence."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from calot.writing import write_json
 
 NAME = "receipt.json"
 
-#: Format 1 (calot 0.1.0) proved less: no component's inner fields, no floor, nothing through the real loader.
-FORMAT = 2
+#: Format 1 (calot 0.1.0) and 2 proved less: nothing through the real loader, nothing in the run itself, no floor.
+FORMAT = 3
 
 Status = Literal["passed", "failed", "not applicable", "pending"]
 
@@ -29,7 +29,9 @@ CHECKS: Mapping[str, str] = {
     "switched off": "the treatment changes what it should; switched off it equals the baseline",
     "dose": "what is applied lies in its declared band",
     "instruments": "captured attention rebuilds the module's output and answers a positive control",
-    "ledger": "no other treatment gave equal predictions",
+    "observed": "what reached the model in the run itself, epoch by epoch, lies in its declared bands",
+    "ablation": "with its own part switched off, the trained model scores otherwise",
+    "ledger": "no other treatment gave equal predictions, equal ranks or logits within 1e-4",
     "controls": "the model can overfit eight clips, and shuffled labels fall to chance",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from calot.experiment import Experiment
 from calot.provenance.evidence import Change, DifferenceEvidence, FieldEvidence, SwitchedOffEvidence, SwitchOff, Verdict
 from calot.provenance.receipt import ReceiptCheck, Status
-from calot.receipts.probe import FLOOR, Probe, ProbeData, probe
+from calot.receipts.leaves import leaves
+from calot.receipts.probe import FLOOR, Probe, ProbeData, acts, probe
 from calot.receipts.reverting import Path, at, changes, reverted, with_fields
 from calot.run.request import Request
 
-#: Arrays that a neutral adaptation may leave unchanged: an adapter starts as the identity, yet trains.
-_FORWARD = ("data", "batches", "logits")
+#: Readings that a neutral adaptation may leave unchanged: an adapter starts as the identity, yet trains.
+_FORWARD = ("data", "frames", "labels", "masks", "logits")
 
 
 def declared_difference(
@@ -39,16 +40,19 @@ def declared_difference(
                 verdict=_verdict(path, found, sides=(experiment, value)),
             )
         )
+        fields += _inside(experiment, baseline, path, request=request, data=data)
     inert = [f.field for f in fields if f.verdict == "inert"]
+    negligible = [f"{f.field} is negligible ({f.share:.2g} of the whole)" for f in fields if f.verdict == "negligible"]
     idle = [f.field for f in fields if f.verdict == "not binding"]
-    if inert:
-        why = f"{', '.join(inert)}: putting it back to the baseline's value changes nothing"
+    if inert or negligible:
+        nothing = [f"{', '.join(inert)}: another value changes nothing"] if inert else []
+        why = "; ".join(nothing + negligible)
     else:
         why = f"{len(fields)} declared field{'s' if len(fields) != 1 else ''}, each of which acts"
         why += f", but for {', '.join(idle)}: not binding at this length" if idle else ""
     first = ReceiptCheck(
         name="declared difference",
-        status="failed" if inert else "passed",
+        status="failed" if inert or negligible else "passed",
         why=why,
         evidence=DifferenceEvidence(floor=FLOOR, fields=tuple(fields)),
     )
@@ -61,11 +65,25 @@ def declared_difference(
     return first, _switched_off(whole.changes(base), off)
 
 
+def _inside(
+    experiment: Experiment, baseline: Experiment, path: Path, *, request: Request, data: ProbeData
+) -> Iterator[FieldEvidence]:
+    """Every field of a component that the baseline lacks, against another value of its own."""
+    whole: Probe | None = None
+    for field, value, other, tried in leaves(experiment, baseline, path):
+        whole = whole or probe(experiment, request=request, data=data, short=True)
+        found = whole.changes(probe(tried, request=request, data=data, short=True))
+        acting: Verdict = "acts" if any(map(acts, found)) else "negligible" if found else "inert"
+        yield FieldEvidence(field=field, value=value, against=other, changes=found, verdict=acting)
+
+
 def _verdict(path: Path, changed: tuple[Change, ...], *, sides: tuple[Experiment, Experiment]) -> Verdict:
     """How a field came out. A patience that its stage could reach on neither side is not the experiment's fault: the
     run was shortened."""
-    if changed:
+    if any(map(acts, changed)):
         return "acts"
+    if any(change.name.split()[0] != "steps" or change.share > 1e-6 for change in changed):
+        return "negligible"
     binds = path[-1] != "patience" or any(at(side, path[:-1]).patience_binds for side in sides)
     return "inert" if binds else "not binding"
 
@@ -73,7 +91,7 @@ def _verdict(path: Path, changed: tuple[Change, ...], *, sides: tuple[Experiment
 def _switched_off(changed: tuple[Change, ...], off: list[SwitchOff]) -> ReceiptCheck:
     wrong = [o.field for o in off if o.equal is False]
     tried = [o.field for o in off if o.equal is not None]
-    if not changed:
+    if not any(map(acts, changed)):
         why = "on a fixed batch nothing differs from the baseline"
     elif wrong:
         why = f"{', '.join(wrong)}: switched off it does not equal the baseline"
@@ -81,7 +99,7 @@ def _switched_off(changed: tuple[Change, ...], off: list[SwitchOff]) -> ReceiptC
         why = f"{', '.join(dict.fromkeys(tried))} switched off equals the baseline"
     else:
         why = "a change of architecture or of a setting: there is nothing to switch off"
-    status: Status = "failed" if wrong or not changed else "passed" if tried else "not applicable"
+    status: Status = "failed" if wrong or not any(map(acts, changed)) else "passed" if tried else "not applicable"
     evidence = SwitchedOffEvidence(changes=changed, off=tuple(off))
     return ReceiptCheck(name="switched off", status=status, why=why, evidence=evidence)
 
@@ -94,7 +112,7 @@ def _off(
     field = ".".join(path)
     if found is None:
         return SwitchOff(field=field, equal=None, why="a change of architecture or a setting")
-    names = [n for n in base.arrays if "adaptation" not in found.where or n.startswith(_FORWARD)]
+    names = [n for n in base.readings if "adaptation" not in found.where or n.startswith(_FORWARD)]
 
     def apart(other: Probe) -> list[str]:
         differing = base.differing(other)

@@ -4,6 +4,7 @@ parts."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite, sqrt
 from typing import Any
 
@@ -20,11 +21,22 @@ from calot.provenance.evidence import (
     TermsEvidence,
 )
 from calot.provenance.receipt import ReceiptCheck
-from calot.receipts.probe import CLIPS, FLOOR, STEPS, ProbeData, clean_batch, trainer_for, with_every_term
+from calot.receipts.probe import (
+    CLIPS,
+    FLOOR,
+    STEPS,
+    STILL,
+    ProbeData,
+    clean_batch,
+    rates,
+    trainer_for,
+    with_every_term,
+)
 from calot.run.request import Request
-from calot.run.trainer import Trainer
-from calot.train.loop import optimise
+from calot.run.trainer import Trainer, stage_schedule
+from calot.train.loop import Fit, optimise
 from calot.train.losses import Term
+from calot.train.optim import Schedule
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
@@ -38,11 +50,12 @@ def training_checks(
     counts: list[StageCounts] = []
     gradients: list[GradientEvidence] = []
     terms: list[TermReach] = []
+    clips = len(replace(data, experiment=experiment).whole("train", training=True))
     for number, stage in enumerate(experiment.stages):
         trainer.progress = Progress(stage=number)
         counts.append(_counts(trainer, stage))
         terms += _terms(trainer)
-        gradients.append(_steps(trainer, stage))
+        gradients.append(_steps(trainer, stage, clips=clips))
     return _counted(counts), _learnt(gradients), _reached(terms)
 
 
@@ -99,10 +112,11 @@ def _some(stage: int, what: str, names: Sequence[str]) -> list[str]:
     return [f"stage {stage}: {what}: {names[0]}{more}"] if names else []
 
 
-def _steps(trainer: Trainer, stage: Stage) -> GradientEvidence:
+def _steps(trainer: Trainer, stage: Stage, *, clips: int) -> GradientEvidence:
     """A few steps: the largest gradient of each trainable tensor, and which frozen tensors moved."""
     fit = with_every_term(trainer.fit(stage))
     model = trainer.model
+    still = _still(trainer, fit, schedule=stage_schedule(stage, clips=clips))
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     largest = {n: 0.0 for n, p in model.named_parameters() if p.requires_grad}
     handles = [
@@ -126,8 +140,17 @@ def _steps(trainer: Trainer, stage: Stage) -> GradientEvidence:
         frozen=len(frozen),
         without_gradient=tuple(sorted(n for n, g in largest.items() if g == 0.0)),
         not_finite=tuple(sorted(n for n, g in largest.items() if g != g or g == float("inf"))),
+        still=still,
         frozen_that_moved=tuple(sorted(n for n, before in frozen.items() if not torch.equal(before, now[n]))),
     )
+
+
+def _still(trainer: Trainer, fit: Fit, *, schedule: Schedule) -> tuple[str, ...]:
+    """Tensors that Adam, which moves each weight by about its rate in a step, cannot move over the whole stage."""
+    weights = dict(trainer.model.named_parameters())
+    paths = {name: float(rate.sum()) for name, rate in rates(trainer, fit, schedule=schedule).items()}
+    typical = {name: float(weights[name].detach().float().square().mean().sqrt()) or 0.01 for name in paths}
+    return tuple(name for name, path in paths.items() if path < STILL * typical[name])
 
 
 def _keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
@@ -149,6 +172,7 @@ def _learnt(stages: list[GradientEvidence]) -> ReceiptCheck:
     for s in stages:
         problems += _some(s.stage, "without gradient", s.without_gradient)
         problems += _some(s.stage, "not finite", s.not_finite)
+        problems += _some(s.stage, "negligible, for its rate is too low to move it", s.still)
         problems += _some(s.stage, "frozen that moved", s.frozen_that_moved)
     counted = ", ".join(f"{s.trained} tensors learn, {s.frozen} stay" for s in stages)
     return ReceiptCheck(

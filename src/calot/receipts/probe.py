@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,17 +24,20 @@ from calot.run.sample import SampledData, sampled_data
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer, stage_schedule
 from calot.train.loop import Fit, accumulate, epochs_without_gain, optimise
+from calot.train.optim import Schedule
 from calot.train.progress import Progress
 from calot.types import Batch
 
 CLIPS = 8
 _DRAWS = 6  # effective batches whose preparation is compared
 STEPS = 3
+_PIXELS = 100_000  # of a batch that are compared
+STILL = 1e-5  # least movement of weights over a stage, relative to them: below it they stood still
 FLOOR = 1e-3  # a change below this share of the whole is negligible
 
 #: How far two arrays may be apart, relative to their size, before they count as different: rounding, and for optimiser
 #: steps what Adam makes of rounding.
-_TOLERANCE = {"steps": 1e-4}
+_TOLERANCE = {"steps": 1e-4}  # and this is the floor of optimiser steps, too: weight decay shows in them alone
 _ROUNDING = 1e-6
 
 
@@ -58,35 +62,59 @@ class ProbeData(SampledData):
         return table.select(np.sort(np.asarray(chosen)))
 
 
+def acts(change: Change) -> bool:
+    """Whether a change is more than negligible."""
+    return change.share >= _TOLERANCE.get(change.name.split()[0], FLOOR)
+
+
 def probe_data(root: Path, *, experiment: Experiment, ui: Ui) -> AbstractContextManager[ProbeData]:
     """Open a data folder for the probe's clips; what had to be decoded for them is gone on leaving."""
     return sampled_data(root, experiment=experiment, ui=ui, kind=ProbeData)
 
 
+#: One reading of an experiment in parts by name: clips of a batch, tensors of a model. A part that one side lacks is
+#: zero there, so that what is only there, and does nothing, changes nothing.
+Parts = dict[str, NDArray[Any]]
+
+
 @dataclass(frozen=True)
 class Probe:
-    """Arrays by name; names begin with what they are: data, order, batches, loss, gradient, logits, steps, schedule."""
+    """Readings by name; names begin with what they are: data, order, frames, labels, masks, loss, gradient, logits,
+    steps, rates."""
 
-    arrays: dict[str, NDArray[Any]] = field(repr=False)
+    readings: dict[str, Parts] = field(repr=False)
 
     def differing(self, other: Probe) -> list[str]:
         """Names under which the two differ by more than rounding."""
-        names = dict.fromkeys([*self.arrays, *other.arrays])
+        names = dict.fromkeys([*self.readings, *other.readings])
         return [n for n in names if self.distance(other, n) > _TOLERANCE.get(n.split()[0], _ROUNDING)]
 
     def changes(self, other: Probe) -> tuple[Change, ...]:
-        """What differs, and by what share of the whole."""
-        return tuple(Change(name=n, share=self.distance(other, n)) for n in self.differing(other))
+        """What is not the same to the bit, and by what share of the whole."""
+        names = dict.fromkeys([*self.readings, *other.readings])
+        apart = {n: self.distance(other, n) for n in names}
+        return tuple(Change(name=n, share=share) for n, share in apart.items() if share > 0)
 
     def distance(self, other: Probe, name: str) -> float:
-        """How far apart one array is, relative to the larger; 1 where only one has it or shapes differ."""
-        a, b = self.arrays.get(name), other.arrays.get(name)
-        if a is None or b is None or a.shape != b.shape:
+        """How far apart one reading is, relative to the larger; 1 where only one has it or a part has another shape."""
+        mine, theirs = self.readings.get(name), other.readings.get(name)
+        if mine is None or theirs is None:
             return 1.0
-        if a.dtype.kind in "SU":
-            return 0.0 if np.array_equal(a, b) else 1.0
-        size = max(np.linalg.norm(a), np.linalg.norm(b))
-        return float(np.linalg.norm(a - b) / size) if size else 0.0
+        squares = [0.0, 0.0, 0.0]
+        for part in mine.keys() | theirs.keys():
+            a, b = mine.get(part), theirs.get(part)
+            x, y = (np.zeros(1) if v is None else v for v in (a, b))
+            if x.dtype.kind in "SU" or y.dtype.kind in "SU":
+                if not np.array_equal(x, y):
+                    return 1.0
+                continue
+            if a is not None and b is not None and x.shape != y.shape:
+                return 1.0
+            x, y = (np.zeros(z.shape) if v is None else v.astype(np.float64) for v, z in ((a, y), (b, x)))
+            for place, value in enumerate((x - y, x, y)):
+                squares[place] += float(np.square(value).sum())
+        size = max(squares[1:])
+        return float(np.sqrt(squares[0] / size)) if size else 0.0
 
 
 def trainer_for(experiment: Experiment, *, request: Request, data: ProbeData) -> Trainer:
@@ -96,35 +124,55 @@ def trainer_for(experiment: Experiment, *, request: Request, data: ProbeData) ->
     return Trainer.start(asked, data=own, ui=data.ui, stopper=Stopper())
 
 
-def probe(experiment: Experiment, *, request: Request, data: ProbeData) -> Probe:
-    """Run an experiment on the probe's clips: its data, its batches, and of every stage loss, gradient and steps."""
-    arrays: dict[str, NDArray[Any]] = {}
+def probe(experiment: Experiment, *, request: Request, data: ProbeData, short: bool = False) -> Probe:
+    """Run an experiment on the probe's clips: its data, its batches, and of every stage loss, gradient and steps.
+
+    A `short` one has no data, logits and steps, and batches of one frame per clip.
+    """
+    found: dict[str, Parts] = {}
     trainer = trainer_for(experiment, request=request, data=data)
     clips = len(replace(data, experiment=experiment).whole("train", training=True))
-    arrays["data"] = _digest(_data_of(trainer))
-    arrays["order"] = np.asarray(
-        experiment.sampler.order(trainer.train_set.table.labels, rng=np.random.default_rng([request.seed, 0]))
-    )
+    if not short:
+        found["data"] = {"": _digest(_data_of(trainer))}
+    order = experiment.sampler.order(trainer.train_set.table.labels, rng=np.random.default_rng([request.seed, 0]))
+    found["order"] = {"": np.asarray(order)}
     for number, stage in enumerate(experiment.stages):
         trainer.progress = Progress(stage=number)
-        fit = trainer.fit(stage)
-        schedule = stage_schedule(stage, clips=clips)
-        arrays[f"batches of stage {number + 1}"] = _digest(_batches_of(trainer))
-        steps = range(schedule.total_steps)
-        rates = [[schedule.lr(peak=g["peak_lr"], step=s) for g in fit.optimiser.param_groups] for s in steps]
-        arrays[f"schedule of stage {number + 1}"] = np.asarray(rates)
-        arrays[f"epochs of stage {number + 1}"] = np.asarray([stage.epochs, epochs_without_gain(stage)])
-        arrays[f"terms of stage {number + 1}"] = np.asarray([_active(fit, epoch=e) for e in range(stage.epochs)])
-        arrays |= _loss_and_gradient(trainer, fit, stage=number)
-        arrays[f"logits of stage {number + 1}"] = _logits(trainer, fit)
-        before = [p.detach().clone() for p in _trained(trainer)]
+        fit, where = trainer.fit(stage), f"of stage {number + 1}"
+        batches = _batches_of(one_frame(trainer).fit(stage) if short else fit)
+        found |= {f"{kind} {where}": parts for kind, parts in batches.items()}
+        found[f"rates {where}"] = rates(trainer, fit, schedule=stage_schedule(stage, clips=clips))
+        found[f"epochs {where}"] = {"": np.asarray([stage.epochs, epochs_without_gain(stage)])}
+        found[f"terms {where}"] = {"": np.asarray([_active(fit, epoch=e) for e in range(stage.epochs)])}
+        found |= _loss_and_gradient(trainer, fit, stage=number)
+        if short:
+            continue
+        found[f"logits {where}"] = {"": _logits(trainer, fit)}
+        before = {n: p.detach().clone() for n, p in _trained(trainer)}
         for step in range(STEPS):
             batch = trainer.prepared(clean_batch(trainer), epoch=_DRAWS, start=step * CLIPS).batch
             torch.manual_seed(step)
             optimise(with_every_term(fit), batch, progress=trainer.progress)
-        moved = [p.detach() - b for p, b in zip(_trained(trainer), before, strict=True)]
-        arrays[f"steps of stage {number + 1}"] = _sketch(moved)
-    return Probe(arrays)
+        moved = {n: p.detach() - before[n] for n, p in _trained(trainer)}
+        found[f"steps {where}"] = _sketch(moved)
+    return Probe(found)
+
+
+def one_frame(trainer: Trainer) -> Trainer:
+    """The same on clips of their last frame alone: what preparation does, it does alike to all of them."""
+    table = trainer.train_set.table
+    return replace(trainer, train_set=replace(trainer.train_set, table=replace(table, frames=table.frames[:, -1:])))
+
+
+def rates(trainer: Trainer, fit: Fit, *, schedule: Schedule) -> Parts:
+    """Of each tensor that trains, its learning rate in every step of the stage."""
+    names = {id(p): n for n, p in trainer.model.named_parameters()}
+    steps = range(schedule.total_steps)
+    return {
+        names[id(p)]: np.asarray([schedule.lr(peak=group["peak_lr"], step=s) for s in steps])
+        for group in fit.optimiser.param_groups
+        for p in group["params"]
+    }
 
 
 def with_every_term(fit: Fit) -> Fit:
@@ -146,8 +194,8 @@ def every_clip(dataset: ClipDataset) -> EpochIndices:
     return EpochIndices(epoch=0, indices=tuple(range(len(dataset))))
 
 
-def _trained(trainer: Trainer) -> list[torch.Tensor]:
-    return [p for p in trainer.model.parameters() if p.requires_grad]
+def _trained(trainer: Trainer) -> list[tuple[str, torch.nn.Parameter]]:
+    return [(n, p) for n, p in trainer.model.named_parameters() if p.requires_grad]
 
 
 def _data_of(trainer: Trainer) -> Iterator[NDArray[Any]]:
@@ -159,18 +207,24 @@ def _data_of(trainer: Trainer) -> Iterator[NDArray[Any]]:
             yield from (v.numpy() for v in vars(batch.masks).values())
 
 
-def _batches_of(trainer: Trainer) -> Iterator[NDArray[Any]]:
-    for draw in range(_DRAWS):
-        batch = trainer.prepared(clean_batch(trainer), epoch=draw, start=0).batch
-        yield batch.video.cpu().numpy()
-        yield batch.labels.cpu().numpy()
-        if batch.masks is not None:
-            yield from (v.cpu().numpy() for v in vars(batch.masks).values())
+def _batches_of(fit: Fit) -> dict[str, Parts]:
+    """Frames (some pixels of each batch), labels and masks of a few epochs, as the loop gets them."""
+    found: dict[str, Parts] = {"frames": {}, "labels": {}, "masks": {}}
+    for epoch in range(_DRAWS):
+        for number, batch in enumerate(fit.data.batches(epoch=epoch, start=0)):
+            where = f"{epoch} {number}"
+            pixels = batch.video.cpu().flatten()
+            found["frames"][where] = pixels[:: max(1, len(pixels) // _PIXELS) | 1].numpy()
+            found["labels"][where] = batch.labels.cpu().numpy()
+            if batch.masks is not None:
+                masks = vars(batch.masks).items()
+                found["masks"] |= {f"{where} {name}": value.cpu().numpy() for name, value in masks}
+    return found
 
 
-def _loss_and_gradient(trainer: Trainer, fit: Fit, *, stage: int) -> dict[str, NDArray[Any]]:
+def _loss_and_gradient(trainer: Trainer, fit: Fit, *, stage: int) -> dict[str, Parts]:
     """Loss terms and gradient of a prepared batch in training mode, in the first epoch and late."""
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, Parts] = {}
     batch = trainer.prepared(clean_batch(trainer), epoch=0, start=0).batch
     every = with_every_term(fit)
     moments = {"at first": fit} | ({"late": every} if _active(fit, epoch=0) != _active(every, epoch=0) else {})
@@ -180,8 +234,8 @@ def _loss_and_gradient(trainer: Trainer, fit: Fit, *, stage: int) -> dict[str, N
         torch.manual_seed(0)
         terms = accumulate(at_that_time, batch, progress=Progress(stage=stage))
         where = f"of stage {stage + 1} {when}"
-        found[f"loss {where}"] = np.asarray([v for v in terms.values() if v])  # a term of no weight is none
-        found[f"gradient {where}"] = _sketch([p.grad for p in _trained(trainer)])
+        found[f"loss {where}"] = {name: np.asarray([v]) for name, v in terms.items() if v}  # of no weight: none
+        found[f"gradient {where}"] = _sketch({n: p.grad for n, p in _trained(trainer)})
         trainer.model.zero_grad(set_to_none=True)
     return found
 
@@ -194,18 +248,17 @@ def _logits(trainer: Trainer, fit: Fit) -> NDArray[Any]:
     return torch.cat([trainer.model(p).logits for p in parts]).cpu().numpy()
 
 
-def _sketch(tensors: Sequence[torch.Tensor | None]) -> NDArray[np.float64]:
+def _sketch(tensors: Mapping[str, torch.Tensor | None]) -> Parts:
     """Of each tensor its norm and two random projections: small, and any change of direction shows."""
-    rows = []
-    for number, tensor in enumerate(tensors):
+    rows = {}
+    for name, tensor in tensors.items():
         if tensor is None:
-            rows.append([0.0, 0.0, 0.0])
             continue
         flat = tensor.detach().cpu().double().flatten()
-        generator = torch.Generator().manual_seed(number)
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         signs = torch.randint(0, 2, (2, len(flat)), generator=generator, dtype=torch.float64) * 2 - 1
-        rows.append([float(flat.norm()), *(signs @ flat).tolist()])
-    return np.asarray(rows)
+        rows[name] = np.asarray([float(flat.norm()), *(signs @ flat).tolist()])
+    return rows
 
 
 def _digest(parts: Iterator[NDArray[Any]]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""A run's receipt: checks 1 to 7 and 9 before training, the ledger's after it."""
+"""A run's receipt: most checks before training, what was observed and the ledger's answer after it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from calot.errors import CalotError
 from calot.experiment import Experiment, scaled
 from calot.progress import Ui
 from calot.provenance.custody import unseal
-from calot.provenance.evidence import LedgerEvidence, ParametersEvidence, StageStart
+from calot.provenance.evidence import LedgerEvidence, ObservedReading, ParametersEvidence, StageStart
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status, verdict
+from calot.receipts.ablation import ablation_check
 from calot.receipts.attention import instruments_check
 from calot.receipts.difference import declared_difference
 from calot.receipts.dose import dose_check
 from calot.receipts.gradients import training_checks
+from calot.receipts.observed import observed_check
 from calot.receipts.probe import ProbeData, probe_data
 from calot.receipts.sanity import controls_check
 from calot.run.request import Request
+from calot.run.trainer import Trainer
+from calot.train import checkpoint
 
 NO_BASELINE = "no baseline: nothing is declared to differ"
 
@@ -40,7 +44,7 @@ def receipt_before(request: Request, *, ui: Ui, results: Path, controls: bool = 
             advance(number, len(makers))
     if controls and not receipt.failed:  # they take longest, and would change nothing
         receipt = receipt.with_check(controls_check(experiment, request=request, results=results, ui=ui))
-    for pending in ("ledger", "controls"):
+    for pending in ("observed", "ablation", "ledger", "controls"):
         if pending not in {c.name for c in receipt.checks}:
             receipt = receipt.with_check(ReceiptCheck(name=pending, status="pending", why=f"{CHECKS[pending]}?"))
     return receipt
@@ -120,16 +124,45 @@ def with_starts(receipt: Receipt, starts: Sequence[Mapping[str, Any]]) -> Receip
     return receipt.with_check(replace(check, status=status, why=why, evidence=replace(evidence, starts=found)))
 
 
+def with_training(receipt: Receipt, trainer: Trainer) -> Receipt:
+    """What training and the trained model showed: later stages' starts, what was observed, and parts switched off."""
+    receipt = with_starts(receipt, trainer.progress.starts)
+    if all(receipt.check(name).status != "pending" for name in ("observed", "ablation")):
+        return receipt  # a complete run that is resumed
+    experiment, table = trainer.request.experiment, trainer.train_set.table
+    seen = observed_check(
+        experiment,
+        trainer.progress.observed,
+        labels=table.labels,
+        steps=[-(-len(table) // stage.batch) for stage in experiment.stages],
+        chosen=_chosen(trainer),
+    )
+    return receipt.with_check(seen).with_check(ablation_check(trainer))
+
+
+def _chosen(trainer: Trainer) -> ObservedReading:
+    """How far the epoch whose weights were kept is from the best that could have been, by its own score."""
+    best, selection = checkpoint.load(trainer.checkpoints.best).progress, trainer.objective.selection
+    rows = [r for r in trainer.progress.rows if r["stage"] == best["stage"] + 1]
+    scores = [r[selection.column] for r in rows if trainer.objective.begun(epoch=r["epoch"] - 1)]
+    top = max(scores) if selection.higher_is_better else min(scores)
+    short = abs(top - rows[best["epoch"] - 1][selection.column])
+    name = f"{selection.title} of the epoch that was kept, short of the best"
+    return ObservedReading(
+        stage=best["stage"] + 1, name=name, count=len(scores), value=short, low=0.0, high=0.0, met=short == 0.0
+    )
+
+
 def closing_receipt(folder: Path, *, twins: Sequence[str], ui: Ui) -> None:
     """Put the ledger's answer into a run's receipt, where it has one, and print it: `twins` are runs of another
-    treatment with equal predictions."""
+    treatment with equal predictions, each with what is equal."""
     receipt = Receipt.load(folder)
     if receipt is None:
         ui.say("treatment unverified: this run has no receipt")
         return
-    why = "no other treatment gave these predictions"
+    why = "no other treatment gave these predictions, these ranks, or logits within 1e-4"
     if twins:
-        why = f"another treatment gave the very same predictions ({', '.join(twins)})"
+        why = f"another treatment gave the same ({'; '.join(twins)})"
     status: Status = "failed" if twins else "passed"
     check = ReceiptCheck(name="ledger", status=status, why=why, evidence=LedgerEvidence(twins=tuple(twins)))
     receipt = receipt.with_check(check)

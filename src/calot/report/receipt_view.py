@@ -1,4 +1,4 @@
-"""The treatment receipt as the page shows it: nine checks in a table, what they measured folded away."""
+"""The treatment receipt as the page shows it: its checks in a table, what they measured folded away."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck
 from calot.provenance.treatment import Treatment
+from calot.report.observed import Small, small_charts
 from calot.report.tables import Column, Row, Table
 
 _MARKS = {"passed": "holds", "failed": "failed", "not applicable": "not applicable", "pending": "not made"}
@@ -34,10 +35,11 @@ class ReceiptView:
     summary: str
     lines: Sequence[CheckLine]
     evidence: Sequence[Table]
+    observed: Sequence[Small]
 
 
 def receipt_view(receipt: Receipt, *, treatment: Treatment) -> ReceiptView:
-    """All nine checks; one that the file does not name is shown as not made."""
+    """All checks; one that the file does not name is shown as not made."""
     named = {check.name: check for check in receipt.checks}
     checks = [named.get(name, ReceiptCheck(name=name, status="pending", why=_NEVER_MADE)) for name in CHECKS]
     lines = [
@@ -56,9 +58,10 @@ def receipt_view(receipt: Receipt, *, treatment: Treatment) -> ReceiptView:
     shown = [f"{count} {'hold' if mark == 'holds' else mark}" for mark, count in counts.items() if count]
     return ReceiptView(
         invalid=treatment.invalid,
-        summary=f"Nine checks that what this run declares took effect{against}: {', '.join(shown)}.",
+        summary=f"{len(CHECKS)} checks that what this run declares took effect{against}: {', '.join(shown)}.",
         lines=lines,
-        evidence=[table for check in checks for table in evidence_tables(check)],
+        evidence=[table for check in checks if check.name != "observed" for table in evidence_tables(check)],
+        observed=small_charts(receipt),
     )
 
 

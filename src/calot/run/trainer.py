@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from calot.data.dataset import ClipDataset, batches
-from calot.data.preparation import Prepared
+from calot.data.preparation import Prepared, Watch
 from calot.errors import CalotError
 from calot.evaluation.passes import Passes
 from calot.models.adaptation import ParameterGroup
@@ -30,6 +30,7 @@ from calot.run.signals import Stopper
 from calot.train import checkpoint
 from calot.train.loop import Fit, fit_stage
 from calot.train.objective import Objective, model_tensors_alone, own_tensors, with_own_tensors
+from calot.train.observer import Observer
 from calot.train.optim import Schedule, build_adamw
 from calot.train.progress import Progress
 from calot.train.stage import Stage
@@ -53,6 +54,7 @@ class Trainer:
     progress: Progress
     checkpoints: checkpoint.Checkpoints
     trained: set[torch.nn.Parameter]  # of the backbone, in this stage or an earlier one
+    observer: Observer = field(default_factory=Observer)
 
     @classmethod
     def start(cls, request: Request, *, data: OpenData, ui: Ui, stopper: Stopper) -> Trainer:
@@ -112,7 +114,9 @@ class Trainer:
             best = self.checkpoints.best_of(self.progress.to_dict())
             self._put(best.tensors, where=self.checkpoints.best)
             after = self.progress
-            self.progress = Progress(stage=after.stage + 1, rows=after.rows, starts=after.starts)
+            self.progress = Progress(
+                stage=after.stage + 1, rows=after.rows, starts=after.starts, observed=after.observed
+            )
             if self.progress.stage == len(stages):
                 self.save(None, best=False)
         if found is not None:  # already complete: the model is left as training left it, here too
@@ -192,6 +196,7 @@ class Trainer:
             micro_batch=experiment.compute.micro_batch,
             data=StageData(self, stage),
             keeper=StageKeeper(self, optimiser, reporter),
+            observer=self.observer,
         )
 
     def batches(self, stage: Stage, *, epoch: int, start: int) -> Iterator[Batch]:
@@ -208,12 +213,14 @@ class Trainer:
             pin=self.accelerator.device.type == "cuda",
         )
         for number, batch in enumerate(loaded, start=start):
-            yield self.prepared(batch.to(self.accelerator.device), epoch=epoch, start=number * stage.batch).batch
+            placed = batch.to(self.accelerator.device)
+            watch = self.observer.loaded(placed, progress=self.progress, number=number)
+            yield self.prepared(placed, epoch=epoch, start=number * stage.batch, watch=watch).batch
 
-    def prepared(self, batch: Batch, *, epoch: int, start: int) -> Prepared:
+    def prepared(self, batch: Batch, *, epoch: int, start: int, watch: Watch | None = None) -> Prepared:
         """An effective batch as it is trained on in this stage; `start` is its first clip's place in the epoch."""
         prepare = self.request.experiment.preparation(seed=self.request.seed)
-        return prepare(batch, stage=self.progress.stage, epoch=epoch, start=start)
+        return prepare(batch, stage=self.progress.stage, epoch=epoch, start=start, watch=watch)
 
     @property
     def passes(self) -> Passes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import nn
 from calot.errors import CalotError, Stopped
 from calot.evaluation.passes import Passes
 from calot.train.objective import EpochScores, Objective, shares, total_units
+from calot.train.observer import Observer
 from calot.train.optim import Schedule
 from calot.train.progress import Progress
 from calot.train.stage import Stage
@@ -64,6 +65,7 @@ class Fit:
     micro_batch: int | None
     data: TrainingData
     keeper: Keeper
+    observer: Observer = field(default_factory=Observer)
 
 
 def fit_stage(fit: Fit, progress: Progress) -> None:
@@ -71,7 +73,8 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
     while progress.epoch < fit.stage.epochs and _patient(fit.stage, progress):
         _train_epoch(fit, progress)
         try:
-            scores = fit.objective.evaluate(fit.called, fit.data.passes, epoch=progress.epoch)
+            with fit.observer.scoring(fit, progress=progress):
+                scores = fit.objective.evaluate(fit.called, fit.data.passes, epoch=progress.epoch)
         except Stopped:
             fit.keeper.save(best=False)
             raise
@@ -104,7 +107,8 @@ def _train_epoch(fit: Fit, progress: Progress) -> None:
         # Dropout draws depend on the place in the run alone, so that a resumed run draws the same.
         place = [fit.seed, progress.stage, progress.epoch, progress.batch]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
-        loss = optimise(fit, batch, progress=progress)
+        with fit.observer.step(fit, batch, progress=progress):
+            loss = optimise(fit, batch, progress=progress)
         progress.loss_sum += loss * len(batch)
         progress.clips += len(batch)
         progress.batch += 1
@@ -146,6 +150,7 @@ def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float
         share = shares(fit.objective.step(fit.called, part, epoch=progress.epoch), units=units)
         if not share:
             continue
+        fit.observer.shares(fit, share)
         total = reduce(torch.add, share.values())
         values = torch.stack([v.detach().double() for v in share.values()]).tolist()  # waits for the device once
         for name, value in zip(share, values, strict=True):

@@ -21,7 +21,8 @@ class Progress:
     `epoch` and `batch` are the next to do; `step` counts optimiser steps of this stage; `loss_sum`, `clips` and
     `terms` (of each loss term the sum over batches and the batches that had it) are the running epoch's; `best_score`
     is what the best epoch was selected by; `rows` is metrics.csv so far; `starts` says of each later stage whether it
-    began as the best of the one before.
+    began as the best of the one before; `observed` are the readings of each epoch that ended, `observing` those of the
+    running one (of each: count, sum, least, greatest).
     """
 
     stage: int = 0
@@ -35,6 +36,8 @@ class Progress:
     best_epoch: int = -1
     rows: list[dict[str, Any]] = field(default_factory=list)
     starts: list[dict[str, Any]] = field(default_factory=list)
+    observed: list[dict[str, Any]] = field(default_factory=list)
+    observing: dict[str, list[float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,7 +77,7 @@ class Progress:
         if len(self.starts) != started:
             wrong.append(("starts", f"{len(self.starts)} entries", f"{started} later stages have begun"))
         if self.stage == len(stages):
-            fresh = Progress(stage=self.stage, rows=self.rows, starts=self.starts)
+            fresh = Progress(stage=self.stage, rows=self.rows, starts=self.starts, observed=self.observed)
             moved = [f.name for f in fields(self) if getattr(self, f.name) != getattr(fresh, f.name)]
             return wrong + [(name, getattr(self, name), "training is complete") for name in moved] + self._rows(stages)
         stage = stages[self.stage]
@@ -121,7 +124,13 @@ def _fits(name: str, value: Any) -> bool:
     if name == "terms":
         pairs = value.values() if isinstance(value, dict) else [None]
         return all(isinstance(p, list) and len(p) == 2 and _finite(p[0]) and _whole(p[1]) for p in pairs)
+    if name == "observing":
+        return isinstance(value, dict) and all(_is_tally(tally) for tally in value.values())
     return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+def _is_tally(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and _whole(value[0]) and all(map(_finite, value[1:]))
 
 
 def _finite(value: Any) -> bool:

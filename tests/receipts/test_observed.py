@@ -1,0 +1,139 @@
+"""What is seen in a run is measured, not asked for: meters against known doses, bands, and a run that goes on."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted.catching import _begun, checks_after
+from run_requests import StopAfter, requested, trained
+
+from calot.data.augmentations import FAMILY_D, GaussianBlur, RandomErasing
+from calot.data.mixing import Mixing, smooth_labels
+from calot.data.transforms import Augmentation
+from calot.errors import Stopped
+from calot.provenance.evidence import AblationEvidence, ObservedEvidence
+from calot.provenance.receipt import Receipt
+from calot.receipts.meters.band import Band, Tally, add, never, share
+from calot.receipts.meters.frames import Meter, meter
+from calot.receipts.meters.labels import mixing_meter, smoothing_meter
+from calot.receipts.watching import declared_rate
+from calot.train.optim import Schedule
+from calot.types import Batch
+
+
+def pictures(count: int = 8, side: int = 64) -> Batch:
+    """Clips of one smooth, colourful frame each, and labels that tell most of them apart."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(40, 200, (count, 3, 9, 9)).astype(np.float32))
+    video = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 255).byte()
+    labels = torch.tensor([[i >> k & 1 for k in range(3)] for i in range(count)], dtype=torch.float32)
+    return Batch(video=video[:, None], labels=labels, soft=labels, index=torch.arange(count))
+
+
+def read(gauge: Meter, change: Any, *, draws: int = 40) -> dict[str, Tally]:
+    batch, tallies = pictures(), dict[str, Tally]()
+    for draw in range(draws):
+        for name, values in gauge.read(batch, change(batch, draw)).items():
+            add(tallies, name, values)
+    return tallies
+
+
+def augmented(component: Augmentation) -> Any:
+    return lambda batch, draw: component(batch, rngs=[np.random.default_rng([draw, i]) for i in range(len(batch))])
+
+
+@pytest.mark.parametrize(
+    "component",
+    [*FAMILY_D, GaussianBlur(probability=1.0), RandomErasing(probability=0.9, area=(0.1, 0.4), fill="black")],
+    ids=lambda c: type(c).__name__,
+)
+def test_an_honest_augmentation_lies_in_its_bands(component: Augmentation) -> None:
+    gauge = meter(component)
+    found = read(gauge, augmented(component))
+    assert {n: (t, b.around(t[0])) for n, b in gauge.bands.items() if (t := found.get(n)) and not b.met(t)} == {}
+
+
+@pytest.mark.parametrize("component", FAMILY_D, ids=lambda c: type(c).__name__)
+def test_its_neutral_form_does_not(component: Any) -> None:
+    gauge = meter(component)
+    found = read(gauge, augmented(component.neutral()), draws=80)
+    assert any(not band.met(found[name]) for name, band in gauge.bands.items() if name in found)
+
+
+@pytest.mark.parametrize("mixing", [Mixing(), Mixing(per_clip=True), Mixing(mixup_alpha=0.2, cutmix_alpha=4.0)])
+def test_honest_mixing_lies_in_its_bands_and_another_shape_does_not(mixing: Mixing) -> None:
+    def mixed(how: Mixing) -> Any:
+        return lambda batch, draw: how(batch, rng=np.random.default_rng(draw)).batch
+
+    gauge = mixing_meter(mixing)
+    found = read(gauge, mixed(mixing), draws=160)
+    assert {n: (t, b.around(t[0])) for n, b in gauge.bands.items() if (t := found.get(n)) and not b.met(t)} == {}
+    for other, name in (
+        (replace(mixing, mixup_probability=0.0), "share of batches under mixup"),
+        (replace(mixing, per_clip=not mixing.per_clip), "mixup: spread of the kept share within a batch"),
+    ):
+        assert gauge.bands[name].met(found[name])
+        assert not gauge.bands[name].met(read(gauge, mixed(other), draws=160)[name])
+
+
+def test_smoothing_is_read_off_the_labels() -> None:
+    gauge = smoothing_meter(0.1)
+
+    def smoothed(strength: float) -> Any:
+        return lambda batch, draw: replace(batch, labels=smooth_labels(batch.labels, strength=strength))
+
+    for strength, honest in ((0.1, True), (0.2, False), (0.0, False)):
+        found = read(gauge, smoothed(strength), draws=1)
+        assert gauge.bands["share of the way to 1/2"].met(found["share of the way to 1/2"]) is honest
+
+
+def test_a_band_widens_for_few_draws_and_one_for_each_value_does_not() -> None:
+    few, many = (share(0.2).around(n) for n in (10, 1000))
+    assert few[0] < 0 < many[0] < 0.2 < many[1] < few[1]
+    assert never().met([3, 0.0, 0.0, 0.0])
+    assert not never().met([3, 0.0, -1.0, 1.0])
+    assert Band.between(1e-3, 1.0).met([2, 1.0, 0.1, 0.9])
+
+
+@pytest.mark.parametrize(("warmup", "total", "floor"), [(0, 7, 1e-6), (3, 9, 1e-5), (2, 3, 1.0)])
+def test_the_declared_rate_is_the_schedules(warmup: int, total: int, floor: float) -> None:
+    schedule = Schedule(warmup_steps=warmup, total_steps=total, floor=floor)
+    for step in range(total + 2):
+        wanted = schedule.lr(peak=1e-3, step=step)
+        found = declared_rate(peak=1e-3, floor=floor, step=step, warmup=warmup, total=total)
+        assert found == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_has_seen_the_same(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "calot.pipeline.opening_receipt", lambda request, ui: Receipt.load(request.folder) or _begun(request, ui)
+    )
+    whole = replace(requested(phantom, tmp_path / "whole", "e12_regularized"), receipt=True)
+    cut = replace(requested(phantom, tmp_path / "cut", "e12_regularized"), receipt=True)
+    trained(whole)
+    with pytest.raises(Stopped):
+        trained(cut, StopAfter(3))
+    trained(replace(cut, resume=True))
+    one, other = (Receipt.load(request.folder) for request in (whole, cut))
+    assert one is not None
+    assert other is not None
+    assert [c.status for c in one.checks if c.name in ("observed", "ablation")] == ["passed", "passed"]
+    assert one.check("observed") == other.check("observed")
+    assert one.check("ablation") == other.check("ablation")
+    evidence = one.check("observed").evidence
+    assert isinstance(evidence, ObservedEvidence)
+    assert {len(r.by_epoch) for r in evidence.readings[1:]} == {2}
+
+
+@pytest.mark.slow
+def test_an_ablation_says_how_much_the_adapter_changes(phantom: Path, tmp_path: Path) -> None:
+    found = {c.name: c for c in checks_after("e10a_lora_r16", (), phantom=phantom, folder=tmp_path / "run")}
+    evidence = found["ablation"].evidence
+    assert isinstance(evidence, AblationEvidence)
+    (adapter,) = evidence.parts
+    assert (adapter.part, found["ablation"].status) == ("adapter", "passed")
+    assert evidence.floor < adapter.logits < 1
