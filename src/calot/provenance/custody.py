@@ -20,6 +20,7 @@ from calot.statistics.schema import UNKNOWN
 from calot.writing import write_json
 
 SEAL = "seal.json"
+_TOLD_BY = {"fingerprint": "experiment.json", "seed": "experiment.json", "manifest": "data.json"}
 _AGAIN = "Put the run's own file back, or train again with --overwrite"
 #: What a result rests on. The weights themselves are bound by their manifest's digests, and held to them when read.
 _BOUND = (
@@ -59,7 +60,7 @@ class Identity:
         if not isinstance(stated, dict) or stated.keys() != asdict(self).keys():
             return "states no identity of a run that calot knows"
         found = [
-            f"{name} {str(stated[name])[:12]}, not {str(own)[:12]}"
+            f"{name} {str(stated[name])[:12]}, not {str(own)[:12]} as {_TOLD_BY[name]} has it"
             for name, own in asdict(self).items()
             if UNKNOWN not in (stated[name], own) and stated[name] != own
         ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from calot.data.sampling import Uniform
 from calot.experiment import Experiment
+from calot.models.adaptation import LoRA
 from calot.provenance.evidence import ObservedEvidence, ObservedReading
 from calot.provenance.receipt import ReceiptCheck
 from calot.receipts import dropouts
@@ -122,6 +123,8 @@ def declared_bands(experiment: Experiment, *, stage: int, labels: NDArray[np.flo
     for term in experiment.loss.every_term():
         if len(list(experiment.loss.every_term())) > 1 and term.weight:
             bands[f"gradient share of {term.name}"] = Band.between(FLOOR, 1.0).optional()
+    if isinstance(settings.adaptation, LoRA):
+        bands["scoring: change of logits without adapter"] = Band.between(ROUNDING, 2.0)
     if experiment.masking is not None:
         bands["scoring: no mask was made"] = never()
         bands["training: share of tokens masked"] = Band.between(1e-6, 1.0)

@@ -114,7 +114,7 @@ def labels_are_those_of_other_clips(patch: Patch) -> None:
     patch.setattr(ClipDataset, "__getitem__", other)
 
 
-@plant("data", "e02_frozen_probe", "declared difference", "clip.stride", "clip.stride=2")
+@plant("data", "e02_frozen_probe", "declared difference", "clip.stride", "clip.stride=2", "protocol=AllFrames()")
 def the_stride_of_clips_is_ignored(patch: Patch) -> None:
     real = ClipRule.offsets
     patch.setattr(ClipRule, "offsets", lambda self, before: real(replace(self, stride=1), before=before))
@@ -292,7 +292,7 @@ def one_share_is_drawn_for_all_clips(patch: Patch) -> None:
     )
 
 
-@plant("mixing", "e12_regularized", "declared difference", "mixing.mixup_alpha", "mixing.cutmix_probability=0.0")
+@plant("mixing", "e12_regularized", "declared difference", "mixing.mixup_alpha")
 def the_shape_of_mixup_is_ignored(patch: Patch) -> None:
     real = Mixing._shares
     patch.setattr(Mixing, "_shares", lambda self, a, count, rng: real(self, 1.0, count=count, rng=rng))
@@ -405,7 +405,7 @@ def adapters_have_half_their_rank(patch: Patch) -> None:
     patch.setattr(LoRA, "config", lambda self, backbone: real(replace(self, rank=self.rank // 2), backbone))
 
 
-@plant("adapter", "e10a_lora_r16", "observed", "change of logits without adapter")
+@plant("adapter", "e10a_lora_r16", "observed", "change of logits without adapter is 0")
 def adapters_are_off_in_evaluation(patch: Patch) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
