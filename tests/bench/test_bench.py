@@ -230,7 +230,7 @@ def test_the_textbook_pool_has_the_state_dict_of_ours() -> None:
     assert {name: value.shape for name, value in naive.items()} == {name: value.shape for name, value in ours.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_looking_on_changes_no_bit(calot: Callable[..., tuple[int, str]], phantom: Path) -> None:
     code, out = calot("bench", "observing", "--data", phantom, "--quick", "--json")
     found = json.loads(out)

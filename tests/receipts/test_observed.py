@@ -16,7 +16,7 @@ from calot.data.transforms import Augmentation
 from calot.errors import Stopped
 from calot.provenance.evidence import AblationEvidence, ObservedEvidence
 from calot.provenance.receipt import Receipt
-from calot.receipts.meters.band import Band, Tally, add, never, share
+from calot.receipts.meters.band import DoseBand, Tally, add, never, share
 from calot.receipts.meters.frames import Meter, meter
 from calot.receipts.meters.labels import mixing_meter, smoothing_meter
 from calot.receipts.watching import declared_rate
@@ -95,7 +95,7 @@ def test_a_band_widens_for_few_draws_and_one_for_each_value_does_not() -> None:
     assert few[0] < 0 < many[0] < 0.2 < many[1] < few[1]
     assert never().met([3, 0.0, 0.0, 0.0])
     assert not never().met([3, 0.0, -1.0, 1.0])
-    assert Band.between(1e-3, 1.0).met([2, 1.0, 0.1, 0.9])
+    assert DoseBand.between(1e-3, 1.0).met([2, 1.0, 0.1, 0.9])
 
 
 @pytest.mark.parametrize(("warmup", "total", "floor"), [(0, 7, 1e-6), (3, 9, 1e-5), (2, 3, 1.0)])

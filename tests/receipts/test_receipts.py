@@ -109,6 +109,7 @@ def test_a_declared_difference_that_is_none_is_refused_before_training(phantom: 
     assert not loaded.passed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["e11_attention_supervision_l1", "e12_lora_r64"])
 def test_another_setting_of_what_the_baseline_has_too_cannot_be_switched_off(
     phantom: Path, tmp_path: Path, name: str
@@ -126,6 +127,7 @@ def test_a_change_of_a_shipped_experiment_is_held_against_it_as_shipped(phantom:
     assert not receipt.failed
 
 
+@pytest.mark.long
 def test_a_receipt_fits_the_micro_batch_and_finds_the_same(phantom: Path, tmp_path: Path) -> None:
     whole = _training(_request("e11_attention_supervision", phantom, tmp_path))
     cut = _training(_request("e11_attention_supervision", phantom, tmp_path, "compute.micro_batch=3"))
@@ -138,13 +140,13 @@ def test_a_receipt_fits_the_micro_batch_and_finds_the_same(phantom: Path, tmp_pa
     "name",
     [
         "e02_frozen_probe",
-        "e04_balanced",
-        "e08_multitask",
-        "e11_attention_supervision",
         *(
             pytest.param(name, marks=pytest.mark.long)
             for name in (
                 "e03_focal",
+                "e04_balanced",
+                "e08_multitask",
+                "e11_attention_supervision",
                 "e05_focal_balanced",
                 "e06_c2_weighted",
                 "e09_staged",
@@ -207,7 +209,7 @@ def test_a_linear_head_on_averaged_tokens_learns_its_clips(phantom: Path, tmp_pa
     assert check.evidence.overfit.lr > 2e-3  # at e02's own rate 150 steps are not enough
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("planted", ["undealt", "seen"])
 def test_labels_that_are_not_dealt_or_are_seen_in_scoring_are_caught_by_the_controls(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
@@ -228,7 +230,7 @@ def test_labels_that_are_not_dealt_or_are_seen_in_scoring_are_caught_by_the_cont
     assert (check.status, why in check.why) == ("failed", True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_controls_learn_eight_clips_and_leave_shuffled_labels_at_chance(phantom: Path, tmp_path: Path) -> None:
     request = _request("e00_finetune", phantom, tmp_path)
     check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())

@@ -93,6 +93,9 @@ class Unfreeze(Adaptation):
     final_norm: bool = True
     layer_decay: Decay = 1.0
 
+    def idle(self) -> tuple[str, ...]:
+        return ("layer_decay",) if self.layers == 1 else ()
+
     def apply(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
         if not 1 <= self.layers <= len(backbone.layers):
             raise CalotError(f"Unfreeze.layers={self.layers}: this encoder has {len(backbone.layers)} layers")

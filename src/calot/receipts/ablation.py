@@ -18,6 +18,7 @@ from calot.receipts.switches import switches
 from calot.run.build import build_classifier
 from calot.run.trainer import Trainer
 from calot.statistics.metrics import mean_ap
+from calot.types import Batch, Outputs
 
 Logits = NDArray[np.float32]
 
@@ -33,13 +34,22 @@ def ablation_check(trainer: Trainer) -> ReceiptCheck:
         twin = f"{experiment.baseline} at equal seed" if experiment.baseline else "another run at equal seed"
         why = f"nothing of the trained model can be switched off; its twin is {twin}, which the ledger compares"
         return ReceiptCheck(name="ablation", status="not applicable", why=why)
-    whole = trainer.passes.logits(trainer.model)
+    masked: list[bool] = []
+
+    def note(outputs: Outputs, batch: Batch) -> None:
+        masked.append(outputs.kept is not None and not bool(outputs.kept.all()))
+
+    whole = trainer.passes.logits(trainer.model, note)
     found = []
     for name, off in parts.items():
         with off:
             found.append(_reading(name, whole, trainer.passes.logits(trainer.model), trainer=trainer))
-    idle = [r.part for r in found if r.logits <= ROUNDING]
+    idle = [r.part for r in found if r.logits <= ROUNDING and (r.part != "masking" or any(masked))]
     why = "; ".join(map(_said, found))
+    if experiment.masking is not None and not any(masked):
+        why += (
+            "; not binding here: the decoder finds no anatomy in any validation clip, so no token of theirs is masked"
+        )
     if idle:
         why = f"without {', '.join(idle)} the trained model gives the same scores ({why})"
     evidence = AblationEvidence(floor=ROUNDING, parts=tuple(found))

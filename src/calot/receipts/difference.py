@@ -10,7 +10,7 @@ from typing import Any
 from calot.experiment import Experiment
 from calot.provenance.evidence import Change, DifferenceEvidence, FieldEvidence, SwitchedOffEvidence, SwitchOff, Verdict
 from calot.provenance.receipt import ReceiptCheck, Status
-from calot.receipts.leaves import leaves
+from calot.receipts.leaves import inner_fields
 from calot.receipts.probe import FLOOR, Probe, ProbeData, acts, probe
 from calot.receipts.reverting import Path, at, changes, reverted, with_fields
 from calot.run.request import Request
@@ -68,13 +68,20 @@ def declared_difference(
 def _inside(
     experiment: Experiment, baseline: Experiment, path: Path, *, request: Request, data: ProbeData
 ) -> Iterator[FieldEvidence]:
-    """Every field of a component that the baseline lacks, against another value of its own."""
+    """Every field of a component that the baseline lacks, against other values of its own, until one acts."""
     whole: Probe | None = None
-    for field, value, other, tried in leaves(experiment, baseline, path):
-        whole = whole or probe(experiment, request=request, data=data, short=True)
-        found = whole.changes(probe(tried, request=request, data=data, short=True))
-        acting: Verdict = "acts" if any(map(acts, found)) else "negligible" if found else "inert"
-        yield FieldEvidence(field=field, value=value, against=other, changes=found, verdict=acting)
+    for inner in inner_fields(experiment, baseline, path):
+        best: FieldEvidence | None = None
+        for other, tried in inner.others:
+            whole = whole or probe(experiment, request=request, data=data, short=True)
+            found = whole.changes(probe(tried, request=request, data=data, short=True))
+            acting: Verdict = "acts" if any(map(acts, found)) else "negligible" if found else "inert"
+            tally = FieldEvidence(field=inner.path, value=inner.value, against=other, changes=found, verdict=acting)
+            best = tally if best is None or tally.share > best.share else best
+            if acting == "acts":
+                break
+        if best is not None:
+            yield best
 
 
 def _verdict(path: Path, changed: tuple[Change, ...], *, sides: tuple[Experiment, Experiment]) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import chain
 from typing import Any, Literal, get_args, get_origin
 
@@ -17,8 +17,17 @@ from calot.train.stage import Stage
 _NO_LEAVES = ("name", "patience", "clip_norm", "seed", "weights")
 
 
-def leaves(experiment: Experiment, baseline: Experiment, path: Path) -> Iterator[tuple[str, str, str, Experiment]]:
-    """Of a declared change: each field inside it by its path, its value, another value, and the experiment with that.
+@dataclass(frozen=True)
+class InnerField:
+    """A field by its path, its value, and experiments in which it has another value, each with that value."""
+
+    path: str
+    value: str
+    others: Iterator[tuple[str, Experiment]]
+
+
+def inner_fields(experiment: Experiment, baseline: Experiment, path: Path) -> Iterator[InnerField]:
+    """Each field inside a declared change, with other values of its own.
 
     Nothing, where both sides hold the same kind of component: its fields are declared one by one. A backbone's sizes
     and a stage's settings are not proved so.
@@ -39,17 +48,18 @@ def _proved(value: Any) -> bool:
     return isinstance(value, Component) and not isinstance(value, (Stage, BackboneSpec))
 
 
-def _inside(
-    experiment: Experiment, path: Path, component: Any, where: str, put: Any
-) -> Iterator[tuple[str, str, str, Experiment]]:
+def _inside(experiment: Experiment, path: Path, component: Any, where: str, put: Any) -> Iterator[InnerField]:
     for field, value, others in _fields(component, ()):
-        for other, changed in others:
-            try:
-                tried = with_fields(experiment, {path: put(changed)})
-            except (ValueError, TypeError):
-                continue
-            yield f"{where}.{field}", str(value), str(other), tried
-            break
+        tried = _tried(experiment, path, ((other, put(changed)) for other, changed in others))
+        yield InnerField(f"{where}.{field}", str(value), tried)
+
+
+def _tried(experiment: Experiment, path: Path, values: Iterator[tuple[Any, Any]]) -> Iterator[tuple[str, Experiment]]:
+    for other, changed in values:
+        try:
+            yield str(other), with_fields(experiment, {path: changed})
+        except (ValueError, TypeError):
+            continue
 
 
 def _fields(component: Any, above: Path) -> Iterator[tuple[str, Any, Iterator[tuple[Any, Any]]]]:

@@ -15,9 +15,10 @@ from calot.models.adaptation import LoRA
 from calot.provenance.evidence import ObservedEvidence, ObservedReading
 from calot.provenance.receipt import ReceiptCheck
 from calot.receipts import dropouts
-from calot.receipts.meters.band import Band, Tally, merged, never, share
+from calot.receipts.meters.band import DoseBand, Tally, merged, never, share
 from calot.receipts.meters.preparation import meters
 from calot.receipts.probe import FLOOR, STILL
+from calot.receipts.watching import ENTROPY
 
 _VALUES = 4.0  # root of the least number of values that one call of dropout sees
 #: Least change of scores, relative to them, that a part makes; less is rounding.
@@ -54,7 +55,7 @@ def observed_check(
 
 
 def _held(
-    stage: int, epochs: Sequence[dict[str, Tally]], *, bands: Mapping[str, Band], steps: int
+    stage: int, epochs: Sequence[dict[str, Tally]], *, bands: Mapping[str, DoseBand], steps: int
 ) -> Iterator[ObservedReading]:
     """Every declared reading, whether it was seen or not, then those that moved weights."""
     whole = merged(epochs)
@@ -94,14 +95,14 @@ def _by_epoch(name: str, epochs: Sequence[dict[str, Tally]]) -> tuple[float | No
     return tuple(e[name][1] / e[name][0] if name in e else None for e in epochs)
 
 
-def declared_bands(experiment: Experiment, *, stage: int, labels: NDArray[np.float32]) -> dict[str, Band]:
+def declared_bands(experiment: Experiment, *, stage: int, labels: NDArray[np.float32]) -> dict[str, DoseBand]:
     """What the settings declare for one stage."""
     settings = experiment.stages[stage]
-    one = Band(1.0, slack=1e-6, each=True)
+    one = DoseBand(1.0, slack=1e-6, each=True)
     bands = {
         "input: a clip unlike its stored frames": never(),
         "input: labels unlike the table's": never(),
-        "input: distinct frames over those declared": Band(0.75, slack=0.26),
+        "input: distinct frames over those declared": DoseBand(0.75, slack=0.26),
         "model: clips unlike what was prepared": never(),
         "model: labels unlike what was prepared": never(),
         "model: clips of another place": never(),
@@ -110,22 +111,23 @@ def declared_bands(experiment: Experiment, *, stage: int, labels: NDArray[np.flo
         "scoring: in training mode": never(),
         "scoring: a clip that is none of validation's": never(),
         "scoring: dropouts that acted": never(),
+        ENTROPY: DoseBand.between(0.0, 1.0 + 1e-6).optional(),
     }
     if labels.size:
         rates = experiment.sampler.expected(labels) @ (labels >= 0.5)
         once = isinstance(experiment.sampler, Uniform)  # every clip once per epoch: nothing is left to chance
         for k, rate in enumerate(np.asarray(rates).tolist()):
-            bands[f"drawn: positive rate of C{k + 1}"] = Band(rate, slack=1e-6) if once else share(rate)
+            bands[f"drawn: positive rate of C{k + 1}"] = DoseBand(rate, slack=1e-6) if once else share(rate)
     for part, meter in meters(experiment).items():
         bands |= {f"{part}: {name}": band for name, band in meter.bands.items()}
     for name, rate in dropouts.declared(experiment, settings.adaptation).items():
-        bands[name] = Band(rate, sd=sqrt(rate * (1 - rate)) / _VALUES, slack=0.02 + 0.1 * rate)
+        bands[name] = DoseBand(rate, sd=sqrt(rate * (1 - rate)) / _VALUES, slack=0.02 + 0.1 * rate)
     for term in experiment.loss.every_term():
         if len(list(experiment.loss.every_term())) > 1 and term.weight:
-            bands[f"gradient share of {term.name}"] = Band.between(FLOOR, 1.0).optional()
+            bands[f"gradient share of {term.name}"] = DoseBand.between(FLOOR, 1.0).optional()
     if isinstance(settings.adaptation, LoRA):
-        bands["scoring: change of logits without adapter"] = Band.between(ROUNDING, 2.0)
+        bands["scoring: change of logits without adapter"] = DoseBand.between(ROUNDING, 2.0)
     if experiment.masking is not None:
         bands["scoring: no mask was made"] = never()
-        bands["training: share of tokens masked"] = Band.between(1e-6, 1.0)
+        bands["training: share of tokens masked"] = DoseBand.between(1e-6, 1.0)
     return bands

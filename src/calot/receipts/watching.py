@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from calot.data.dataset import ClipDataset
 from calot.data.preparation import Watch
 from calot.experiment import Experiment
+from calot.models.attention import reading
+from calot.models.attention_statistics import normalised_entropy
 from calot.models.classifier import Classifier
 from calot.receipts import dropouts
 from calot.receipts.meters.band import add
@@ -31,6 +33,7 @@ from calot.types import Batch, Outputs
 LOOKS = 8  # batches of an epoch that are looked at
 FEW = 2  # clips of each whose frames are
 SCORED = 4  # validation clips on which parts are switched off after each epoch
+ENTROPY = "scoring: entropy of the last layer's attention (share of the most)"
 _SAMPLE = 4096  # weights of a tensor whose update is measured
 
 
@@ -210,9 +213,11 @@ class RunObserver(Observer):
                 add(seen, "scoring: share of tokens masked", [1 - float(outputs.kept.float().mean())])
         was = model.training
         model.eval()
-        with dropouts.counted(model) as dropped:
+        with dropouts.counted(model) as dropped, reading(model.backbone, layer=-1) as last:
             logits = model(few).logits.float()
         add(seen, "scoring: dropouts that acted", [float(len(dropped))])
+        if last.query_key is not None:  # on the same clips in every run
+            add(seen, ENTROPY, [float(normalised_entropy(last.query_key).mean())])
         for name, off in switches(self.experiment, model).items():
             with off:
                 without = model(few).logits.float()

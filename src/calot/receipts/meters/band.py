@@ -15,7 +15,7 @@ Values = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Band:
+class DoseBand:
     """Where the mean of a reading belongs: within `slack` of `mean`, and `SIGMAS` standard errors of draws that each
     vary by `sd`. With `each`, the least and the greatest must lie in it too. One that is not `needed` may have no
     reading: it happens too seldom in a short run."""
@@ -27,11 +27,11 @@ class Band:
     needed: bool = True
 
     @classmethod
-    def between(cls, low: float, high: float) -> Band:
+    def between(cls, low: float, high: float) -> DoseBand:
         """Anywhere between two ends."""
         return cls((low + high) / 2, slack=(high - low) / 2)
 
-    def optional(self) -> Band:
+    def optional(self) -> DoseBand:
         """The same for what may not have been seen."""
         return replace(self, needed=False)
 
@@ -48,24 +48,24 @@ class Band:
         return inside and (not self.each or not count or (low - 1e-9 <= least and greatest <= high + 1e-9))
 
 
-def share(probability: float, *, slack: float = 0.0) -> Band:
+def share(probability: float, *, slack: float = 0.0) -> DoseBand:
     """Of draws that happen with some probability."""
-    return Band(probability, sd=sqrt(probability * (1 - probability)), slack=slack)
+    return DoseBand(probability, sd=sqrt(probability * (1 - probability)), slack=slack)
 
 
-def size_of_uniform(half: float, *, slack: float) -> Band:
+def size_of_uniform(half: float, *, slack: float) -> DoseBand:
     """Of the absolute value of a draw uniform in +-`half`."""
-    return Band(half / 2, sd=half / sqrt(12), slack=slack)
+    return DoseBand(half / 2, sd=half / sqrt(12), slack=slack)
 
 
-def uniform(low: float, high: float, *, slack: float) -> Band:
+def uniform(low: float, high: float, *, slack: float) -> DoseBand:
     """Of a draw uniform in `low` ... `high`."""
-    return Band((low + high) / 2, sd=(high - low) / sqrt(12), slack=slack)
+    return DoseBand((low + high) / 2, sd=(high - low) / sqrt(12), slack=slack)
 
 
-def never(slack: float = 0.0) -> Band:
+def never(slack: float = 0.0) -> DoseBand:
     """Of what must not be at all."""
-    return Band(0.0, slack=slack, each=True)
+    return DoseBand(0.0, slack=slack, each=True)
 
 
 def add(tallies: dict[str, Tally], name: str, values: Iterable[float]) -> None:

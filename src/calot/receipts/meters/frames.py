@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from calot.data.augmentations import ColourJitter, GaussianBlur, RandomErasing, Rotation
 from calot.data.transforms import Augmentation, HorizontalFlip
-from calot.receipts.meters.band import Band, Values, never, share, size_of_uniform, uniform
+from calot.receipts.meters.band import DoseBand, Values, never, share, size_of_uniform, uniform
 from calot.types import IGNORED, Batch
 
 _SIDE = 32  # angles are read off pictures of this size
@@ -27,7 +27,7 @@ _FIXED = "largest difference between the frames of a still clip"
 class Meter:
     """Bands of some readings, and how values for them are taken from clips before and after."""
 
-    bands: dict[str, Band]
+    bands: dict[str, DoseBand]
     read: Callable[[Batch, Batch], Values]
 
 
@@ -39,7 +39,7 @@ def meter(component: Augmentation) -> Meter:
         apart = (after.video.float() - before.video.float()).abs().flatten(1).mean(dim=1) / 255
         return {"mean change (share of the grey levels)": apart.tolist()}
 
-    return Meter({"mean change (share of the grey levels)": Band(0.5005, slack=0.4995)}, read)
+    return Meter({"mean change (share of the grey levels)": DoseBand(0.5005, slack=0.4995)}, read)
 
 
 @meter.register
@@ -83,7 +83,7 @@ def _(component: Rotation) -> Meter:
     return Meter(
         {
             "angle in degrees, without its sign": size_of_uniform(degrees, slack=slack),
-            "angle in degrees": Band(0.0, sd=degrees / 3**0.5, slack=slack),
+            "angle in degrees": DoseBand(0.0, sd=degrees / 3**0.5, slack=slack),
         },
         read,
     )
@@ -215,7 +215,7 @@ def _(component: RandomErasing) -> Meter:
         return values
 
     low, high = component.area
-    grey = Band(127.5, sd=12.0, slack=3.0) if component.fill == "noise" else Band(0.0, slack=3.0)
+    grey = DoseBand(127.5, sd=12.0, slack=3.0) if component.fill == "noise" else DoseBand(0.0, slack=3.0)
     return Meter(
         {
             "share erased": share(component.probability),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from calot.data.mixing import Mixing
-from calot.receipts.meters.band import Band, Values, never, share
+from calot.receipts.meters.band import DoseBand, Values, never, share
 from calot.receipts.meters.frames import Meter
 from calot.types import Batch
 
@@ -72,9 +72,9 @@ def mixing_meter(mixing: Mixing) -> Meter:
     for kind, kept, middle in (("mixup", lam[plain], 0.5), ("cutmix", _kept_by_cut(mixing, rng), 0.0)):
         squares = (kept - middle) ** 2
         name = f"{kind}: squared distance of the kept share from {middle:g}"
-        bands[name] = Band(float(squares.mean()), sd=float(squares.std()), slack=0.02).optional()
+        bands[name] = DoseBand(float(squares.mean()), sd=float(squares.std()), slack=0.02).optional()
         spread = f"{kind}: spread of the kept share within a batch"
-        bands[spread] = (Band(0.53, slack=0.48) if mixing.per_clip else never(0.02)).optional()
+        bands[spread] = (DoseBand(0.53, slack=0.48) if mixing.per_clip else never(0.02)).optional()
     return Meter(bands, read)
 
 
@@ -158,4 +158,4 @@ def smoothing_meter(strength: float) -> Meter:
         off = (moved - strength * way).abs()
         return {name: gone.tolist(), rest: [float(off.max())] if off.numel() else []}
 
-    return Meter({name: Band(strength, slack=1e-4), rest: never(1e-6).optional()}, read)
+    return Meter({name: DoseBand(strength, slack=1e-4), rest: never(1e-6).optional()}, read)
