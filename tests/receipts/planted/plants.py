@@ -15,10 +15,11 @@ from torch import nn
 from calot.data import augmentations, dataset, mixing, preparation
 from calot.data.augmentations import ColourJitter, GaussianBlur, RandomErasing
 from calot.data.boxes import Box
-from calot.data.clips import ClipRule, SoftLabel
+from calot.data.clips import SoftLabel
 from calot.data.dataset import ClipDataset, EpochIndices
 from calot.data.geometry import CentreCrop, Squash
 from calot.data.mixing import Mixed, Mixing
+from calot.data.numbering import FrameNumbering
 from calot.data.preparation import Prepared
 from calot.data.sampling import Balanced
 from calot.data.store import FrameStore
@@ -116,8 +117,8 @@ def labels_are_those_of_other_clips(patch: Patch) -> None:
 
 @plant("data", "e02_frozen_probe", "declared difference", "clip.stride", "clip.stride=2", "protocol=AllFrames()")
 def the_stride_of_clips_is_ignored(patch: Patch) -> None:
-    real = ClipRule.offsets
-    patch.setattr(ClipRule, "offsets", lambda self, before: real(replace(self, stride=1), before=before))
+    real = FrameNumbering.frames_in
+    patch.setattr(FrameNumbering, "frames_in", lambda self, seconds: real(self, min(seconds, 1)))
 
 
 @plant("cache", "e02_frozen_probe", "declared difference", "geometry", "geometry=CentreCrop()")
