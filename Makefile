@@ -13,7 +13,7 @@ EXPERIMENTS ?= e02_frozen_probe e03_focal e04_balanced e05_focal_balanced e06_c2
   e08_multitask e09_stage_one e09_staged e10a_lora_r16 e10b_lora_r32_qkv e10b_documented e10b_recipe e10b_ten_epochs e10c_lora_low_lr \
   e11_attention_supervision e11_attention_supervision_l1 e12_regularized e12_attention_bias e12_lora_r64
 
-.PHONY: demo test long quick fuzz check install clean experiments
+.PHONY: demo test long quick fuzz seeds check install clean experiments
 
 install: $(VENV)/.installed
 
@@ -41,6 +41,11 @@ quick: install
 # The property tests alone, with many new random examples; it prints its seed, and `make fuzz SEED=N` is the same again.
 fuzz: install
 	CALOT_HYPOTHESIS=random OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m property $(if $(SEED),--hypothesis-seed=$(SEED))
+
+# The property tests as `make test` has them, ten times, with ten seeds in place of the same examples each time.
+seeds: install
+	for seed in 1 2 3 4 5 6 7 8 9 10; do CALOT_HYPOTHESIS=seeded OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	  --numprocesses 2 --dist loadfile -m property --hypothesis-seed=$$seed || exit 1; done
 
 check: install
 	$(BIN)/ruff check src tests

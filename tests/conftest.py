@@ -48,14 +48,14 @@ def pytest_configure(config: pytest.Config) -> None:
     option.hypothesis_profile = option.hypothesis_profile or os.environ.get("CALOT_HYPOTHESIS") or "ci"
     if option.hypothesis_profile not in properties.PROFILES:
         raise pytest.UsageError(f"CALOT_HYPOTHESIS={option.hypothesis_profile!r}: one of {[*properties.PROFILES]}")
-    if option.hypothesis_profile == "random" and option.hypothesis_seed is None:
+    if option.hypothesis_profile != "ci" and option.hypothesis_seed is None:
         option.hypothesis_seed = str(secrets.randbelow(2**32))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The seed at the start, so that a run which hangs can be repeated, too; workers of xdist have no reporter."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if HYPOTHESIS and reporter and session.config.option.hypothesis_profile == "random":
+    if HYPOTHESIS and reporter and session.config.option.hypothesis_profile != "ci":
         reporter.write_line(f"random examples; again with: --hypothesis-seed={session.config.option.hypothesis_seed}")
 
 

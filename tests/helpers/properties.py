@@ -1,6 +1,7 @@
-"""How property tests search: the same examples every time (`ci`), or many new ones from a printed seed (`random`).
+"""How property tests search: the same examples every time (`ci`), or new ones from a printed seed, as many
+(`seeded`) or many more (`random`).
 
-No clock decides in either: a slow machine is no failure. `conftest.py` loads one of the two.
+No clock decides in either: a slow machine is no failure. `conftest.py` loads one of them.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
 
 #: `ci` tries the same examples every time; `random` (`make fuzz`) keeps those that failed in `.hypothesis/`.
-PROFILES = {"ci": 100, "random": 2000}
+PROFILES = {"ci": 100, "seeded": 100, "random": 2000}
 
 
 def register() -> None:
-    """Make both known to hypothesis; where it has a `ci` of its own, this one takes its place."""
+    """Make them known to hypothesis; where it has a `ci` of its own, this one takes its place."""
     _draw_no_constants_of_ours()
     clock = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
     settings.register_profile("ci", max_examples=PROFILES["ci"], derandomize=True, database=None, **clock)
     # `derandomize` is said here because hypothesis sets it itself where the variable CI is set
-    settings.register_profile("random", max_examples=PROFILES["random"], derandomize=False, **clock)
+    for name in ("seeded", "random"):
+        settings.register_profile(name, max_examples=PROFILES[name], derandomize=False, **clock)
 
 
 def _draw_no_constants_of_ours() -> None:

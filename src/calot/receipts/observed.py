@@ -130,4 +130,7 @@ def declared_bands(experiment: Experiment, *, stage: int, labels: NDArray[np.flo
     if experiment.masking is not None:
         bands["scoring: no mask was made"] = never()
         bands["training: share of tokens masked"] = DoseBand.between(1e-6, 1.0)
-    return bands
+    if experiment.objective.reads_labels:
+        return bands
+    own = ("model: ", "scoring: ", "gradient share of ")  # such an objective calls the model as it sees fit
+    return {name: band.optional() if name.startswith(own) else band for name, band in bands.items()}

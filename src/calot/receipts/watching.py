@@ -111,9 +111,9 @@ class RunObserver(Observer):
         first: list[Batch] = []
 
         def reached(module: nn.Module, given: tuple[Batch], found: Outputs) -> None:
-            if not first:
+            if not first and isinstance(given[0], Batch):  # an objective of a user's own may hand it something else
                 first.append(given[0])
-                if found.kept is not None:
+                if isinstance(found, Outputs) and found.kept is not None:
                     add(seen, "training: share of tokens masked", [1 - float(found.kept.float().mean())])
 
         handle = fit.model.register_forward_hook(reached)
@@ -186,7 +186,7 @@ class RunObserver(Observer):
         first: list[tuple[Batch, Outputs, bool]] = []
 
         def scored(module: nn.Module, given: tuple[Batch], found: Outputs) -> None:
-            if not first:
+            if not first and isinstance(given[0], Batch) and isinstance(found, Outputs):
                 first.append((given[0], found, module.training))
 
         handle = model.register_forward_hook(scored)
