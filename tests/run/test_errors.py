@@ -226,7 +226,7 @@ def test_a_data_set_that_cannot_be_written_is_used_with_a_cache_elsewhere(
     assert "compute.cache=FOLDER" in said
     assert str(data / ".calot") in said
     assert _ends(*train, f"compute.cache={tmp_path / 'cache'}") == 0
-    assert {p.name for p in (tmp_path / "cache").iterdir()} - {"readable"} == {"masks", "store"}
+    assert {p.name for p in (tmp_path / "cache").iterdir()} - {"readable"} == {"baselines", "masks", "store"}
 
 
 # ---- frame store -----------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ class Receipt:
         marks = {"passed": "ok", "failed": "FAILED", "not applicable": "n/a", "pending": "..."}
         lines = []
         for number, check in enumerate(self.checks, start=1):
-            head = f"  {number} {check.name:<21} {marks[check.status]:<6} "
+            head = f" {number:>2} {check.name:<21} {marks[check.status]:<6} "
             lines += wrap(
                 check.why, width=80, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
             ) or [head.rstrip()]
