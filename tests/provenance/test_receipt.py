@@ -11,6 +11,8 @@ from made_receipts import make_receipt
 
 from calot.errors import CalotError
 from calot.provenance.evidence import (
+    AblationEvidence,
+    AblationReading,
     Change,
     DifferenceEvidence,
     DoseReading,
@@ -18,6 +20,8 @@ from calot.provenance.evidence import (
     Evidence,
     FieldEvidence,
     LedgerEvidence,
+    ObservedEvidence,
+    ObservedReading,
     ParametersEvidence,
     StageCounts,
     StageStart,
@@ -52,6 +56,17 @@ def test_a_damaged_receipt_is_an_error_that_names_it(tmp_path: Path, text: str) 
 
 
 EVIDENCE: list[Evidence] = [
+    ObservedEvidence(
+        floor=1e-3,
+        readings=(
+            ObservedReading(
+                stage=2, name="rate", count=3, value=1.0, low=0.5, high=1e12, met=True, by_epoch=(1.0, None, 1.5)
+            ),
+        ),
+    ),
+    AblationEvidence(
+        floor=1e-5, parts=(AblationReading(part="adapter", logits=0.02, ranks=0.1, with_it=None, without_it=0.5),)
+    ),
     DifferenceEvidence(
         floor=1e-3,
         fields=(
