@@ -50,6 +50,7 @@ def _on_small_disk(small: Path, *, size: str, code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(tmp_path: Path) -> None:
     code = """
 import torch
@@ -104,6 +105,7 @@ store.verify()
     assert "then run the same command again: what is built is kept" in said
 
 
+@pytest.mark.long
 def test_metrics_predictions_and_report_keep_the_old_file(tmp_path: Path) -> None:
     code = """
 import polars as pl, numpy as np

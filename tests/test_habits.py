@@ -135,7 +135,7 @@ def drawn(folder: Path, *options: str, extra: str = "", **environment: str) -> l
     return re.findall(r"drawn (\S+)", done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_property_tests_draw_the_same_examples_every_time_unless_asked_not_to(tmp_path: Path) -> None:
     pytest.importorskip("hypothesis")
     usual = drawn(tmp_path)

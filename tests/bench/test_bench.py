@@ -215,7 +215,7 @@ def test_a_figure_is_not_cold_when_the_bytes_came_from_memory(
     assert "stayed in memory" in cold["reason"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_data_a_phantom_is_rendered_and_thrown_away() -> None:
     with footage_module.footage(None, frames=54) as seen:
         assert seen.manifest.dataset == "phantom"

@@ -129,6 +129,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.long
 @EACH
 @given(images=VALUES, annotations=VALUES, categories=VALUES, whole=VALUES, as_it_is=st.booleans())
 def test_any_json_as_a_coco_file_never_raises(

@@ -1,6 +1,7 @@
 """Fixtures that tests of several rooms share: small phantoms, made once for all workers of a run of the suite."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     spec = PhantomSpec(videos=9, seed=3, mean_frames=45.0, min_frames=30, max_frames=60)
     return made_once(tmp_path_factory, "phantom", spec)
+
+
+@pytest.fixture(scope="session")
+def bare_phantom(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in a folder of this worker's own, with nothing decoded yet."""
+    out = tmp_path_factory.mktemp("bare") / "phantom"
+    return Path(shutil.copytree(phantom, out, ignore=shutil.ignore_patterns(".calot")))
 
 
 @pytest.fixture(scope="session")

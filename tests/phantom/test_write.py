@@ -38,6 +38,7 @@ def _tree(root: Path) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.long
 def test_two_spawned_processes_write_the_same_bytes_as_one(root, tmp_path):
     told: list[tuple[int, int]] = []
     summary = generate(tmp_path / "two", SPEC, workers=2, progress=lambda done, total: told.append((done, total)))

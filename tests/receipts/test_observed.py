@@ -107,7 +107,7 @@ def test_the_declared_rate_is_the_schedules(warmup: int, total: int, floor: floa
         assert found == pytest.approx(wanted, rel=1e-12)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_that_goes_on_has_seen_the_same(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "calot.pipeline.opening_receipt", lambda request, ui: Receipt.load(request.folder) or _begun(request, ui)

@@ -22,6 +22,7 @@ def test_over_five_seeds_supervision_moves_attention_onto_the_anatomy(several_va
     assert 0 < low < high
 
 
+@pytest.mark.long
 def test_supervision_whose_gradient_is_cut_equals_lambda_zero_bit_for_bit(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,9 +24,9 @@ NAMES = ["time", "prior", "colours", "thumbnail"]
 
 
 @pytest.fixture(scope="module")
-def made(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(bare_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sealed run as `calot train` leaves it."""
-    folder = trained(requested(phantom, tmp_path_factory.mktemp("runs") / "own", "e02_frozen_probe"))
+    folder = trained(requested(bare_phantom, tmp_path_factory.mktemp("runs") / "own", "e02_frozen_probe"))
     seal(folder)
     return folder
 
@@ -68,11 +68,11 @@ def test_they_are_sealed_with_the_run(run: Path) -> None:
     assert (done.returncode, "time.parquet" in done.stderr) == (2, True)
 
 
-def test_a_second_run_on_the_same_data_computes_nothing(made: Path, phantom: Path) -> None:
+def test_a_second_run_on_the_same_data_computes_nothing(made: Path, bare_phantom: Path) -> None:
     log = (made / "train.log").read_text()
     again = Path(shutil.copytree(made, made.parent / "again"))
     ui = Ui(log=made.parent / "again.log")
-    predict_run(again, split="val", data=phantom, ui=ui)
+    predict_run(again, split="val", data=bare_phantom, ui=ui)
     assert "trivial baselines of val" in log
     assert "trivial baselines" not in (made.parent / "again.log").read_text()
     names = [f"baselines/val/{name}.parquet" for name in NAMES]
@@ -90,11 +90,11 @@ def test_metrics_show_them_as_text_and_as_json(run: Path) -> None:
     assert "does not belong to a run" in calot("metrics", bare, cwd=run.parent).stdout
 
 
-def test_an_older_run_says_which_command_computes_them_and_that_command_does(older: Path, phantom: Path) -> None:
+def test_an_older_run_says_which_command_computes_them_and_that_command_does(older: Path, bare_phantom: Path) -> None:
     text = "not computed for this run; use: calot data baselines ROOT --run RUN"
     assert text in calot("metrics", older, cwd=older.parent).stdout
     assert text in visible(write_report(older).read_text(encoding="utf-8"))
-    done = calot("data", "baselines", phantom, "--run", older, cwd=older.parent)
+    done = calot("data", "baselines", bare_phantom, "--run", older, cwd=older.parent)
     assert (done.returncode, "trivial baselines of val" in done.stdout) == (0, True), done.stderr
     assert "Next: calot report" in done.stdout
     assert audit_run(older).broken == ()
@@ -120,8 +120,8 @@ def test_the_page_of_several_runs_names_which_are_above(run: Path) -> None:
     )  # with or without a capital
 
 
-def test_baselines_of_test_come_with_the_runs_test_predictions(run: Path, phantom: Path) -> None:
-    predict_run(run, split="test", data=phantom, ui=Ui())
+def test_baselines_of_test_come_with_the_runs_test_predictions(run: Path, bare_phantom: Path) -> None:
+    predict_run(run, split="test", data=bare_phantom, ui=Ui())
     found = read_trivial(run, split="test")
     assert found is not None
     assert set(found.baselines[0].predictions.videos) == set(
@@ -130,16 +130,16 @@ def test_baselines_of_test_come_with_the_runs_test_predictions(run: Path, phanto
     assert audit_run(run).broken == ()
 
 
-def test_train_is_not_decoded_for_them_alone(older: Path, phantom: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(phantom, tmp_path / "copy", ignore=shutil.ignore_patterns(".calot")))
+def test_train_is_not_decoded_for_them_alone(older: Path, bare_phantom: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(bare_phantom, tmp_path / "copy", ignore=shutil.ignore_patterns(".calot")))
     predict_run(older, split="val", data=data, ui=Ui(log=tmp_path / "log"))
     assert not (older / "baselines").exists()
     assert f"not decoded here. Use: calot data baselines {data} --run {older}" in (tmp_path / "log").read_text()
     assert audit_run(older).broken == ()
 
 
-def test_without_a_run_the_command_prints_what_must_be_beaten(phantom: Path, tmp_path: Path) -> None:
-    words = ("data", "baselines", phantom, "--scale", "tiny")
+def test_without_a_run_the_command_prints_what_must_be_beaten(bare_phantom: Path, tmp_path: Path) -> None:
+    words = ("data", "baselines", bare_phantom, "--scale", "tiny")
     assert "Trivial baselines on val, protocol keyframes" in calot(*words, cwd=tmp_path).stdout
     found = json.loads(calot(*words, "--json", cwd=tmp_path).stdout)
     assert [one["name"] for one in found["baselines"]] == NAMES

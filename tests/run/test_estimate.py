@@ -82,7 +82,8 @@ def test_a_micro_batch_is_measured_and_scaled_and_a_second_stage_counted(phantom
     assert found.hours > sum(s.hours for s in found.stages)
 
 
-def test_a_samples_frames_are_the_stores_own(phantom: Path, tmp_path: Path) -> None:
+def test_a_samples_frames_are_the_stores_own(bare_phantom: Path, tmp_path: Path) -> None:
+    phantom = bare_phantom
     experiment = _request(phantom, tmp_path, "backbone.size=32").experiment
     whole = OpenData.of(phantom, experiment=experiment, ui=Ui())
     with sampled_data(phantom, experiment=experiment, ui=Ui(), kind=SampledData) as data:

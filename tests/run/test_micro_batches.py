@@ -34,7 +34,13 @@ def _batches(run: Trainer) -> Iterator[Batch]:
         yield in_double(prepare(_clips(run), stage=0, epoch=1, start=0).batch)
 
 
-@pytest.mark.parametrize("name", names())
+#: One of each kind of term, head and adaptation; the others are alike but for numbers.
+QUICK = ("clip5_majority", "e00_finetune", "e03_focal", "e08_multitask", "e11_attention_supervision", "e12_regularized")
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(n, marks=pytest.mark.long) for n in names() if n not in QUICK)]
+)
 def test_how_an_effective_batch_is_cut_cannot_matter(name: str, phantom: Path, tmp_path: Path) -> None:
     """1 x 16, 4 x 4 and 5 + 5 + 5 + 1: the same loss by term, gradient and step, in float64, with every term there."""
     run = without_chance(trainer(phantom, tmp_path, "backbone.size=32", name=name))

@@ -126,6 +126,7 @@ def _between_the_best_and_the_last_of_stage_two(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Checkpoints, "save_last", save_last)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "kill", [_at_the_border, _before_the_border_is_saved, _between_the_best_and_the_last_of_stage_two]
 )

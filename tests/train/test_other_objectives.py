@@ -101,7 +101,7 @@ def student(phantom: Path, tmp_path: Path) -> Request:
     return asked(tmp_path / "distilled.py", phantom, tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_student_learns_from_a_run_and_is_resumed_exactly(student: Request) -> None:
     whole = trained(student)
     rows = list(csv.DictReader((whole / "metrics.csv").open()))
@@ -149,6 +149,7 @@ class Counting(nn.Module):
         return self.module(batch)
 
 
+@pytest.mark.long
 def test_a_wrapper_sees_every_call_of_a_run_and_changes_nothing(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

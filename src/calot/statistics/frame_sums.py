@@ -135,6 +135,7 @@ def decision_points(
     gains = right - wrong * odds
     models = np.vstack([gains.sum(axis=0), without_each(gains)])
     n, share = (np.r_[values.sum(), without_each(values)][:, None] for values in (frames, positives))
+    n[n == 0] = np.nan  # without its only video a set has no frame
     models, alls = models / n, share / n - (1 - share / n) * odds
     gain = models - np.maximum(alls, 0.0)
     found = []
