@@ -70,6 +70,7 @@ def _ready(request: Request) -> Receipt:
 # What is declared, refused, kept.
 
 
+@pytest.mark.long
 def test_a_declared_difference_that_is_none_is_refused_before_training(phantom: Path, tmp_path: Path) -> None:
     request = _request("e06_c2_weighted", phantom, tmp_path / "run", "loss.pos_weight=[1,1,1]")
     with pytest.raises(CalotError, match=r"INVALID: receipt check declared difference, switched off failed"):

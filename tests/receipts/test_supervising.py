@@ -45,6 +45,7 @@ def test_supervision_whose_gradient_is_cut_equals_lambda_zero_bit_for_bit(
     assert whole[1] != none[1]
 
 
+@pytest.mark.long
 def test_attention_on_the_anatomy_and_its_area_stand_in_metrics(phantom: Path, tmp_path: Path) -> None:
     import polars as pl
 
@@ -55,6 +56,7 @@ def test_attention_on_the_anatomy_and_its_area_stand_in_metrics(phantom: Path, t
     assert np.allclose(mass, area, rtol=0.2)  # an encoder of random weights attends nearly uniformly
 
 
+@pytest.mark.long
 def test_no_epoch_before_supervision_begins_can_be_the_best(phantom: Path, tmp_path: Path) -> None:
     import polars as pl
 

@@ -72,6 +72,7 @@ class AtStep(Stopper):
         return all(wanted in (None, now) for wanted, now in zip(self.place, self.now, strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "place", [(0, 1, None, 0), (1, 0, 1, None)], ids=["last step of stage 1", "first step of stage 2"]
 )
@@ -220,6 +221,7 @@ def test_adapters_that_follow_a_frozen_stage_train_and_leave_the_encoder_bit_ide
     assert model.backbone.adapter == SECOND.adaptation
 
 
+@pytest.mark.long
 def test_what_was_drawn_before_training_does_not_reach_an_adapters_first_weights(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

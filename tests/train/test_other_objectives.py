@@ -79,7 +79,7 @@ def test_the_teacher_is_a_moving_average_of_its_own_and_is_kept(pretrained: Path
     assert any(n.startswith("teacher.backbone.") for n in apart)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("after", [1, 4])
 def test_a_stopped_teacher_ends_as_one_that_was_not(
     pretrained: Path, unlabelled: Path, tmp_path: Path, after: int
