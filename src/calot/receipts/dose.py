@@ -103,7 +103,7 @@ def _preparation(trainer: Trainer) -> Iterator[DoseReading]:
     """What many epochs of the real loader do to the probe's clips, of one frame each, part by part."""
     experiment = trainer.request.experiment
     seen = one_frame(trainer)
-    seen.observer = observer = RunObserver(experiment, seen.train_set, seen.val_set, looks=10**6, few=_FEW)
+    seen.observer = observer = RunObserver(experiment, seen.train_set, seen.val_set, apart=1, few=_FEW)
     declared = declared_bands(experiment, stage=0, labels=seen.train_set.table.labels)
     for epoch in range(_DRAWS):
         for batch in seen.batches(experiment.train, epoch=epoch, start=0):

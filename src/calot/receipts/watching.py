@@ -1,6 +1,6 @@
 """What a run is seen to do while it trains: measured where clips reach the model, in the real loop, epoch by epoch.
 
-Eight batches of an epoch, spread evenly, are looked at; of each, two clips' frames. What is found goes into the run's
+Up to eight batches of an epoch, at most one in twelve, are looked at; of each, two clips' frames. What is found goes into the run's
 progress, so that a resumed run has the same readings. Nothing is drawn and no result is touched.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -30,7 +30,9 @@ from calot.train.observer import Observer
 from calot.train.progress import Progress
 from calot.types import Batch, Outputs
 
-LOOKS = 8  # batches of an epoch that are looked at
+LOOKS = 8  # batches of an epoch that are looked at, at most
+APART = 12  # batches from one look to the next, at least
+SHARES_APART = 100  # batches from one measurement of each term's gradient to the next, which costs a step's time
 FEW = 2  # clips of each whose frames are
 SCORED = 4  # validation clips on which parts are switched off after each epoch
 ENTROPY = "scoring: entropy of the last layer's attention (share of the most)"
@@ -54,10 +56,9 @@ class RunObserver(Observer):
     experiment: Experiment
     train_set: ClipDataset
     val_set: ClipDataset
-    looks: int = LOOKS
+    apart: int = APART
     few: int = FEW
     _look: _Look | None = None
-    _terms: set[str] = field(default_factory=set)
     _open: Progress | None = None
 
     @cached_property
@@ -69,9 +70,8 @@ class RunObserver(Observer):
         positive = self.train_set.table.labels[batch.index.cpu().numpy()] >= 0.5
         for k in range(positive.shape[1]):
             add(seen, f"drawn: positive rate of C{k + 1}", positive[:, k].astype(float).tolist())
-        stage = self.experiment.stages[progress.stage]
-        every = max(1, -(-len(self.train_set) // stage.batch) // self.looks)
         self._look = None
+        every = 1 if self.apart == 1 else max(self.apart, self._batches(progress) // LOOKS)
         if number % every:
             return None
         self._look = look = _Look(batch.index[: self.few], batch.video[: self.few], batch.labels[: self.few])
@@ -85,6 +85,9 @@ class RunObserver(Observer):
             look.video, look.labels = after.video[: self.few].clone(), after.labels[: self.few].clone()
 
         return watch
+
+    def _batches(self, progress: Progress) -> int:
+        return -(-len(self.train_set) // self.experiment.stages[progress.stage].batch)
 
     def _input(self, batch: Batch, seen: dict[str, list[float]]) -> None:
         """Whether the loader gave the table's clips, and how many frames of each are distinct."""
@@ -162,12 +165,15 @@ class RunObserver(Observer):
             add(seen, "weight decay over the declared", [_over(group["weight_decay"], stage.weight_decay)])
 
     def shares(self, fit: Fit, shares: Mapping[str, Tensor]) -> None:
-        """Each term's part of loss and gradient, once per epoch for each term that acts."""
+        """Each term's part of loss and gradient: once per epoch, or per hundred batches where epochs are shorter."""
         progress = self._open
         if self._look is None or progress is None or len(shares) < 2:
             return
-        seen = progress.observing
-        if all(f"gradient share of {name}" in seen for name in shares):
+        seen, names = progress.observing, [f"gradient share of {name}" for name in shares]
+        due = progress.epoch % -(-SHARES_APART // self._batches(progress)) == 0
+        earlier = [row["readings"] for row in progress.observed if row["stage"] == progress.stage + 1]
+        known = all(any(name in row for row in earlier) for name in names)
+        if all(name in seen for name in names) or (known and not due):
             return
         trained = [p for p in fit.model.parameters() if p.requires_grad]
         norms = {}
