@@ -1,7 +1,7 @@
 """What a run is seen to do while it trains: measured where clips reach the model, in the real loop, epoch by epoch.
 
-Up to eight batches of an epoch, at most one in twelve, are looked at; of each, two clips' frames. What is found goes into the run's
-progress, so that a resumed run has the same readings. Nothing is drawn and no result is touched.
+Up to eight batches of an epoch, at most one in twelve, are looked at; of each, two clips' frames. What is found goes
+into the run's progress, so that a resumed run has the same readings. Nothing is drawn and no result is touched.
 """
 
 from __future__ import annotations
