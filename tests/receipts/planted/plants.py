@@ -90,7 +90,11 @@ def what_was_prepared_is_thrown_away(patch: Patch) -> None:
 @plant("loader", "e02_frozen_probe", "observed", "distinct frames")
 def every_clip_is_one_frame_repeated(patch: Patch) -> None:
     real = FrameStore.read
-    patch.setattr(FrameStore, "read", lambda self, rows: real(self, np.repeat(rows[:, -1:], rows.shape[1], axis=1)))
+
+    def read(self: FrameStore, rows: Any) -> Any:
+        return real(self, rows if rows.ndim < 2 else np.repeat(rows[:, -1:], rows.shape[1], axis=1))
+
+    patch.setattr(FrameStore, "read", read)
 
 
 @plant("loader", "e02_frozen_probe", "dose", "unlike its stored frames")
