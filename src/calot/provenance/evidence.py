@@ -112,7 +112,7 @@ class ParametersEvidence(Evidence):
 @dataclass(frozen=True, kw_only=True)
 class GradientEvidence(Component):
     """A few real steps of one stage: how many tensors train and stay, and which did not behave as declared; `still` are
-    those whose rate is too low to move them over the stage."""
+    groups whose rate is too low to move them over the stage."""
 
     stage: Whole
     steps: Whole

@@ -28,7 +28,6 @@ from calot.receipts.probe import (
     STILL,
     ProbeData,
     clean_batch,
-    rates,
     trainer_for,
     with_every_term,
 )
@@ -116,7 +115,7 @@ def _steps(trainer: Trainer, stage: Stage, *, clips: int) -> GradientEvidence:
     """A few steps: the largest gradient of each trainable tensor, and which frozen tensors moved."""
     fit = with_every_term(trainer.fit(stage))
     model = trainer.model
-    still = _still(trainer, fit, schedule=stage_schedule(stage, clips=clips))
+    still = _still(fit, schedule=stage_schedule(stage, clips=clips))
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     largest = {n: 0.0 for n, p in model.named_parameters() if p.requires_grad}
     handles = [
@@ -145,12 +144,16 @@ def _steps(trainer: Trainer, stage: Stage, *, clips: int) -> GradientEvidence:
     )
 
 
-def _still(trainer: Trainer, fit: Fit, *, schedule: Schedule) -> tuple[str, ...]:
-    """Tensors that Adam, which moves each weight by about its rate in a step, cannot move over the whole stage."""
-    weights = dict(trainer.model.named_parameters())
-    paths = {name: float(rate.sum()) for name, rate in rates(trainer, fit, schedule=schedule).items()}
-    typical = {name: float(weights[name].detach().float().square().mean().sqrt()) or 0.01 for name in paths}
-    return tuple(name for name, path in paths.items() if path < STILL * typical[name])
+def _still(fit: Fit, *, schedule: Schedule) -> tuple[str, ...]:
+    """Groups that Adam, which moves each weight by about its rate in a step, cannot move over the whole stage."""
+    found = []
+    for group in fit.optimiser.param_groups:
+        path = sum(schedule.lr(peak=group["peak_lr"], step=s) for s in range(schedule.total_steps))
+        weights = torch.cat([p.detach().float().flatten() for p in group["params"]])
+        typical = float(weights.square().mean().sqrt())
+        if path < STILL * typical:
+            found.append(f"{group['name']} (at most {path / typical:.1g} of its weights in a stage)")
+    return tuple(found)
 
 
 def _keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
