@@ -22,9 +22,10 @@ def parted(record: dict[str, Any], part: str) -> Iterator[tuple[str, int, dict[s
 
 
 def by_bin(record: dict[str, Any], part: str, quantity: str) -> dict[int, dict[str, list[float]]]:
-    """Counts of each world in each bin, over the sizes."""
+    """Counts of each world at each size, in each bin of positive videos: sizes differ too much to be one number."""
     found: dict[int, dict[str, list[float]]] = {}
-    for world, _, cell in parted(record, part):
+    for name, videos, cell in parted(record, part):
+        world = f"{name}, {videos} videos"
         for edge, row in cell["tally"].get(quantity, {}).items():
             have = found.setdefault(int(edge), {}).get(world, [0.0] * 4)
             found[int(edge)][world] = [x + y for x, y in zip(have, row, strict=True)]

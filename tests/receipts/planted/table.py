@@ -88,6 +88,7 @@ def main() -> None:
     """Run what is missing, two at a time, and write the page after each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("docs/results/receipts.md"))
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="plant or clean")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "calot-planted")
     given = parser.parse_args()
@@ -97,7 +98,7 @@ def main() -> None:
     kept = json.loads(record.read_text()) if record.exists() else {}
     todo = [(f"plant {p.name}", caught, i) for i, p in enumerate(PLANTS)]
     todo += [(f"clean {_named(*c)}", alarms, i) for i, c in enumerate(clean())]
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
         asked = {
             pool.submit(make, number, phantom): name
             for name, make, number in todo
