@@ -64,10 +64,15 @@ class _Epochs:
         self.progress = trainer.progress
 
 
-def bench_observing(*, data: Path | None = None, frames: int = 1000, repeats: int = 5) -> Outcome:
-    """`e12_regularized` at tiny scale, on all frames of a data set or of a phantom of about `frames` frames."""
+def bench_observing(
+    *, data: Path | None = None, frames: int = 1000, repeats: int = 5, protocol: str = "AllFrames()"
+) -> Outcome:
+    """`e12_regularized` at tiny scale, on the frames of a data set or of a phantom of about `frames` frames."""
     with _folder(data, frames=frames) as (root, scratch), one_torch_thread():
-        without, looking = (_epochs(root, folder=scratch / name, looking=name == "ours") for name in ("naive", "ours"))
+        without, looking = (
+            _epochs(root, folder=scratch / name, looking=name == "ours", protocol=protocol)
+            for name in ("naive", "ours")
+        )
         clips, val = len(looking.trainer.train_set), len(looking.trainer.val_set)
         return compete(
             Contest(
@@ -105,10 +110,10 @@ def _selection(epochs: _Epochs) -> Selection:
     return epochs.trainer.objective.selection
 
 
-def _epochs(root: Path, *, folder: Path, looking: bool) -> _Epochs:
+def _epochs(root: Path, *, folder: Path, looking: bool, protocol: str) -> _Epochs:
     found = find(NAME)
     experiment = apply_overrides(
-        scaled(found.experiment, "tiny"), ["protocol=AllFrames()", f"compute.cache={folder.parent / 'cache'}"]
+        scaled(found.experiment, "tiny"), [f"protocol={protocol}", f"compute.cache={folder.parent / 'cache'}"]
     )
     request = Request(found=found, experiment=experiment, scale="tiny", data=root, folder=folder, seed=0)
     data = OpenData.of(root, experiment=experiment, ui=Ui())

@@ -78,7 +78,7 @@ def observing(data: Data = None, frames: Frames = 1000, quick: Quick = False, js
     """An epoch that the receipt looks on against one that nobody does (at most 2 % longer, equal bit for bit)."""
     from calot.bench.observing import bench_observing
 
-    small = {"frames": 60, "repeats": 1} if quick else {"frames": frames}
+    small: dict[str, Any] = {"frames": 60, "repeats": 1, "protocol": "Keyframes()"} if quick else {"frames": frames}
     _show(bench_observing(data=data, **small), json=json, quick=quick)
 
 

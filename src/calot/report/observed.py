@@ -47,7 +47,7 @@ def _said(reading: ObservedReading) -> str:
         return "never seen"
     top = "" if reading.high >= 1e9 else f" to {reading.high:.3g}"
     band = f"{reading.low:.3g}{top}" if top else f"at least {reading.low:.3g}"
-    return f"{reading.value:.3g} of {reading.count:,} (declared {band})"
+    return f"{reading.value:.3g}, the mean of {reading.count:,} (declared {band})"
 
 
 def _drawn(reading: ObservedReading) -> Markup:
