@@ -23,7 +23,6 @@ from calot.run.request import Request
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
 from calot.train.loop import fit_stage
-from calot.train.objective import Selection
 from calot.train.observer import Observer
 from calot.train.progress import Progress
 
@@ -54,14 +53,12 @@ class _Epochs:
 
     trainer: Trainer
     observer: Observer
-    progress: Progress | None = None
 
     def __call__(self) -> None:
         trainer = self.trainer
         trainer.progress, trainer.observer = Progress(), self.observer
         stage = replace(trainer.request.experiment.train, epochs=1)
         fit_stage(replace(trainer.fit(stage), keeper=_Unkept(), observer=self.observer), trainer.progress)
-        self.progress = trainer.progress
 
 
 def bench_observing(
@@ -96,18 +93,12 @@ def _same(without: _Epochs, looking: _Epochs) -> tuple[ExactnessCheck, ...]:
     looking()
     sides = [dict(e.trainer.model.named_parameters()) for e in (without, looking)]
     off = max(float((sides[0][n] - sides[1][n]).detach().abs().max()) for n in sides[0])
-    assert without.progress is not None
-    assert looking.progress is not None
-    column = _selection(without).column
-    scores = [float(e.progress.rows[0][column]) for e in (without, looking) if e.progress is not None]
+    column = without.trainer.objective.selection.column
+    scores = [float(e.trainer.progress.rows[0][column]) for e in (without, looking)]
     return (
         ExactnessCheck(what="weights after an epoch", difference=off, tolerance=0.0),
         ExactnessCheck(what=f"{column} after it", difference=abs(scores[0] - scores[1]), tolerance=0.0),
     )
-
-
-def _selection(epochs: _Epochs) -> Selection:
-    return epochs.trainer.objective.selection
 
 
 def _epochs(root: Path, *, folder: Path, looking: bool, protocol: str) -> _Epochs:

@@ -21,7 +21,7 @@ def print_trivial(found: BesideTrivial) -> None:
     table = _table("", "mAP", "95 % over videos", "result minus it", "95 %, paired")
     for one in found.baselines:
         apart = found.differences[one.name]
-        table.add_row(one.title, *_interval(one.intervals.map), *_difference(apart))
+        table.add_row(one.title, *_interval(one.intervals.map), *_interval(apart, sign="+"))
     print_table(table)
     print(f"{found.verdict()} {found.held()}".rstrip())
 
@@ -44,20 +44,14 @@ def print_baselines(found: TrivialTables) -> None:
         print(f"No interval or no value of mAP: {reason}")
 
 
-def _interval(item: Interval) -> tuple[str, str]:
+def _interval(item: Interval | PairedDifference, *, sign: str = "") -> tuple[str, str]:
+    """A value and its ends in points; `sign` is "+" for a difference."""
     if item.value is None:
         return "undefined", "undefined"
+    value = f"{100 * item.value:{sign}.2f}"
     if item.low is None or item.high is None:
-        return f"{100 * item.value:.2f}", "undefined"
-    return f"{100 * item.value:.2f}", f"{100 * item.low:.1f} to {100 * item.high:.1f}"
-
-
-def _difference(item: PairedDifference) -> tuple[str, str]:
-    if item.value is None:
-        return "undefined", "undefined"
-    if item.low is None or item.high is None:
-        return f"{100 * item.value:+.2f}", "undefined"
-    return f"{100 * item.value:+.2f}", f"{100 * item.low:+.1f} to {100 * item.high:+.1f}"
+        return value, "undefined"
+    return value, f"{100 * item.low:{sign}.1f} to {100 * item.high:{sign}.1f}"
 
 
 def _table(*headings: str) -> Any:

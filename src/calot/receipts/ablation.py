@@ -1,4 +1,4 @@
-"""Check 10: with its own part switched off, the trained model scores validation otherwise; by how much is shown."""
+"""Check 9: with its own part switched off, the trained model scores validation otherwise; by how much is shown."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from calot.provenance.evidence import AblationEvidence, AblationReading
 from calot.provenance.receipt import ReceiptCheck
 from calot.receipts.observed import ROUNDING
 from calot.receipts.switches import switches
+from calot.receipts.watching import relative
 from calot.run.build import build_classifier
 from calot.run.trainer import Trainer
 from calot.statistics.metrics import mean_ap
@@ -80,12 +81,11 @@ def _untrained(trainer: Trainer) -> Iterator[None]:
 
 
 def _reading(part: str, whole: Logits, without: Logits, *, trainer: Trainer) -> AblationReading:
-    size = max(float(np.linalg.norm(whole)), float(np.linalg.norm(without)), 1e-12)
     places = [np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0) for x in (whole, without)]
     labels = trainer.val_set.table.majority
     return AblationReading(
         part=part,
-        logits=float(np.linalg.norm(whole - without)) / size,
+        logits=relative(torch.from_numpy(whole), torch.from_numpy(without)),
         ranks=float(np.abs(places[0] - places[1]).mean() / max(1, len(whole) - 1)),
         with_it=mean_ap(labels, whole).over_defined,
         without_it=mean_ap(labels, without).over_defined,

@@ -98,7 +98,8 @@ def _verdict(path: Path, changed: tuple[Change, ...], *, sides: tuple[Experiment
 def _switched_off(changed: tuple[Change, ...], off: list[SwitchOff]) -> ReceiptCheck:
     wrong = [o.field for o in off if o.equal is False]
     tried = [o.field for o in off if o.equal is not None]
-    if not any(map(acts, changed)):
+    acting = any(map(acts, changed))
+    if not acting:
         why = "on a fixed batch nothing differs from the baseline"
     elif wrong:
         why = f"{', '.join(wrong)}: switched off it does not equal the baseline"
@@ -106,7 +107,7 @@ def _switched_off(changed: tuple[Change, ...], off: list[SwitchOff]) -> ReceiptC
         why = f"{', '.join(dict.fromkeys(tried))} switched off equals the baseline"
     else:
         why = "a change of architecture or of a setting: there is nothing to switch off"
-    status: Status = "failed" if wrong or not any(map(acts, changed)) else "passed" if tried else "not applicable"
+    status: Status = "failed" if wrong or not acting else "passed" if tried else "not applicable"
     evidence = SwitchedOffEvidence(changes=changed, off=tuple(off))
     return ReceiptCheck(name="switched off", status=status, why=why, evidence=evidence)
 

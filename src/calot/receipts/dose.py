@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import sqrt
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from calot.experiment import Experiment
 from calot.models.masking import MaskedPatches
 from calot.provenance.evidence import DoseReading, DosesEvidence
 from calot.provenance.receipt import ReceiptCheck, Status
+from calot.receipts.meters.band import share
 from calot.receipts.observed import declared_bands
 from calot.receipts.probe import ProbeData, clean_batch, one_frame, trainer_for
 from calot.receipts.watching import RunObserver
@@ -38,7 +38,6 @@ _MANY = (
 _FOLLOWED = 16  # effective batches whose masks are held against their frames
 _FEW = 8  # clips of each batch whose frames are measured
 _SAMPLED = 20_000  # clips drawn to count what a sampler prefers
-_SIGMAS = 5.0  # of a binomial: an honest dose falls outside about once in two million
 _SOME = (1e-9, 1.0)  # any share at all
 _FOLLOWS = 0.6  # intersection over union of a painted shape and its mask after augmentation
 
@@ -74,8 +73,8 @@ def _dose(name: str, value: float, low: float, high: float) -> DoseReading:
 
 
 def _binomial(name: str, *, count: int, of: int, probability: float) -> DoseReading:
-    slack = _SIGMAS * sqrt(probability * (1 - probability) / of)
-    return _dose(name, count / of, max(0.0, probability - slack), min(1.0, probability + slack))
+    low, high = share(probability).around(of)
+    return _dose(name, count / of, max(0.0, low), min(1.0, high))
 
 
 def _sampling(experiment: Experiment, *, labels: np.ndarray, seed: int) -> Iterator[DoseReading]:

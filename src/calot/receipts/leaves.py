@@ -72,7 +72,7 @@ def _fields(component: Any, above: Path) -> Iterator[tuple[str, Any, Iterator[tu
             continue
         if is_dataclass(value):
             for name, leaf, others in _fields(value, path):
-                yield name, leaf, ((o, _with(component, field.name, inner)) for o, inner in others)
+                yield name, leaf, ((o, replace(component, **{field.name: inner})) for o, inner in others)
         else:
             others = (v for v in _others(value, hints[field.name], field.name) if v != value)
             yield ".".join(path), value, _each(component, field.name, others)
@@ -84,10 +84,6 @@ def _each(component: Any, name: str, others: Iterator[Any]) -> Iterator[tuple[An
             yield other, replace(component, **{name: other})
         except (ValueError, TypeError):
             continue
-
-
-def _with(component: Any, name: str, inner: Any) -> Any:
-    return replace(component, **{name: inner})
 
 
 def _others(value: Any, hint: Any, name: str) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Checks 8 and 9: what was seen in the run itself lies in the bands that its settings declare."""
+"""Check 8: what was seen in the run itself lies in the bands that its settings declare."""
 
 from __future__ import annotations
 

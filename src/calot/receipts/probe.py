@@ -141,7 +141,7 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData, short: b
         fit, where = trainer.fit(stage), f"of stage {number + 1}"
         batches = _batches_of(one_frame(trainer).fit(stage) if short else fit)
         found |= {f"{kind} {where}": parts for kind, parts in batches.items()}
-        found[f"rates {where}"] = rates(trainer, fit, schedule=stage_schedule(stage, clips=clips))
+        found[f"rates {where}"] = _rates(trainer, fit, schedule=stage_schedule(stage, clips=clips))
         found[f"epochs {where}"] = {"": np.asarray([stage.epochs, epochs_without_gain(stage)])}
         found[f"terms {where}"] = {"": np.asarray([_active(fit, epoch=e) for e in range(stage.epochs)])}
         found |= _loss_and_gradient(trainer, fit, stage=number)
@@ -164,7 +164,7 @@ def one_frame(trainer: Trainer) -> Trainer:
     return replace(trainer, train_set=replace(trainer.train_set, table=replace(table, frames=table.frames[:, -1:])))
 
 
-def rates(trainer: Trainer, fit: Fit, *, schedule: Schedule) -> Parts:
+def _rates(trainer: Trainer, fit: Fit, *, schedule: Schedule) -> Parts:
     """Of each tensor that trains, its learning rate in every step of the stage."""
     names = {id(p): n for n, p in trainer.model.named_parameters()}
     steps = range(schedule.total_steps)

@@ -7,6 +7,7 @@ into the run's progress, so that a resumed run has the same readings. Nothing is
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,7 +68,7 @@ class RunObserver(Observer):
 
     def loaded(self, batch: Batch, *, progress: Progress, number: int) -> Watch | None:
         seen = progress.observing
-        positive = self.train_set.table.labels[batch.index.cpu().numpy()] >= 0.5
+        positive = self.train_set.table.labels[batch.index.numpy()] >= 0.5
         for k in range(positive.shape[1]):
             add(seen, f"drawn: positive rate of C{k + 1}", positive[:, k].astype(float).tolist())
         self._look = None
@@ -78,7 +79,7 @@ class RunObserver(Observer):
         self._input(batch, seen)
 
         def watch(part: str, before: Batch, after: Batch) -> None:
-            few = torch.arange(min(self.few, len(before)), device=batch.video.device)
+            few = torch.arange(min(self.few, len(before)), device=before.video.device)
             sides = (before, after) if part == "mixing" else (before.of(few), after.of(few))
             for name, values in self._meters[part].read(*sides).items():
                 add(seen, f"{part}: {name}", values)
@@ -91,9 +92,9 @@ class RunObserver(Observer):
 
     def _input(self, batch: Batch, seen: dict[str, list[float]]) -> None:
         """Whether the loader gave the table's clips, and how many frames of each are distinct."""
-        clips = batch.index[: self.few].cpu().numpy()
+        clips = batch.index[: self.few].numpy()
         table = self.train_set.table
-        stored = torch.from_numpy(self.train_set.store.read(table.frames[clips[:1]])).to(batch.video.device)
+        stored = torch.from_numpy(self.train_set.store.read(table.frames[clips[:1]]))
         add(seen, "input: a clip unlike its stored frames", [float(not torch.equal(stored[0], batch.video[0]))])
         labels = torch.from_numpy(table.labels[clips]).to(batch.labels)
         add(seen, "input: labels unlike the table's", (labels - batch.labels[: self.few]).abs().flatten().tolist())
@@ -145,12 +146,15 @@ class RunObserver(Observer):
         add(seen, "model: clips unlike what was prepared", [float(unlike)])
         apart = (part.labels[:count] - look.labels[:count].to(part.labels)).abs().flatten()
         add(seen, "model: labels unlike what was prepared", apart.tolist())
-        add(seen, "model: clips of another place", [float(not torch.equal(part.index[:count], look.clips[:count]))])
+        add(
+            seen,
+            "model: clips of another place",
+            [float(not torch.equal(part.index[:count].cpu(), look.clips[:count]))],
+        )
 
     def _rates(self, fit: Fit, progress: Progress) -> None:
         """Each group's rate and decay over what the stage's settings give for this step."""
-        stage, seen = fit.stage, progress.observing
-        per_epoch = -(-len(self.train_set) // stage.batch)
+        stage, seen, per_epoch = fit.stage, progress.observing, self._batches(progress)
         step = progress.step - 1
         for group in fit.optimiser.param_groups:
             wanted = declared_rate(
@@ -241,9 +245,9 @@ def declared_rate(*, peak: float, floor: float, step: int, warmup: int, total: i
     """The rate of one step: up in a line to `peak`, then half a cosine down to `floor`, which the last step has."""
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    part = torch.tensor((step - warmup) / max(1, total - 1 - warmup), dtype=torch.float64).clamp(max=1.0)
+    part = min(1.0, (step - warmup) / max(1, total - 1 - warmup))
     least = min(floor, peak)
-    return float(least + (peak - least) * (1 + torch.cos(torch.pi * part)) / 2)
+    return least + (peak - least) * (1 + math.cos(math.pi * part)) / 2
 
 
 def _over(value: float, declared: float) -> float:

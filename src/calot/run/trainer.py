@@ -213,8 +213,8 @@ class Trainer:
             pin=self.accelerator.device.type == "cuda",
         )
         for number, batch in enumerate(loaded, start=start):
+            watch = self.observer.loaded(batch, progress=self.progress, number=number)  # before it leaves the host
             placed = batch.to(self.accelerator.device)
-            watch = self.observer.loaded(placed, progress=self.progress, number=number)
             yield self.prepared(placed, epoch=epoch, start=number * stage.batch, watch=watch).batch
 
     def prepared(self, batch: Batch, *, epoch: int, start: int, watch: Watch | None = None) -> Prepared:

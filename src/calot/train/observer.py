@@ -21,8 +21,8 @@ class Observer:
     """One that sees nothing."""
 
     def loaded(self, batch: Batch, *, progress: Progress, number: int) -> Watch | None:
-        """The effective batch number `number` of an epoch is about to be prepared; what is given sees each part of
-        it."""
+        """The effective batch number `number` of an epoch, as loaded and not yet on the device, is about to be
+        prepared; what is given sees each part of that."""
         return None
 
     def step(self, fit: Fit, batch: Batch, *, progress: Progress) -> AbstractContextManager[None]:

@@ -373,10 +373,15 @@ setting(
 # Adapters.
 
 
+def _adapters_made_as(patch: Patch, other: Callable[[LoRA], LoRA]) -> None:
+    """Adapters are made with other settings than the declared ones."""
+    real = LoRA.config
+    patch.setattr(LoRA, "config", lambda self, backbone: real(other(self), backbone))
+
+
 @plant("adapter", "e10a_lora_r16", "observed", "backbone: dropout of 0.1 was never seen")
 def adapters_do_not_drop(patch: Patch) -> None:
-    real = LoRA.config
-    patch.setattr(LoRA, "config", lambda self, backbone: real(replace(self, dropout=0.0), backbone))
+    _adapters_made_as(patch, lambda self: replace(self, dropout=0.0))
 
 
 @plant("adapter", "e10a_lora_r16", "declared difference", "train.adaptation.dropout")
@@ -386,14 +391,12 @@ def adapters_do_not_drop_and_it_is_declared(patch: Patch) -> None:
 
 @plant("adapter", "e10a_lora_r16", "declared difference", "train.adaptation.alpha")
 def the_scale_of_adapters_is_ignored(patch: Patch) -> None:
-    real = LoRA.config
-    patch.setattr(LoRA, "config", lambda self, backbone: real(replace(self, alpha=self.rank), backbone))
+    _adapters_made_as(patch, lambda self: replace(self, alpha=self.rank))
 
 
 @plant("adapter", "e10b_lora_r32_qkv", "trainable parameters", "k declares")
 def a_target_matches_nothing(patch: Patch) -> None:
-    real = LoRA.config
-    patch.setattr(LoRA, "config", lambda self, backbone: real(replace(self, targets=("q", "v")), backbone))
+    _adapters_made_as(patch, lambda self: replace(self, targets=("q", "v")))
 
     def insert(self: LoRA, backbone: Any) -> None:
         from peft import inject_adapter_in_model
@@ -406,8 +409,7 @@ def a_target_matches_nothing(patch: Patch) -> None:
 
 @plant("adapter", "e10a_lora_r16", "trainable parameters", "declares")
 def adapters_have_half_their_rank(patch: Patch) -> None:
-    real = LoRA.config
-    patch.setattr(LoRA, "config", lambda self, backbone: real(replace(self, rank=self.rank // 2), backbone))
+    _adapters_made_as(patch, lambda self: replace(self, rank=self.rank // 2))
 
 
 @plant("adapter", "e10a_lora_r16", "observed", "change of logits without adapter is 0")
