@@ -10,7 +10,8 @@ import pytest
 
 from calot.criteria import PerCriterion
 from calot.data.augmentations import ColourJitter, GaussianBlur, RandomErasing, Rotation
-from calot.data.clips import CentreLabel, ClipRule, Keyframes, MajorityLabel, PadWithLast
+from calot.data.clip_rules import ClipRule, PadWithLast
+from calot.data.clips import CentreLabel, Keyframes, MajorityLabel
 from calot.data.geometry import CentreCrop, Squash
 from calot.data.mixing import Mixing
 from calot.data.sampling import Balanced, Uniform

@@ -62,6 +62,12 @@ SEVERAL = {
         "train.adaptation train.epochs train.lr train.patience train.warmup",
         "slower means both rates and more epochs",
     ),
+    "e13_window_vit": (
+        "backbone mixing train.adaptation train.epochs train.lr train.patience train.warmup train.weight_decay",
+        "what is trained from scratch has its own recipe, as planned",
+    ),
+    "swincvs_e2e": ("heads loss", "a second head comes with its term"),
+    "swincvs_frozen": ("loss.terms pooling then", "two stages in place of one joint training, as documented"),
     "e12_regularized": (
         "label_smoothing masking mixing train.warmup train.weight_decay",
         "the question is about regularisers together",

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-import calot.data.augmentations  # noqa: F401  # so that `augment=[...]` knows their names
+import calot.data.augmentations  # so that `augment=[...]` knows their names
+import calot.models.adaptation_by_part  # noqa: F401  # and `train.adaptation` this one's
 from calot.config import difference as differences
 from calot.config import fingerprint as fingerprints
 from calot.config.component import Component, marked_fields
 from calot.config.fields import FractionBelowOne, Name, OfLayers, Since
-from calot.data.clips import CentreLabel, ClipRule, Keyframes, LabelRule, Protocol
+from calot.config.fingerprint import NO_TREATMENT
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import CentreLabel, Keyframes, LabelRule, Protocol
 from calot.data.frames import FrameRule
 from calot.data.geometry import Geometry, Squash
 from calot.data.masks import MaskSource
@@ -21,7 +24,7 @@ from calot.data.sampling import Sampler, Uniform
 from calot.data.transforms import Augmentation, HorizontalFlip
 from calot.errors import CalotError, FieldError
 from calot.models.backbones import DEFAULT
-from calot.models.backbones.protocol import BackboneSpec
+from calot.models.backbones.protocol import BackboneSpec, no_seam
 from calot.models.heads import Head, MLPHead
 from calot.models.masking import Masking
 from calot.models.pooling import AttentivePooling, Pooling
@@ -190,19 +193,29 @@ def _layers_that_are_not_there(experiment: Experiment) -> str | None:
     return None
 
 
+def _attention_without_a_seam(experiment: Experiment) -> str | None:
+    masking = experiment.masking
+    reads = experiment.observed_layers or (masking is not None and masking.in_encoder)
+    return no_seam(experiment.backbone) if reads and experiment.backbone.layout.attention is None else None
+
+
+def _adaptation_of_another_backbone(experiment: Experiment) -> str | None:
+    unfit = (stage.adaptation.unfit(experiment.backbone) for stage in experiment.stages)
+    return next((said for said in unfit if said), None)
+
+
 #: Rules between fields, in the order in which they are checked.
 TOGETHER: tuple[Rule, ...] = (
     Rule(("clip", "backbone.frames"), _frames_apart),
     Rule(("head", "heads"), _heads_of_one_name),
     Rule(("pooling", "backbone.width"), _pooling_of_another_width),
-    Rule(("backbone.layers", "train.adaptation", "then", "masking", "loss"), _layers_that_are_not_there),
+    Rule(("backbone.layers", "train.adaptation", "then", "masking", "loss", "pooling"), _layers_that_are_not_there),
+    Rule(("backbone", "train.adaptation", "then"), _adaptation_of_another_backbone),
+    Rule(("backbone", "loss", "masking"), _attention_without_a_seam),
     Rule(("heads", "loss"), _head_without_term),
     Rule(("masking", "heads"), _masking_without_decoder),
     Rule(("loss", "train.epochs", "train.patience", "then"), _term_that_never_begins),
 )
-
-#: Fields that cannot change a result.
-NO_TREATMENT = ("name", "baseline", "compute")
 
 
 def require_layers(experiment: Experiment) -> None:
@@ -240,6 +253,7 @@ def scaled(experiment: Experiment, scale: str, *, backbone_sizes: Mapping[str, A
         head=experiment.head.narrowed(ratio),
         heads=tuple(head.narrowed(ratio) for head in experiment.heads),
         masking=None if masking is None else masking.at_depth(**depth),
+        pooling=experiment.pooling.at_depth(**depth),
         loss=experiment.loss.at_depth(**depth),
         clip=experiment.clip.shortened(backbone.frames / full.frames),
         train=_tiny_stage(experiment.train, **depth),

@@ -27,6 +27,8 @@ _NO_MEMORY = (
     "failed to map segment",
     "std::bad_alloc",
     "not enough memory",
+    "could not create a primitive",  # oneDNN, whose kernels take memory of their own
+    "could not create a memory",
 )
 _NO_THREAD = ("can't start new thread", "resource temporarily unavailable", "pthread_create")
 #: errno -> what to do, of a file that is named beside it.
@@ -44,6 +46,28 @@ _FILES = {
     errno.EBUSY: "Another program is using it: stop that program first",
 }
 
+#: Of these, what another attempt need not meet.
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, on a GPU or the machine's, did not suffice."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or _means(error, errno.ENOMEM) or any(part in text for part in _NO_MEMORY)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same work may succeed at another time: too little memory, no thread or open file left, a worker
+    killed from outside, a device or a network share that does not answer."""
+    error = error.__cause__ if isinstance(error, Exhausted) and error.__cause__ is not None else error
+    text = str(error).lower()
+    return (
+        is_out_of_memory(error)
+        or (isinstance(error, (RuntimeError, OSError)) and any(part in text for part in _NO_THREAD))
+        or type(error).__name__ == "BrokenProcessPool"
+        or (isinstance(error, OSError) and error.errno in _PASSING)
+    )
+
 
 def machine_message(error: BaseException) -> str | None:
     """What to tell a person about an error caused by the machine, or None for other errors."""
@@ -51,7 +75,7 @@ def machine_message(error: BaseException) -> str | None:
     text = str(error).lower()
     if isinstance(error, RecursionError):
         return "a file or a value is nested too deeply to be read. Give one that calot wrote, or flatten it."
-    if isinstance(error, MemoryError) or _means(error, errno.ENOMEM) or any(part in text for part in _NO_MEMORY):
+    if is_out_of_memory(error):
         return f"out of memory ({first_line(error)}){_limit('RLIMIT_AS', 'ulimit -v')}. {_LESS}, or free memory."
     if isinstance(error, (RuntimeError, OSError)) and any(part in text for part in _NO_THREAD):
         found = _limit("RLIMIT_NPROC", "ulimit -u")

@@ -52,6 +52,17 @@ class Ui:
         yield _Lines(label)
 
 
+class Silent(Ui):
+    """For a process whose work another one reports."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def task(self, label: str) -> Iterator[Advance]:
+        yield lambda done, total: None
+
+
 def _tell(text: str) -> None:
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)

@@ -53,18 +53,22 @@ class Masks:
 
 @dataclass(frozen=True, kw_only=True)
 class QueryKey:
-    """All that determines an attention map: softmax over keys of `scaling * query . key + bias`.
+    """All that determines an attention map: softmax over keys of `scaling * query . key + bias + between`.
 
-    Where the tokens of a clip attend in several separate `parts` (frame by frame), each part is a row of `b`, a clip's
-    parts together and in the order of its tokens. The first `extra` tokens of each part have no position.
+    Where the tokens of a clip attend in several separate `parts` (frames, windows), each part is a row of `b`, a clip's
+    parts together. `order` holds the place in the clip of each token of its parts, where it is not the same order. The
+    first `extra` tokens of each part have no position. `between` is a score of each pair of tokens (a position bias,
+    walls in a window): parts that have one are small.
     """
 
     query: Float[Tensor, "b heads n d"]
     key: Float[Tensor, "b heads n d"]
     scaling: float
     bias: Float[Tensor, "b 1 1 n"] | None = None
+    between: Float[Tensor, "b _ n n"] | None = None
     parts: int = 1
     extra: int = 0
+    order: Int[Tensor, " _"] | None = None
 
     def of(self, clips: Int[Tensor, " m"]) -> QueryKey:
         """The maps of some clips."""
@@ -77,7 +81,8 @@ class QueryKey:
             return change(x.reshape(-1, self.parts, *x.shape[1:])).flatten(0, 1)
 
         bias = None if self.bias is None else rows(self.bias)
-        return replace(self, query=rows(self.query), key=rows(self.key), bias=bias)
+        between = None if self.between is None else rows(self.between)
+        return replace(self, query=rows(self.query), key=rows(self.key), bias=bias, between=between)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,9 @@ class Tokens:
 
     Where `keep` is given, pooling reads its tokens alone; each clip keeps at least one. `spared` are the tokens that a
     mask inside the encoder left as they were. `attention` holds the queries and keys of the layers asked for, by
-    number; a cache need not have them.
+    number, `levels` the outputs of others, before the final norm; a cache need not have them. `beside` is a vector of
+    each clip that joins its pooled one. Where `entering` is given, they are not the output yet, but what enters that
+    layer (from 0; the depth: the final norm).
     """
 
     values: Float[Tensor, "b n d"]
@@ -95,6 +102,9 @@ class Tokens:
     keep: Bool[Tensor, "b n"] | None = None
     spared: Bool[Tensor, "b n"] | None = None
     attention: dict[int, QueryKey] | None = None
+    levels: dict[int, Float[Tensor, "b n d"]] | None = None
+    beside: Float[Tensor, "b _"] | None = None
+    entering: int | None = None
 
 
 @dataclass(frozen=True)

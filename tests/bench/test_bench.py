@@ -18,13 +18,17 @@ from PIL import Image
 from calot.bench import footage as footage_module
 from calot.bench import loader, pooling
 from calot.bench.side_by_side import Aside, Contest, ExactnessCheck, Outcome, Seconds, compete, largest_difference
+from calot.cli import bench as command
 from calot.cli.main import main
+from calot.data.preparation import Preparation
 from calot.data.store import FrameStore
-from calot.models.backbones.protocol import View
+from calot.models import attention_statistics
+from calot.models.backbones.view import View
 from calot.models.pooling import AttentivePool
+from calot.models.windows import WindowPartition
 from calot.statistics.resampling import WeightedAP
 
-BENCHES = ("loader", "store", "preprocess", "pooling", "bootstrap")
+BENCHES = ("loader", "store", "preprocess", "pooling", "bootstrap", "window", "entropy")
 HEADER = "vid,frame,C1,C2,C3,is_ds_keyframe,cvs_annotator_1,cvs_annotator_2,cvs_annotator_3"
 
 
@@ -85,6 +89,7 @@ def test_each_bench_is_exact_and_its_json_holds_every_field(
 def plant(bench: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make ours a little wrong."""
     read, fold, weigh, norm = FrameStore.read, AttentivePool._folded_query, WeightedAP.__call__, View.normalise
+    whole, entropy = WindowPartition.whole, attention_statistics.attention_entropy
 
     def other_read(self: FrameStore, rows: Any, **named: Any) -> Any:
         pixels = read(self, rows, **named)
@@ -97,6 +102,8 @@ def plant(bench: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "preprocess": (View, "normalise", lambda self, video, **named: norm(self, video, **named).add_(1e-5)),
         "pooling": (AttentivePool, "_folded_query", lambda self: fold(self) * (1 + 1e-9)),
         "bootstrap": (WeightedAP, "__call__", lambda self, weights: weigh(self, weights) + 1e-9),
+        "window": (WindowPartition, "whole", lambda self, x: whole(self, x) + 1e-4),
+        "entropy": (attention_statistics, "attention_entropy", lambda qk: entropy(qk) + 1e-4),
     }
     target, name, value = planted[bench]
     monkeypatch.setattr(target, name, value)
@@ -127,7 +134,36 @@ def test_a_person_reads_exactness_before_the_ratio_and_the_next_command(calot: C
     assert "timed on 0.1 of the work" in out
 
 
-def test_the_group_names_its_five_benches(calot: Callable[..., tuple[int, str]]) -> None:
+@pytest.mark.long
+def test_all_of_them_make_one_table(calot: Callable[..., tuple[int, str]]) -> None:
+    code, out = calot("bench", "all", "--quick", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert {
+        *BENCHES,
+        "features",
+        "layer-cache",
+        "heads",
+        "observing",
+        "window --shifted",
+        "window --backward",
+    } == rows.keys()
+    assert all({"exactness", "naive_s", "ours_s", "ratio", "target"} <= row.keys() for row in rows.values())
+
+
+def test_one_that_differs_ends_the_table_with_1(
+    calot: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: command._SMALL[name] for name in ("preprocess", "pooling", "window")}
+    monkeypatch.setattr(command, "_SMALL", few)
+    plant("pooling", monkeypatch)
+    code, out = calot("bench", "all", "--quick")
+    assert code == 1
+    assert "| preprocess | yes | " in out
+    assert "| pooling | NO | - | - | - | 20 |" in out
+
+
+def test_the_group_names_its_benches(calot: Callable[..., tuple[int, str]]) -> None:
     out = calot("bench", "--help")[1]
     assert [name for name in BENCHES if f"│ {name} " in out] == list(BENCHES)
 
@@ -147,10 +183,13 @@ def contest(**changes: Any) -> Contest:
     return dataclasses.replace(base, **changes)
 
 
-def test_naive_and_ours_take_turns_after_one_untimed_call_each() -> None:
+@pytest.mark.parametrize("plain", [True, False])
+def test_naive_and_ours_take_turns_after_untimed_calls(plain: bool) -> None:
+    """Ours begins anew after each plain naive call, which starts from memory given back."""
     calls: list[str] = []
-    compete(contest(naive=lambda: calls.append("a"), ours=lambda: calls.append("b"), repeats=3))
-    assert "".join(calls) == "ab" + "ababab"
+    expected = "aabb" + ("abb" if plain else "ab") * 2
+    compete(contest(naive=lambda: calls.append("a"), ours=lambda: calls.append("b"), repeats=3, plain=plain))
+    assert "".join(calls) == expected
 
 
 def test_a_share_of_the_naive_work_is_scaled_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,8 +270,35 @@ def test_the_textbook_pool_has_the_state_dict_of_ours() -> None:
 
 
 @pytest.mark.long
-def test_looking_on_changes_no_bit(calot: Callable[..., tuple[int, str]], phantom: Path) -> None:
-    code, out = calot("bench", "observing", "--data", phantom, "--quick", "--json")
+@pytest.mark.parametrize("bench", ["observing", "features", "layer-cache", "heads"])
+def test_looking_on_and_cached_features_change_no_bit(
+    bench: str, calot: Callable[..., tuple[int, str]], phantom: Path
+) -> None:
+    code, out = calot("bench", bench, "--data", phantom, "--quick", "--json")
     found = json.loads(out)
     assert code == 0
-    assert [c["largest_difference"] for c in found["exactness"]["checks"]] == [0.0, 0.0]
+    assert {c["largest_difference"] for c in found["exactness"]["checks"]} == {0.0}
+
+
+def test_features_of_the_wrong_view_are_not_exact(
+    calot: Callable[..., tuple[int, str]], phantom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmirrored(self: Preparation, clips: np.ndarray, **_: int) -> np.ndarray:
+        return np.zeros(len(clips), dtype=np.int64)
+
+    monkeypatch.setattr(Preparation, "drawn", unmirrored)
+    code, out = calot("bench", "features", "--data", phantom, "--quick")
+    assert (code, "NOT EXACT: weights after an epoch" in out) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["shifted", "backward"])
+def test_windows_are_exact_in_every_form_and_a_forgotten_wall_is_caught(
+    kind: str, calot: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out = calot("bench", "window", "--quick", f"--{kind}")
+    assert code == 0
+    assert "2 x 2 (windows of 2 x 2, " in out
+    monkeypatch.setattr("calot.models.windows.WALL", 0.0)
+    code, out = calot("bench", "window", "--quick", "--shifted")
+    assert code == 1
+    assert "NOT EXACT" in out

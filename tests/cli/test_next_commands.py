@@ -60,6 +60,8 @@ def home(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("metrics RUN/predictions/val.parquet", ["report"]),
         ("evaluate RUN --split val", ["report"]),
         ("predict RUN --split val --out p.parquet --data DATA", ["metrics p.parquet"]),
+        ("predict RUN --split val --tta flip --data DATA", ["metrics", "report"]),
+        ("ensemble RUN OTHER --out made", ["metrics", "report made"]),
         ("doctor --data DATA", ["train e02_frozen_probe"]),
         ("report RUN", []),
     ],

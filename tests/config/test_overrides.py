@@ -131,8 +131,8 @@ def test_a_list_of_names_is_set_as_a_list() -> None:
         ("name=run.", "a folder's name on any system"),
         ("name=a\x1b[31mb", "a folder's name on any system"),
         # a key that stands elsewhere
-        ("lr=1", r"Experiment has no field 'lr'. Did you mean train\.lr"),
-        ("train.learning_rate=1", r"Stage has no field 'learning_rate'. Did you mean train\.lr"),
+        ("lr=1", r"Experiment has no field 'lr'. Did you mean head\.lr or train\.lr"),
+        ("train.learning_rate=1", r"Stage has no field 'learning_rate'. Did you mean head\.lr or train\.lr"),
         ("wd=1", r"Did you mean train\.weight_decay"),
         ("dropout=0", r"Did you mean pooling\.dropout or head\.dropout"),
         ("loss.gamma=1", r"BCE has no field 'gamma'; FocalLoss, .* have: give FocalLoss\(gamma=...\)"),

@@ -12,15 +12,14 @@ import pytest
 from endoscapes_folder import ALL, NO, TWO_OF_THREE_SEE_C2, Folder
 
 from calot.criteria import CRITERIA
+from calot.data.clip_rules import ClipRule, PadWithLast
 from calot.data.clips import (
     AllFrames,
     CentreLabel,
-    ClipRule,
     ClipTable,
     Keyframes,
     LabelRule,
     MajorityLabel,
-    PadWithLast,
     Protocol,
     SoftLabel,
     StrictLabel,

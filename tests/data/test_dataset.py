@@ -11,7 +11,8 @@ import pytest
 import torch
 from endoscapes_folder import Folder
 
-from calot.data.clips import AllFrames, ClipRule, MajorityLabel, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import AllFrames, MajorityLabel, build_clips
 from calot.data.dataset import ClipDataset, EpochIndices, batches
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash

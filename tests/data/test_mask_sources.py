@@ -8,7 +8,8 @@ import pytest
 from endoscapes_folder import Folder
 from PIL import Image
 
-from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import CentreLabel, Keyframes, build_clips
 from calot.data.geometry import Squash
 from calot.data.masks import ClipMasks, _in_windows, open_masks
 from calot.data.readers import open_folder

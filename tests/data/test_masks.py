@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from whole_folder import HEIGHT, WIDTH, write_mask, write_whole
 
-from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import CentreLabel, Keyframes, build_clips
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash
 from calot.data.masks import ClipMasks, open_masks, read_mask, verify_masks

@@ -14,7 +14,8 @@ import pytest
 
 from calot.analysis.dataset_stats import SplitStats, dataset_statistics
 from calot.criteria import CRITERIA
-from calot.data.clips import AllFrames, CentreLabel, ClipRule, Keyframes, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import AllFrames, CentreLabel, Keyframes, build_clips
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.manifest import Manifest
 from calot.data.sampling import Balanced

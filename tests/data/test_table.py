@@ -12,7 +12,8 @@ from command_line import calot
 from endoscapes_folder import Folder
 from plain_table import frames_folder, labels_of, steady, videos_folder, write_labels, write_video
 
-from calot.data.clips import AllFrames, CentreLabel, ClipRule, Keyframes, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import AllFrames, CentreLabel, Keyframes, build_clips
 from calot.data.numbering import FrameNumbering
 from calot.data.readers import Reader, open_folder, reader_of, readers
 from calot.errors import CalotError

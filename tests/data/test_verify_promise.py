@@ -9,7 +9,8 @@ import pytest
 from endoscapes_folder import ALL, NO, Folder
 from PIL import Image
 
-from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import CentreLabel, Keyframes, build_clips
 from calot.data.readers import open_folder
 from calot.data.verify import verify
 from calot.errors import CalotError

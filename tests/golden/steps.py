@@ -97,7 +97,7 @@ def _session(name: str, *, phantom: Path) -> Trainer:
     stages = [replace(stage, batch=CLIPS) for stage in tiny.stages]
     experiment = replace(
         tiny,
-        backbone=replace(tiny.backbone, size=CHANGES["size"]),
+        backbone=_smaller(tiny.backbone),
         train=stages[0],
         then=tuple(stages[1:]),
         compute=replace(tiny.compute, micro_batch=CHANGES["micro_batch"], device="cpu", precision="fp32"),
@@ -107,6 +107,13 @@ def _session(name: str, *, phantom: Path) -> Trainer:
     )
     data = _FewClips.of(phantom, experiment=experiment, ui=Ui())
     return Trainer.start(request, data=data, ui=Ui(), stopper=Stopper())
+
+
+def _smaller(backbone: Any) -> Any:
+    """The backbone at the size of `CHANGES`, windows with it."""
+    windows, window = getattr(backbone, "windows", None), getattr(backbone, "window", None)
+    changed = {"windows": replace(windows, size=2)} if windows else {"window": 2} if window else {}
+    return replace(backbone, size=CHANGES["size"], **changed)
 
 
 def _stage(trainer: Trainer, number: int) -> dict[str, Any]:

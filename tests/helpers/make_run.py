@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import polars as pl
 
 from calot.criteria import CRITERIA, MASK_CLASSES
 from calot.provenance.evidence import (
+    ENTROPY,
     Change,
     DoseReading,
     DosesEvidence,
@@ -24,7 +26,7 @@ from calot.provenance.evidence import (
 from calot.provenance.receipt import CHECKS, Receipt, ReceiptCheck, Status
 from calot.report.pictures import choose_clips, write_clip_sheet
 from calot.statistics.metrics import mean_ap
-from calot.statistics.predictions import Predictions
+from calot.statistics.predictions import Predictions, load_predictions
 
 MANIFEST = "5d1c7a90be42f3187766aa01c2d9e8f44b3f0e6d7c8b9a0f1e2d3c4b5a697887"
 
@@ -99,6 +101,7 @@ def make_run(
     pictures: bool = True,
     noise: int | None = None,
     masks: bool = False,
+    entropy: tuple[float, ...] | None = None,
 ) -> Path:
     """Write a run's folder as `calot train` does and return it."""
     path.mkdir(parents=True)
@@ -117,7 +120,7 @@ def make_run(
     _write(path / "data.json", data | ({"masks": MASKS} if masks else {}))
     _write(path / "model.json", _model(weights=weights, trained=trained))
     if receipt:
-        _receipt(name=name, baseline=baseline, failed=failed, pending=pending).write(path)
+        _receipt(name=name, baseline=baseline, failed=failed, pending=pending, entropy=entropy).write(path)
     best = summarised(by_split["val"])
     metrics = _metrics(best, epochs=9 if finished else 2)
     (_with_masks(metrics) if masks else metrics).write_csv(path / "metrics.csv")
@@ -128,6 +131,19 @@ def make_run(
         for choice in choose_clips(predictions) if pictures else []:
             write_clip_sheet(_frames(choice.frame), path / "figures" / "clips" / split / choice.file_name)
     return path
+
+
+def write_trivial(run: Path, *, split: str = "val") -> None:
+    """One trivial baseline in a finished run's folder: its own predictions with their logits turned round."""
+    own = load_predictions(run / "predictions" / f"{split}.parquet")
+    turned = own.frame.with_columns(-pl.col(f"logit_{c}") for c in CRITERIA)
+    replace(own, frame=turned, fingerprint="t" * 64).write(run / "baselines" / split / "clock.parquet")
+    entry = {"name": "clock", "title": "time in the operation", "settings": "as made", "undefined": {}}
+    facts = {"protocol": own.protocol, "manifest_hash": own.manifest_hash, "clips": 40, "videos": 8}
+    _write(
+        run / "baselines" / f"{split}.json",
+        {"format": 1, "split": split, **facts, "undefined": None, "baselines": [entry]},
+    )
 
 
 def _experiment(*, name: str, baseline: str | None, seed: int, scale: str) -> dict[str, Any]:
@@ -151,7 +167,9 @@ def _experiment(*, name: str, baseline: str | None, seed: int, scale: str) -> di
     }
 
 
-def _receipt(*, name: str, baseline: str | None, failed: str | None, pending: tuple[str, ...]) -> Receipt:
+def _receipt(
+    *, name: str, baseline: str | None, failed: str | None, pending: tuple[str, ...], entropy: tuple[float, ...] | None
+) -> Receipt:
     """All checks, passed but for the ones named, with evidence of each shape."""
     evidence: dict[str, Evidence] = {
         "dose": DosesEvidence(
@@ -180,6 +198,7 @@ def _receipt(*, name: str, baseline: str | None, failed: str | None, pending: tu
                     met=True,
                     by_epoch=(0.004, 0.006),
                 ),
+                *([] if entropy is None else [_entropy(entropy)]),
             ),
         ),
         "ledger": LedgerEvidence(),
@@ -194,6 +213,12 @@ def _receipt(*, name: str, baseline: str | None, failed: str | None, pending: tu
         why = f"the figures of {check} are not as declared" if check == failed else f"{check}: as declared"
         checks.append(ReceiptCheck(name=check, status=status, why=why, evidence=evidence.get(check)))
     return Receipt(experiment=name, baseline=baseline, fingerprint="f" * 64, checks=tuple(checks))
+
+
+def _entropy(by_epoch: tuple[float, ...]) -> ObservedReading:
+    mean = sum(by_epoch) / len(by_epoch)
+    band = {"low": 0.0, "high": 1.0, "met": True}
+    return ObservedReading(stage=1, name=ENTROPY, count=len(by_epoch), value=mean, by_epoch=by_epoch, **band)
 
 
 def _environment(*, name: str, seed: int) -> dict[str, Any]:

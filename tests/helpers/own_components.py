@@ -119,7 +119,7 @@ class Convolutions(BackboneSpec):
 
     name: ClassVar[str] = "Convolutions"
     layout: ClassVar[Layout] = Layout(
-        layers="layers", embedding="embedding", final_norm="norm", attention="mix", linears={"fc1": "up", "fc2": "down"}
+        layers="layers", embedding="embedding", final_norm="norm", attention=None, linears={"fc1": "up", "fc2": "down"}
     )
 
     size: Annotated[int, Range(ge=1, le=4096)] = 256

@@ -61,19 +61,22 @@ class StopAfter(Stopper):
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """What a repeated run must equal byte for byte: weights, metrics, predictions."""
+    """What a repeated run must equal byte for byte: weights, metrics, predictions of the best epoch and of each."""
     names = [
         "metrics.csv",
         "predictions/val.parquet",
         "checkpoints/best/model.safetensors",
         "checkpoints/last/model.safetensors",
+        *(str(path.relative_to(folder)) for path in sorted(folder.glob("epochs/*.parquet"))),
     ]
     return {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names}
 
 
 def trainer(phantom: Path, folder: Path, *changes: str, name: str = "e00_finetune") -> Trainer:
     """A quick run without dropout, opened and not begun."""
-    request = requested(phantom, folder, name, changes=("head.dropout=0.0", "pooling.dropout=0.0", *changes))
+    asked = requested(phantom, folder, name, changes=changes)
+    parts = {part: getattr(asked.experiment, part).without_dropout() for part in ("head", "pooling")}
+    request = replace(asked, experiment=replace(asked.experiment, **parts))
     data = OpenData.of(request.data, experiment=request.experiment, ui=Ui())
     return Trainer.start(request, data=data, ui=Ui(), stopper=Stopper())
 

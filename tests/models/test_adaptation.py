@@ -376,3 +376,9 @@ def test_layers_in_which_nothing_trains_never_drop() -> None:
         layers = _classifier(adaptation, drop_path=0.9).backbone.model.encoder.layer
         assert [layer.training for layer in layers] == [False, False, False, True]
         assert [layer.drop_path.training for layer in layers] == [False, False, False, True]
+
+
+def test_layer_decay_keeps_two_layers_at_any_depth_to_differ_in() -> None:
+    assert Unfreeze(layers=6, layer_decay=0.75).at_depth(layers=4, of=24).layers == 2
+    assert Unfreeze(layers=6).at_depth(layers=4, of=24).layers == 1
+    assert Unfreeze(layers=1, layer_decay=0.75).at_depth(layers=4, of=24).layers == 1

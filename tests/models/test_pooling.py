@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from calot.models.pooling import AttentivePool, AttentivePooling, MeanPooling
+from calot.models.pooling import AttentivePool, AttentivePooling, LSTMPooling, MeanPooling
 from calot.types import Tokens
 
 
@@ -112,3 +112,27 @@ def test_a_copy_shares_nothing() -> None:
     with torch.no_grad():
         other.query.add_(1)
     assert not torch.equal(other.query, folded.query)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["all", "kept"])
+def test_lstm_pooling_is_the_last_output_over_the_bins_mean_tokens(kept: bool) -> None:
+    torch.manual_seed(0)
+    pool = LSTMPooling(hidden=16, layers=2).build(width=8)
+    x, keep = torch.randn(2, 4 * 6, 8), torch.rand(2, 6) > 0.4
+    keep[:, 0] = True
+    means = x.unflatten(1, (4, 6)).mean(dim=2)
+    if kept:
+        means = torch.stack([torch.stack([x[b, 6 * t : 6 * t + 6][keep[b]].mean(0) for t in range(4)]) for b in (0, 1)])
+    tokens = Tokens(values=x, grid=(4, 2, 3), keep=keep.repeat(1, 4) if kept else None)
+    torch.testing.assert_close(pool(tokens), pool.lstm(means)[0][:, -1])
+
+
+def test_a_detached_lstm_pooling_passes_nothing_back_and_says_so() -> None:
+    for detached in (False, True):
+        spec = LSTMPooling(hidden=16, detached=detached)
+        pool, x = spec.build(width=8), torch.randn(2, 6, 8, requires_grad=True)
+        pool(Tokens(values=x, grid=(3, 1, 2))).sum().backward()
+        assert (x.grad is None) == detached
+        assert all(p.grad.any() for p in pool.parameters())
+        assert ("backbone" in spec.reaches) == (not detached)
+        assert spec.width_of(8) == 16

@@ -63,6 +63,13 @@ def test_a_changed_run_is_named_with_its_changes() -> None:
     assert changed_name({"name": "e02"}) == changed_name({"name": "e02", "overrides": "damaged"}) == "e02"
 
 
+def test_a_run_is_not_named_by_what_is_no_part_of_its_treatment() -> None:
+    typed = ("baseline=e02_frozen_probe", "compute.workers=2", "workers=2", "name=mine", "train.lr=1e-2")
+    fields = ("baseline", "compute.workers", "compute.workers", "name", "train.lr")
+    changes = [{"typed": text, "field": field} for text, field in zip(typed, fields, strict=True)]
+    assert changed_name({"name": "mine", "overrides": changes}) == "mine train.lr=1e-2"
+
+
 def test_fields_are_told_by_their_path_and_classes_by_their_owners() -> None:
     value = {"_type": "Experiment", "loss": {"_type": "FocalLoss", "gamma": 2.0}, "then": [1, 2]}
     assert leaves(value) == {"": "Experiment", "loss": "FocalLoss", "loss.gamma": 2.0, "then": [1, 2]}

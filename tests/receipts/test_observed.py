@@ -14,8 +14,13 @@ from calot.data.augmentations import FAMILY_D, GaussianBlur, RandomErasing
 from calot.data.mixing import Mixing, smooth_labels
 from calot.data.transforms import Augmentation
 from calot.errors import Stopped
+from calot.models.backbones.vjepa2 import VJEPA2
+from calot.models.classifier import Classifier
+from calot.models.heads import LinearHead
+from calot.models.pooling import MeanPooling
 from calot.provenance.evidence import AblationEvidence, ObservedEvidence
 from calot.provenance.receipt import Receipt
+from calot.receipts.dropouts import counted
 from calot.receipts.meters.band import DoseBand, Tally, add, never, share
 from calot.receipts.meters.frames import Meter, meter
 from calot.receipts.meters.labels import mixing_meter, smoothing_meter
@@ -79,6 +84,16 @@ def test_honest_mixing_lies_in_its_bands_and_another_shape_does_not(mixing: Mixi
         assert not gauge.bands[name].met(read(gauge, mixed(other), draws=160)[name])
 
 
+def test_the_spread_of_shares_is_read_of_several_clips_alone() -> None:
+    mixing = Mixing(per_clip=True, mixup_probability=0.0, cutmix_probability=1.0)
+    few, many = pictures(count=2), pictures(count=8)
+    found = []
+    for batch in (few, many):
+        mixed = mixing(batch, rng=np.random.default_rng(1)).batch
+        found.append("cutmix: spread of the kept share within a batch" in mixing_meter(mixing).read(batch, mixed))
+    assert found == [False, True]
+
+
 def test_smoothing_is_read_off_the_labels() -> None:
     gauge = smoothing_meter(0.1)
 
@@ -137,3 +152,20 @@ def test_an_ablation_says_how_much_the_adapter_changes(phantom: Path, tmp_path: 
     (adapter,) = evidence.parts
     assert (adapter.part, found["ablation"].status) == ("adapter", "passed")
     assert evidence.floor < adapter.logits < 1
+
+
+def test_stochastic_depth_counts_while_training_and_while_scoring_only_where_it_drops() -> None:
+    spec = VJEPA2(weights=None, size=32, frames=4, patch=8, width=128, layers=3, heads=2, drop_path=0.9)
+    model = Classifier(backbone=spec.build(), pooling=MeanPooling(), heads=(LinearHead(),))
+    batch = Batch.unlabelled(torch.randint(0, 255, (32, 4, 3, 32, 32), dtype=torch.uint8))
+    name = "backbone: last layer's path dropped"
+    with counted(model.train()) as training:
+        model(batch)
+    assert 0.7 < np.mean(training[name]) < 1
+    with torch.no_grad(), counted(model.eval()) as scoring:
+        model(batch)
+    assert scoring == {}
+    with torch.no_grad(), counted(model) as planted:
+        [m for m in model.modules() if type(m).__name__ == "VJEPA2DropPath"][-1].train()
+        model(batch)
+    assert name in planted

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from make_run import make_run, summarised
+from make_run import make_run, summarised, write_trivial
 from typer.testing import CliRunner
 from visible_text import Words
 
@@ -211,6 +211,18 @@ def test_the_command_prints_each_run_with_its_interval_or_the_check_that_failed(
         "e06_c2_weighted": False,
         "e04_balanced": True,
     }
+
+
+def test_the_command_says_where_a_run_stands_against_trivial_baselines_where_it_has_them(tmp_path: Path) -> None:
+    write_trivial(make_run(tmp_path / "beside", seed=0))
+    make_run(tmp_path / "alone", seed=1)
+    said = " ".join(CliRunner().invoke(app, ["report", str(tmp_path)]).stdout.split())
+    assert "e02_frozen_probe seed 0, at " in said
+    assert "is above the best of them, time in the operation: +" in said
+    assert "e02_frozen_probe seed 1, at" not in said
+    rows = json.loads(CliRunner().invoke(app, ["report", str(tmp_path), "--json"]).stdout)["scores"]
+    found = {row["seed"]: row.get("trivial_baselines") for row in rows}
+    assert (found[0]["best"], found[0]["standing"], found[1]) == ("clock", "above", None)
 
 
 def test_a_changed_run_is_neither_called_by_its_parents_name_nor_averaged_with_its_seeds(

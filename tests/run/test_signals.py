@@ -105,6 +105,16 @@ def test_a_second_signal_ends_a_held_step_at_once() -> None:
     assert said(lambda _: (signal_now(), signal_now(), time.sleep(60)), held=True) is not None
 
 
+def test_a_signal_that_a_launcher_passes_on_is_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some run")
+    ended: list[bool] = []
+    assert said(lambda _: (signal_now(), signal_now(), ended.append(True)), held=True) is not None
+    assert ended == [True]
+    monkeypatch.setattr(signals, "_SAME_S", 0.0)
+    assert said(lambda _: (signal_now(), signal_now(), ended.append(True)), held=True) is not None
+    assert ended == [True], "later, it is one"
+
+
 def test_an_end_that_something_swallowed_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "_AGAIN_S", 0.3)
 

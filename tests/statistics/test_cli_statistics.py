@@ -183,6 +183,18 @@ def test_an_override_makes_another_side_whose_name_tells_the_change(tmp_path: Pa
     assert "e03 − e02 train.lr=1e-2:" in call("compare", *alone).stdout
 
 
+def test_another_baseline_or_other_compute_settings_make_no_other_treatment(tmp_path: Path) -> None:
+    """Two seeds of one treatment are one side, whatever they are held against and computed with."""
+    runs = [run_folder(tmp_path, name="e02", seed=s, model=1) for s in (0, 1)]
+    record = json.loads((runs[1] / "experiment.json").read_text())
+    record["experiment"] |= {"baseline": "e00_finetune", "compute": {"_type": "Compute", "workers": 7}}
+    changes = [{"typed": "baseline=e00_finetune"}, {"typed": "workers=7", "field": "compute.workers"}]
+    (runs[1] / "experiment.json").write_text(json.dumps(record | {"overrides": changes}))
+    other = run_folder(tmp_path, name="e03", seed=0, model=2)
+    (found,) = json.loads(call("compare", other, *reversed(runs), "--json").stdout)["comparisons"]
+    assert (found["b"]["name"], found["b"]["seeds"]) == ("e02", [1, 0])
+
+
 def test_sides_of_one_name_and_value_at_two_scales_are_told_apart(tmp_path: Path) -> None:
     runs = [run_folder(tmp_path / str(m), name="e02", seed=0, model=m) for m in (1, 2)]
     record = json.loads((runs[1] / "experiment.json").read_text())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from prediction_tables import clustered
 
-from calot.statistics.detectable import detectable_differences, smallest_reached
+from calot.statistics import detectable
+from calot.statistics.detectable import calibrated, detectable_differences, smallest_reached
 from calot.statistics.paired_error import ScoredSide, paired_error
 from calot.statistics.resampling import Resampler
 
@@ -58,6 +59,32 @@ def test_more_videos_detect_less_and_swapping_the_sides_changes_nothing() -> Non
     assert many < few
     a, b = sides(12)
     assert detectable_differences(b, a, seeds_vary=False)[3] == pytest.approx(few)
+
+
+def test_few_positive_videos_ask_for_more_and_many_for_less_up_to_what_can_be_planted() -> None:
+    assert calibrated(0.1, positive_videos=3, largest=0.9) == pytest.approx(0.1 * (0.88 + 0.6))
+    assert calibrated(0.1, positive_videos=60, largest=0.9) == pytest.approx(0.1 * 0.91)
+    assert calibrated(0.4, positive_videos=3, largest=0.5) is None
+    assert calibrated(None, positive_videos=9, largest=0.9) is None
+
+
+def test_two_checkpoints_are_calibrated_by_the_videos_with_positives_of_the_rarest_criterion() -> None:
+    """With seeds that vary the difference stays what the formula gives; one seed per side tells nothing of seeds."""
+    made = [clustered(videos=12, frames=20, model=model) for model in (1, 2)]
+    engines = [Resampler.of([one]) for one in made]
+    sides = [ScoredSide.of(engine) for engine in engines]
+    found, plain = detectable_differences(*sides, seeds_vary=False), _uncalibrated(*sides)
+    for value, before, held in zip(
+        found, plain, (*engines[0].positive_videos, min(engines[0].positive_videos)), strict=True
+    ):
+        assert before is not None
+        assert value == pytest.approx(before * (0.88 + 1.8 / held))
+
+
+def _uncalibrated(a: ScoredSide, b: ScoredSide) -> list[float | None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detectable, "calibrated", lambda value, **_: value)
+        return detectable_differences(a, b, seeds_vary=False)
 
 
 def test_a_side_scores_as_the_resampler_does_and_positives_move_only_up() -> None:

@@ -199,6 +199,33 @@ def test_a_kill_between_the_renames_leaves_a_whole_checkpoint(
     found = _kept(tmp_path).resume()
     assert found is not None
     assert found.progress["epoch"] == {1: 2, 2: 3}[killed_at]
+    if killed_at == 2:  # the rename is finished, so a run that saves no more keeps its last one in its place
+        assert checkpoint.problem_of(tmp_path / "last") is None
+        assert not (tmp_path / "last.new").exists()
+
+
+def test_a_second_kill_after_one_between_the_renames_of_the_best_does_not_lose_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = _two_epochs(tmp_path)
+    model, _ = _trained()
+    tensors = checkpoint.model_tensors(model, published=False)
+    real = os.replace
+    for fails in ("put the new one in place", "write it"):
+        with monkeypatch.context() as patched:
+            if fails == "write it":
+                patched.setattr(checkpoint, "_write", _killed)
+            else:
+                patched.setattr(os, "replace", lambda a, b: _killed() if a.name == "best.new" else real(a, b))
+            with pytest.raises(KeyboardInterrupt):
+                kept.save_best(tensors=tensors, progress=_progress(epoch=1, best=0))
+        kept = _kept(tmp_path)
+        assert kept.resume() is not None, fails
+        kept.best_of(_progress(epoch=1, best=0))
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_weights_of_another_model_name_the_tensor(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def _main() -> None:
     parser.add_argument("--sets", type=int, default=1000, help="simulated sets per world and size")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="measure only cells whose name contains this, such as 'power |'")
+    parser.add_argument("--again", action="store_true", help="forget what such cells have counted, and begin again")
     parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/interval_coverage.json")
     parser.add_argument("--shipped", type=Path, default=ROOT / "src/calot/statistics/interval_coverage.json")
@@ -124,6 +125,8 @@ def _main() -> None:
     record = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
     if record.get("seed") != given.seed:
         record = {"seed": given.seed, "cells": {}}
+    if given.again:
+        record["cells"] = {key: cell for key, cell in record["cells"].items() if given.only not in key}
     command = f"python -m calot.bench.coverage --sets {given.sets} --seed {given.seed}"
     record |= {"command": command, "date": given.date}
 

@@ -15,7 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from calot.data.clips import AllFrames, CentreLabel, ClipRule, ClipTable, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import AllFrames, CentreLabel, ClipTable, build_clips
 from calot.data.manifest import Manifest
 from calot.data.readers import open_folder
 from calot.phantom import PhantomSpec, generate

@@ -14,7 +14,7 @@ from calot.bench.side_by_side import (
     one_torch_thread,
     seconds,
 )
-from calot.models.backbones.protocol import View
+from calot.models.backbones.view import View
 
 TARGET = 4.0
 #: Normalised values reach 2.64, where float32 steps by 2.4e-7.

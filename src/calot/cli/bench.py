@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calot.cli.next_step import say_next
+
 if TYPE_CHECKING:
     from calot.bench.side_by_side import Outcome
 
@@ -23,63 +25,175 @@ _NEXT = {
     "store": "calot bench preprocess",
     "preprocess": "calot bench pooling",
     "pooling": "calot bench bootstrap",
-    "bootstrap": "calot bench observing",
-    "observing": "calot bench loader",
+    "bootstrap": "calot bench window",
+    "window": "calot bench entropy",
+    "entropy": "calot bench features",
+    "features": "calot bench layer-cache",
+    "layer-cache": "calot bench heads",
+    "heads": "calot bench observing",
+    "observing": "calot bench all",
 }
+#: Sizes that take seconds and show exactness.
+_SMALL: dict[str, dict[str, Any]] = {
+    "loader": {"frames": 54, "checked": 4, "naive_clips": 1, "repeats": 2},
+    "store": {"frames": 54, "naive_clips": 2, "repeats": 1},
+    "preprocess": {"clips": 2, "frames": 4, "size": 64, "repeats": 2},
+    "pooling": {"batch": 2, "tokens": 64, "width": 64, "repeats": 2},
+    "bootstrap": {"frames": 600, "videos": 12, "replicates": 100, "naive_replicates": 10, "repeats": 2},
+    "window": {"grid": (2, 8, 8), "heads": 2, "width": 8, "side": 4, "repeats": 2},
+    "entropy": {"tokens": 128, "heads": 2, "width": 16, "repeats": 2},
+    "features": {"frames": 60, "repeats": 1, "protocol": "Keyframes()"},
+    "layer-cache": {"frames": 60, "repeats": 1, "protocol": "Keyframes()", "layers": 4},
+    "heads": {"frames": 60, "repeats": 1, "protocol": "Keyframes()", "epochs": 2, "heads": 6},
+    "observing": {"frames": 60, "repeats": 1, "protocol": "Keyframes()"},
+}
+
+
+def _outcome(bench: str, *, quick: bool, **given: Any) -> Outcome:
+    """What `calot.bench.BENCH.bench_BENCH` gives, which is imported only now."""
+    from importlib import import_module
+
+    name = bench.replace("-", "_")
+    outcome: Outcome = getattr(import_module(f"calot.bench.{name}"), f"bench_{name}")(
+        **given | (_SMALL[bench] if quick else {})
+    )
+    return outcome
 
 
 @app.command()
 def loader(data: Data = None, frames: Frames = 320, quick: Quick = False, json: AsJson = False) -> None:
     """Clips from the frame store against opening JPEGs (at least 200x, equal bit for bit)."""
-    from calot.bench.loader import bench_loader
-
-    small = {"frames": 54, "checked": 4, "naive_clips": 1, "repeats": 2} if quick else {"frames": frames}
-    _show(bench_loader(data=data, **small), json=json, quick=quick)
+    _show(_outcome("loader", quick=quick, data=data, frames=frames), json=json, quick=quick)
 
 
 @app.command()
 def store(data: Data = None, frames: Frames = 320, quick: Quick = False, json: AsJson = False) -> None:
     """Building the frame store against one epoch of opening JPEGs (at most a tenth)."""
-    from calot.bench.store import bench_store
-
-    small = {"frames": 54, "naive_clips": 2, "repeats": 1} if quick else {"frames": frames}
-    _show(bench_store(data=data, **small), json=json, quick=quick)
+    _show(_outcome("store", quick=quick, data=data, frames=frames), json=json, quick=quick)
 
 
 @app.command()
 def preprocess(quick: Quick = False, json: AsJson = False) -> None:
     """Normalising in place into a reused buffer against the usual expression (at least 4x)."""
-    from calot.bench.preprocess import bench_preprocess
-
-    small = {"clips": 2, "frames": 4, "size": 64, "repeats": 2} if quick else {}
-    _show(bench_preprocess(**small), json=json, quick=quick)
+    _show(_outcome("preprocess", quick=quick), json=json, quick=quick)
 
 
 @app.command()
 def pooling(quick: Quick = False, json: AsJson = False) -> None:
     """Folded attentive pooling against nn.MultiheadAttention (at least 20x, forward and backward)."""
-    from calot.bench.pooling import bench_pooling
-
-    small = {"batch": 2, "tokens": 64, "width": 64, "repeats": 2} if quick else {}
-    _show(bench_pooling(**small), json=json, quick=quick)
+    _show(_outcome("pooling", quick=quick), json=json, quick=quick)
 
 
 @app.command()
 def bootstrap(quick: Quick = False, json: AsJson = False) -> None:
     """The video-level bootstrap of average precision against a scikit-learn loop (at least 50x)."""
-    from calot.bench.bootstrap import bench_bootstrap
+    _show(_outcome("bootstrap", quick=quick), json=json, quick=quick)
 
-    small = {"frames": 600, "videos": 12, "replicates": 100, "naive_replicates": 10, "repeats": 2} if quick else {}
-    _show(bench_bootstrap(**small), json=json, quick=quick)
+
+@app.command()
+def window(
+    shifted: Annotated[bool, typer.Option("--shifted", help="Windows shifted by half a side (target 6x).")] = False,
+    backward: Annotated[bool, typer.Option("--backward", help="With the backward pass (target 10x).")] = False,
+    quick: Quick = False,
+    json: AsJson = False,
+) -> None:
+    """Attention in windows of 8 x 8 tokens against global attention (at least 8x), and a curve over window sizes."""
+    _show(_outcome("window", quick=quick, shifted=shifted, backward=backward), json=json, quick=quick)
+
+
+@app.command()
+def entropy(quick: Quick = False, json: AsJson = False) -> None:
+    """Each query's attention entropy from the fused kernel against writing out the map (at least 3x)."""
+    _show(_outcome("entropy", quick=quick), json=json, quick=quick)
+
+
+@app.command()
+def features(data: Data = None, frames: Frames = 600, quick: Quick = False, json: AsJson = False) -> None:
+    """A head's epoch on cached tokens of a frozen backbone against encoding again (at least 30x, equal bit for bit)."""
+    _show(_outcome("features", quick=quick, data=data, frames=frames), json=json, quick=quick)
+
+
+@app.command("layer-cache")
+def layer_cache(data: Data = None, frames: Frames = 300, quick: Quick = False, json: AsJson = False) -> None:
+    """An epoch of the last 2 of 24 layers on what enters them against computing all (at least 3x, equal)."""
+    _show(_outcome("layer-cache", quick=quick, data=data, frames=frames), json=json, quick=quick)
+
+
+@app.command()
+def heads(data: Data = None, frames: Frames = 300, quick: Quick = False, json: AsJson = False) -> None:
+    """20 heads from one pass of a frozen backbone against 20 runs (at most 1.3 times one run, so at least 15x)."""
+    _show(_outcome("heads", quick=quick, data=data, frames=frames), json=json, quick=quick)
 
 
 @app.command()
 def observing(data: Data = None, frames: Frames = 1000, quick: Quick = False, json: AsJson = False) -> None:
     """An epoch that the receipt looks on against one that nobody does (at most 2 % longer, equal bit for bit)."""
-    from calot.bench.observing import bench_observing
+    _show(_outcome("observing", quick=quick, data=data, frames=frames), json=json, quick=quick)
 
-    small: dict[str, Any] = {"frames": 60, "repeats": 1, "protocol": "Keyframes()"} if quick else {"frames": frames}
-    _show(bench_observing(data=data, **small), json=json, quick=quick)
+
+@app.command()
+def scale(
+    gpu_tflops: Annotated[float, typer.Option(min=0.001, help="What a GPU sustains in bfloat16.")] = 395.0,
+    json: AsJson = False,
+) -> None:
+    """What archives of operations need in frames, bytes, FLOP and hours, from constants that are measured here."""
+    from calot.bench.scale import measured_constants, to_dict
+
+    found = to_dict(measured_constants(gpu_tflops=gpu_tflops))
+    if json:
+        print(json_module.dumps(found, indent=2, allow_nan=False))
+        return
+    given = found["constants"]
+    print(
+        f"a JPEG {1000 * given['jpeg_s']:.2g} ms of a core, a second of H.264 {1000 * given['second_s']:.2g} ms; "
+        f"a clip {given['clip_tflop']:.4g} TFLOP; a GPU of {given['gpu_tflops']:.3g} TFLOP/s (given)\n"
+    )
+    print("| archive | frames | clips | frame store | tokens, fp16 | PFLOP | decoding | 1 GPU | 8 GPUs | cores a GPU |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for row in found["rows"]:
+        print(
+            f"| {row['archive']} | {row['frames']:,} | {row['clips']:,} | {row['store_bytes'] / 1e9:,.3g} GB "
+            f"| {row['tokens_bytes'] / 1e12:,.2g} TB | {row['pflop']:,.3g} | {row['decode_core_h']:,.3g} core h "
+            f"| {row['gpu_h']:,.2g} h | {row['hours_on_8_gpus']:,.2g} h | {row['cores_per_gpu']:,.2g} |"
+        )
+    say_next("bench", "all")
+
+
+@app.command("all")
+def every(quick: Quick = False, json: AsJson = False) -> None:
+    """Every bench, one after the other, and one table."""
+    from calot.progress import Ui
+
+    kinds: list[dict[str, Any]] = [{"bench": name} for name in _SMALL]
+    kinds += [{"bench": "window", kind: True} for kind in ("shifted", "backward")]
+    rows = []
+    for asked in kinds:
+        row = _row(_outcome(**asked, quick=quick))
+        ratio = "not timed" if row["ratio"] is None else f"{row['ratio']:.3g}x"
+        Ui().say(f"{row['name']}: {'exact' if row['exactness']['exact'] else 'NOT EXACT'}, {ratio}")
+        rows.append(row)
+    print(json_module.dumps(rows, indent=2, allow_nan=False) if json else "\n".join(_table(rows, quick=quick)))
+    if not all(row["exactness"]["exact"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    """The row of one bench, for programs."""
+    found = outcome.to_dict()
+    kind = outcome.contest.settings.get("kind", "forward")
+    name = found["bench"] if kind == "forward" else f"{found['bench']} --{kind}"
+    kept = ("exactness", "naive_s", "ours_s", "ratio", "target", "reached", "settings")
+    return {"name": name, **{key: found[key] for key in kept}}
+
+
+def _table(rows: list[dict[str, Any]], *, quick: bool) -> list[str]:
+    """A Markdown table."""
+    lines = ["| bench | exact | naive, s | ours, s | ratio | target |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        exact, naive, ours = row["exactness"]["exact"], row["naive_s"], row["ours_s"]
+        times = "- | - | -" if row["ratio"] is None else f"{naive:.4g} | {ours:.4g} | {row['ratio']:.3g}"
+        lines.append(f"| {row['name']} | {'yes' if exact else 'NO'} | {times} | {row['target']:g} |")
+    return [*lines, "", "Sizes too small to judge a target."] if quick else lines
 
 
 def _show(outcome: Outcome, *, json: bool, quick: bool) -> None:

@@ -48,7 +48,7 @@ def _show(cost: RunCost, *, runs: int, cost_all: float | None, hours_all: float)
         print(
             f"  stage        {stage.epochs} epochs x {stage.steps_per_epoch:,} steps x {stage.step_s:.3g} s "
             f"(batch {stage.batch}{note}), evaluation {stage.evaluation_s:.3g} s per epoch: "
-            f"at most {_time(stage.hours)}"
+            f"at most {time_text(stage.hours)}"
         )
     kind = "on the GPU" if cost.memory == "gpu" else "of the process"
     print(f"  memory       {gb(cost.memory_bytes)} {kind} at its peak, with {cost.memory_clips} clips at a time")
@@ -57,13 +57,14 @@ def _show(cost: RunCost, *, runs: int, cost_all: float | None, hours_all: float)
         f"  disk         frame store {gb(disk.frame_store)} to build, checkpoints {gb(disk.checkpoints)} at most, "
         f"predictions {gb(disk.predictions)}"
     )
-    store = f", frame store once {_time(cost.store_hours)}" if cost.store_hours else ""
-    each = f"{runs} runs of {_time(cost.hours)}" if runs > 1 else "one run"
+    store = f", frame store once {time_text(cost.store_hours)}" if cost.store_hours else ""
+    each = f"{runs} runs of {time_text(cost.hours)}" if runs > 1 else "one run"
     paid = "" if cost_all is None else f"; cost {cost_all:.2f}"
-    print(f"  in total     {_time(hours_all)} at most ({each}{store}){paid}")
+    print(f"  in total     {time_text(hours_all)} at most ({each}{store}){paid}")
 
 
-def _time(hours: float) -> str:
+def time_text(hours: float) -> str:
+    """Hours as a person says them."""
     if hours >= 1:
         return f"{hours:.1f} h"
     return f"{hours * 60:.1f} min" if hours >= 1 / 60 else f"{hours * 3600:.2g} s"

@@ -115,3 +115,33 @@ def diff(
         print(f"{d.field}: {d.baseline} -> {d.value}")
     if not changes:
         print(f"{a} and {b} are the same treatment.")
+
+
+@app.command()
+def costs(
+    names: Annotated[list[str] | None, typer.Argument(help="Experiments; default: every shipped one.")] = None,
+    data: Annotated[Path, typer.Option(help="A data set; a few of its clips are read.")] = Path("phantom"),
+    scale: Annotated[str, typer.Option(help="Scale of what is timed; parameters are always full scale.")] = "tiny",
+    json: Json = False,
+) -> None:
+    """Parameters at full scale, and what a clip costs here beside the baseline, as a Markdown table."""
+    from calot.experiments import names as every
+    from calot.progress import Ui
+    from calot.run.costs import costs as measured
+
+    found = measured(names or every(), data=data, scale=scale, ui=Ui())
+    if json:
+        print(json_module.dumps([vars(cost) for cost in found], indent=1))
+        return
+    print(
+        f"| experiment | baseline | parameters, M | trained, M | forward, ms per clip ({scale}) | step, ms per clip |"
+    )
+    print("|---|---|---|---|---|---|")
+    for c in found:
+        forward, step = (
+            f"{own:.1f}" if other is None else f"{own:.1f} ({own / other:.2f} x)"
+            for own, other in ((c.forward_ms, c.baseline_forward_ms), (c.step_ms, c.baseline_step_ms))
+        )
+        millions = f"{c.parameters / 1e6:.1f} | {c.trainable / 1e6:.2f}"
+        print(f"| {c.name} | {c.baseline or '-'} | {millions} | {forward} | {step} |")
+    say_next("experiments", "show", found[0].name, "--params")

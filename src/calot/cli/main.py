@@ -10,11 +10,24 @@ from typing import Annotated, Any
 import typer
 
 from calot import __version__
-from calot.cli import audit, bench, data, demo, doctor, experiments, importing, report, statistics, train
+from calot.cli import (
+    audit,
+    bench,
+    combine,
+    data,
+    demo,
+    doctor,
+    experiments,
+    importing,
+    report,
+    statistics,
+    sweep_command,
+    train,
+)
 from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
-from calot.machine_errors import machine_message, require_address_space
-from calot.run.signals import never_deaf, stop_on_signal
+from calot.machine_errors import machine_message, may_pass, require_address_space
+from calot.run.signals import MACHINE_FAILED, SWEEP, never_deaf, stop_on_signal
 from calot.terminal import Unheard, guarded_streams
 
 #: How the message of an unforeseen error begins.
@@ -34,8 +47,10 @@ app.command()(doctor.doctor)
 app.add_typer(data.app, name="data", help="Data sets: phantom, statistics, frame store.")
 app.add_typer(experiments.app, name="experiments", help="The experiments: list, show, diff.")
 app.command()(train.train)
+app.command()(sweep_command.sweep)
 app.command()(train.evaluate)
 app.command()(train.predict)
+app.command()(combine.ensemble)
 app.command("import")(importing.import_)
 app.command()(statistics.metrics)
 app.command()(statistics.compare)
@@ -69,6 +84,7 @@ def main() -> None:
 
 def _run(words: list[str], *, debug: bool) -> int:
     """The exit code of one command, with what went wrong printed on standard error."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads spin on busy cores otherwise
     try:
         require_address_space()
         with stop_on_signal():
@@ -88,7 +104,7 @@ def _run(words: list[str], *, debug: bool) -> int:
             return _ended(getattr(error, "exit_code", 2), _usage(error))
         if debug:
             raise
-        return _ended(2, _message(error))
+        return _ended(MACHINE_FAILED if SWEEP in os.environ and may_pass(error) else 2, _message(error))
 
 
 def _ended(code: int, message: str) -> int:

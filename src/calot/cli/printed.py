@@ -86,10 +86,15 @@ def print_runs(rows: list[dict[str, Any]]) -> None:
         proof = "verified" if not row["treatment"] else "unverified" if scored else "failed"
         table.add_row(row["experiment"], str(row["seed"]), *cells, proof)
     print_table(table)
+    for said in dict.fromkeys(r["combined"] for r in rows if r["combined"]):
+        print(f"Combined: {said}")
     named = [(f"{r['experiment']} seed {r['seed']}", r) for r in rows]
     for stamp in dict.fromkeys(r["treatment"] for r in rows if r["treatment"]):
         print(f"{stamp}: {', '.join(name for name, r in named if r['treatment'] == stamp)}")
     print_reasons({name: r for name, r in named if "value" in r})
+    beside = [r["trivial_baselines"]["verdict"] for r in rows if "trivial_baselines" in r]
+    for line in ["Against trivial baselines on the same clips:", *beside] if beside else []:
+        print(line)
 
 
 def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
@@ -104,6 +109,8 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
         spread = "" if side.deviation is None else f"; standard deviation over seeds {points(side.deviation)}"
         scores = f"mAP {points(side.mean)} ({each}{spread}); {side.treatment.stamp or 'treatment verified'}"
         print(f"{side.name}: {'no result' if side.treatment.invalid else scores}")
+        for said in side.combined:
+            print(f"  combined: {said}")
         for note in side.notes:
             print(f"Note on {side.name}: {note}")
     if not found.invalid:
@@ -113,7 +120,7 @@ def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
         table.add_row("mAP", *_cells(found.map))
         print_table(table)
         print_reasons({label(name): asdict(item) for name, item in found.ap.items()} | {"mAP": asdict(found.map)})
-        print("MDD: smallest difference detected with 80 % power; se: standard error from videos, seeds.")
+        print("MDD: smallest difference detected with about 80 % power; se: standard error from videos, seeds.")
         print(held_in_words(None if found.map.coverage is None else asdict(found.map.coverage)))
     print(found.verdict)
     if holm_p is not None:

@@ -54,6 +54,8 @@ def print_header(fields: Fields) -> None:
     known = fields["causal"] is not None
     print(f"{fields['causality'].capitalize() if known else 'Causality: unknown'}{window}")
     epochs = f"; {fields['epochs']} epochs" if fields["epochs"] else ""
+    if fields["combination"] is not None:
+        print(f"Combined: {fields['combination']['said']}")
     print(f"Selection: {fields['selection'] or 'unknown'}{epochs}")
     print(f"Candidates: {fields['candidates']['said']}")
     if fields["test_openings"] is not None:
@@ -64,9 +66,11 @@ def print_header(fields: Fields) -> None:
 def print_metrics(fields: Fields, *, operations: VideoTable | None, by_video: bool) -> None:
     """Every section; operations where the table is one model's."""
     print_header(fields)
+    _print_optimism(fields)
     _print_precision(fields)
     _print_probabilities(fields)
     _print_reliability(fields["calibration"])
+    _print_attention(fields["attention_on_anatomy"])
     _print_ceiling(fields["rater_ceiling"])
     _print_decisions(fields)
     _print_curve(fields["decision_curve"])
@@ -76,6 +80,23 @@ def print_metrics(fields: Fields, *, operations: VideoTable | None, by_video: bo
         _print_videos(operations)
     for note in (*fields["notes"], *(() if operations is None or not by_video else operations.notes)):
         print(f"Note: {note}")
+
+
+def _print_optimism(fields: Fields) -> None:
+    said, settings = fields["optimism"]["said"], fields["candidates"]["settings"]
+    print(f"Optimism: {said}")
+    if settings is not None and settings > 1:
+        print(f"Optimism of choosing among the {settings} settings: not estimated")
+
+
+def _print_attention(found: Fields | None) -> None:
+    if found is None:
+        return
+    shares = {"of attention on the anatomy": "mass", "of the area": "area", "enrichment": "enrichment"}
+    print(f"\nAttention in epoch {found['epoch']}, {found['clips']} clips of {found['videos']} videos with anatomy:")
+    for text, name in shares.items():
+        print(f"  {text}: {_ranged(found[name])}")
+    print_reasons({name: found[name] for name in shares.values()})
 
 
 def _print_precision(fields: Fields) -> None:

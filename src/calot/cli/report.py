@@ -32,7 +32,8 @@ def report(
 
 
 def _scored(folder: Path) -> dict[str, Any] | None:
-    """A run's val mAP with its interval, or the check that it failed; None where nothing was scored yet."""
+    """A run's val mAP with its interval and beside trivial baselines where it has them, or the check that it failed;
+    None where nothing was scored yet."""
     from calot.report.run_folder import read_run
     from calot.statistics.summary import summarise
 
@@ -44,8 +45,16 @@ def _scored(folder: Path) -> dict[str, Any] | None:
         "experiment": run.name,
         "seed": run.seed,
         "treatment": run.treatment.stamp,
+        "combined": None if run.combination is None else str(run.combination),
+        "passes": 1 if run.combination is None else run.combination.passes,
     }
     if run.treatment.invalid:
         return row
     total = summarise(run.predictions["val"]).to_dict()["map"]
-    return row | {key: total.get(key) for key in ("value", "low", "high", "reason", "chance")}
+    row |= {key: total.get(key) for key in ("value", "low", "high", "reason", "chance")}
+    beside = run.beside_trivial["val"]
+    if not beside.baselines:
+        return row
+    said = beside.verdict(f"{run.label} seed {run.seed}")
+    best = None if beside.best is None else beside.best.name
+    return row | {"trivial_baselines": {"best": best, "standing": beside.standing, "verdict": said}}

@@ -24,13 +24,13 @@ _HEADER = (
     *("protocol", "dataset", "split", "manifest_hash", "fingerprint", "predictions_digest", "videos", "frames"),
     *("frames_per_second", "seeds", "positives", "positive_videos", "label_rule", "notes", "test_openings"),
     *("causal", "causality", "window", "trained_on", "selection", "epochs", "candidates"),
-    *("treatment", "invalid", "unscored"),
+    *("treatment", "invalid", "unscored", "combination", "passes"),
 )
 #: What `calot metrics --json` holds beside the header: null where nothing can be scored.
 _SCORES = (
     *("interval", "map", "map_over_defined", "ap", "per_seed", "seed_deviation", "brier", "brier_soft"),
     *("brier_skill_macro", "brier_skill_macro_interval", "ece", "calibration", "thresholds", "thresholds_source"),
-    *("decisions", "decision_curve", "rater_ceiling", "per_video"),
+    *("decisions", "decision_curve", "rater_ceiling", "per_video", "optimism", "attention_on_anatomy"),
 )
 
 
@@ -77,6 +77,7 @@ def metrics(
         _withhold(fields, treatment=treatment, json=json)
     if treatment.stamp:
         fields["notes"].insert(0, treatment.stamp)
+    fields |= _kept_by_run(path, split=table.split)
     fields["trivial_baselines"] = (trivial := beside_trivial(table, run=run_of(path))).to_dict()
     operations = per_video(table, thresholds=frozen) if len(table.seeds) == 1 else None
     if operations is None and by_video:
@@ -161,6 +162,19 @@ def _made(path: Path, *, record: DataLedger) -> dict[str, Any]:
     return facts.to_dict() | {"causality": causality, "candidates": asdict(found) | {"said": str(found)}}
 
 
+def _kept_by_run(path: Path, *, split: str) -> dict[str, Any]:
+    """What a run kept of its epochs: the optimism of choosing one, and where the chosen one looked."""
+    from calot.cli.tables import run_of
+    from calot.statistics.anatomy import attention_on_anatomy
+    from calot.statistics.optimism import optimism_of_run
+
+    attention = attention_on_anatomy(run_of(path), split=split)
+    return {
+        "optimism": optimism_of_run(run_of(path), split=split).to_dict(),
+        "attention_on_anatomy": None if attention is None else attention.to_dict(),
+    }
+
+
 def _unscored(fields: dict[str, Any], *, json: bool) -> None:
     """What a table without labels contains and what it lacks; there is no result, which is exit code 2."""
     from calot.cli.printed_metrics import print_header
@@ -182,7 +196,7 @@ def _withhold(fields: dict[str, Any], *, treatment: Treatment, json: bool) -> No
     from calot.cli.printed_metrics import print_header
 
     if json:
-        shown = {name: value if name in _HEADER else None for name, value in fields.items()}
+        shown = dict.fromkeys((*fields, *_SCORES)) | {name: fields[name] for name in _HEADER}
         print(jsonlib.dumps(shown | {"invalid": treatment.why, "per_video": None}, indent=1, allow_nan=False))
     else:
         print_header(fields)

@@ -151,7 +151,7 @@ def treatment_of_table(path: Path, *, table: Predictions) -> Treatment:
         return NO_RECEIPT
     require_sealed(run)
     require_own(table, own=Identity.of_run(run), where=path)
-    return treatment_of(Receipt.load(run), fingerprint=table.fingerprint)
+    return treatment_of(Receipt.load(run), fingerprint=table.fingerprint, combination=table.combination)
 
 
 def thresholds_for(table: Predictions, *, path: Path, given: Path | None) -> tuple[Thresholds | None, str | None]:
@@ -199,9 +199,9 @@ class _Asked:
 
 
 def _asked_of(path: Path, *, given: Path) -> _Asked:
-    """What the run that a table belongs to resolved to, without its seed; a lone file stands for itself."""
+    """The treatment that the run of a table resolved to, without its seed; a lone file stands for itself."""
     from calot.errors import CalotError
-    from calot.provenance.run_facts import changed_name, leaves
+    from calot.provenance.run_facts import changed_name, is_treatment, leaves
     from calot.reading import read_json
 
     run = run_of(path)
@@ -210,7 +210,8 @@ def _asked_of(path: Path, *, given: Path) -> _Asked:
     source = run / "experiment.json"
     try:
         record = _object(read_json(source))
-        value = {key: item for key, item in _object(record.get("experiment", {})).items() if key != "seed"}
+        resolved = _object(record.get("experiment", {}))
+        value = {key: item for key, item in resolved.items() if key != "seed" and is_treatment(key)}
         fields = leaves(value) | {"scale": record.get("scale")}
         key = json.dumps([record["name"], value, record.get("scale")], sort_keys=True)
         return _Asked(given=given, name=changed_name(record), fields=fields, key=key)

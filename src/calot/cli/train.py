@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calot.cli.archive import EngineName, predict_archive, require_no_recording
+from calot.cli.combine import Tta, TtaMean, enter_combined, mean_of
 from calot.cli.next_step import report_of, say_next
+from calot.cli.sweep import combinations, say_choice, setting_name
 
 if TYPE_CHECKING:
+    from calot.processes import Processes
     from calot.progress import Ui
     from calot.run.request import Request
     from calot.statistics.predictions import Predictions
@@ -27,6 +33,9 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder (one run), or the folder of all runs.")] = None,
     scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds; one run each.")] = "42",
+    sweep: Annotated[
+        list[str] | None, typer.Option(help="key=value,value: a run per value; chosen on val. May be repeated.")
+    ] = None,
     results: Results = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
@@ -36,18 +45,17 @@ def train(
     receipt: Annotated[bool, typer.Option(help="Prove before training that the treatment takes effect.")] = True,
     despite_receipt: Annotated[bool, typer.Option("--despite-receipt", help="Train even if a check failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; estimate the run's cost.")] = False,
-    price_per_hour: Annotated[float | None, typer.Option(help="With --dry-run: the machine's price.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON only.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Plan for this machine's memory, then train by it.")] = False,
+    plan_for: Annotated[str | None, typer.Option("--for", help="With --plan: another device; only print.")] = None,
+    price_per_hour: Annotated[float | None, typer.Option(help="With --dry-run or --for: the machine's price.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run or --for: print JSON only.")] = False,
     trust: Trust = False,
 ) -> None:
     """Train experiments; each run ends with validation predictions and a report."""
     from calot.cli.dry_run import show_dry_run
+    from calot.cli.plan import planned, require_together, show_plans
     from calot.errors import CalotError
     from calot.machine_errors import TRAINING_ADDRESSES, require_address_space
-    from calot.pipeline import train_run
-    from calot.progress import Ui
-    from calot.provenance.receipt import Receipt
-    from calot.run.signals import stop_on_signal
 
     require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
@@ -55,32 +63,57 @@ def train(
     if resume and out is None:
         raise CalotError("--resume needs --out, the folder of the run to continue")
     words = [*what, *(["frames.drop_unreadable=True"] if drop_unreadable else [])]
-    asked = requests(words, data=data, out=out, results=results, scale=scale, seeds=seeds)
-    if (json or price_per_hour is not None) and not dry_run:
-        raise CalotError("--json and --price-per-hour go with --dry-run: a run itself prints its progress and report")
-    if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
-        raise CalotError(f"--price-per-hour {price_per_hour}: expected what an hour costs, 0 or more")
+    asked = requests(words, data=data, out=out, results=results, scale=scale, seeds=seeds, sweeps=sweep or ())
+    require_together(plan=plan, plan_for=plan_for, dry_run=dry_run, price_per_hour=price_per_hour, json=json)
+    if plan_for is not None:
+        show_plans(asked, device=plan_for, price_per_hour=price_per_hour, json=json)
+        return
+    asked = planned(asked) if plan else asked
     if dry_run:
         flags = {"--out": out, "--scale": scale, "--seeds": seeds, "--results": results}
         given = [part for k, v in flags.items() if v not in (None, "full", "42", Path("results")) for part in (k, v)]
+        given += [part for text in sweep or () for part in ("--sweep", text)] + ["--plan"] * plan
         show_dry_run(asked, price_per_hour=price_per_hour, json=json, again=("train", *words, "--data", data, *given))
         return
     _trust(trust, *(r.folder for r in asked if resume))
-    ui = Ui()
+    asked = [
+        replace(r, resume=resume, overwrite=overwrite, receipt=receipt, despite_receipt=despite_receipt) for r in asked
+    ]
+    _train_all(asked, out=out, sweep=bool(sweep))
+
+
+def _train_all(asked: list[Request], *, out: Path | None, sweep: bool) -> None:
+    """One run after the other, in this process or together with those that a launcher started."""
+    from calot.provenance.receipt import Receipt
+    from calot.run.device import join_processes
+
+    processes = join_processes(asked[0].experiment.compute)
+    with processes.ending_together():
+        asked = [replace(r, folder=Path(processes.agreed(str(r.folder)))) for r in asked]
+        _train_each(asked, out=out, processes=processes)
+        invalid = [str(r.folder) for r in asked if (made := Receipt.load(r.folder)) is not None and made.failed]
+        processes.leave()
+    if invalid:
+        if processes.first:
+            print(f"INVALID, see receipt.json: {', '.join(invalid)}")
+        raise typer.Exit(1)
+    if processes.first:
+        say_next(*(("report", *say_choice(asked)[:1]) if sweep else _after_training(asked)))
+
+
+def _train_each(asked: list[Request], *, out: Path | None, processes: Processes) -> None:
+    """One run after the other; a signal ends the one under way after saving, and names how to continue."""
+    from calot.pipeline import train_run
+    from calot.progress import Silent, Ui
+    from calot.run.signals import stop_on_signal
+
+    ui = Ui() if processes.first else Silent()
     with stop_on_signal() as stopper:
         for request in asked:
-            request = replace(
-                request, resume=resume, overwrite=overwrite, receipt=receipt, despite_receipt=despite_receipt
-            )
             stopper.saying = f"{request.folder}: stopped. Continue with --resume --out {out or request.folder}."
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
-            folder = train_run(request, ui=ui, stopper=stopper)
-            finish(folder, ui=ui, results=results)
-    invalid = [str(r.folder) for r in asked if (made := Receipt.load(r.folder)) is not None and made.failed]
-    if invalid:
-        print(f"INVALID, see receipt.json: {', '.join(invalid)}")
-        raise typer.Exit(1)
-    say_next(*_after_training(asked))
+            folder = train_run(request, ui=ui, stopper=stopper, processes=processes)
+            processes.once(partial(finish, folder, ui=ui, results=request.results))
 
 
 def _after_training(asked: list[Request]) -> tuple[object, ...]:
@@ -100,8 +133,17 @@ def _trust(trust: bool, *folders: Path) -> None:
             trust_own_code(folder)
 
 
-def requests(what: list[str], *, data: Path, out: Path | None, results: Path, scale: str, seeds: str) -> list[Request]:
-    """The runs that a command line asks for: every experiment with every seed."""
+def requests(
+    what: list[str],
+    *,
+    data: Path,
+    out: Path | None,
+    results: Path,
+    scale: str,
+    seeds: str,
+    sweeps: Sequence[str] = (),
+) -> list[Request]:
+    """The runs that a command line asks for: every experiment in every setting with every seed."""
     from calot.config.overrides import is_override
     from calot.errors import CalotError
     from calot.experiments import resolve
@@ -111,24 +153,24 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
     experiments = [w for w in what if not is_override(w)]
     if not experiments:
         raise CalotError("name at least one experiment; `calot experiments list` shows them")
-    try:
-        numbers = [int(s) for s in seeds.split(",")]
-    except ValueError:
-        raise CalotError(f"--seeds {seeds!r}: expected whole numbers with commas, such as 0,1,2") from None
-    wrong = [s for s in numbers if not 0 <= s < 2**31 or numbers.count(s) > 1]
-    if wrong:
-        raise CalotError(
-            f"--seeds {seeds!r}: {wrong[0]} is not a seed; expected numbers from 0 to {2**31 - 1}, each once"
-        )
-    resolved = [resolve(name, overrides=overrides, scale=scale) for name in experiments]
-    pairs = [(one, seed) for one in resolved for seed in numbers]
+    settings = combinations(sweeps)
+    if sweeps and out is None:
+        raise CalotError("--sweep needs --out, the folder of all its runs")
+    resolved = [
+        (resolve(name, overrides=[*overrides, *changes], scale=scale), changes)
+        for name in experiments
+        for changes in settings
+    ]
+    triples = [(one, changes, seed) for one, changes in resolved for seed in _seeds(seeds)]
     asked = []
-    for one, seed in pairs:
+    for one, changes, seed in triples:
         experiment = one.experiment
         if out is None:
             folder = results / experiment.name / f"run_{time.strftime('%Y%m%d_%H%M%S')}_s{seed}"
+        elif sweeps:
+            folder = out / experiment.name / setting_name(changes) / f"s{seed}"
         else:
-            folder = out if len(pairs) == 1 else out / experiment.name / f"s{seed}"
+            folder = out if len(triples) == 1 else out / experiment.name / f"s{seed}"
         asked.append(
             Request(
                 found=one.found,
@@ -149,13 +191,27 @@ def requests(what: list[str], *, data: Path, out: Path | None, results: Path, sc
     return asked
 
 
+def _seeds(text: str) -> list[int]:
+    """The seeds in `--seeds 0,1,2`."""
+    from calot.errors import CalotError
+
+    try:
+        numbers = [int(s) for s in text.split(",")]
+    except ValueError:
+        raise CalotError(f"--seeds {text!r}: expected whole numbers with commas, such as 0,1,2") from None
+    wrong = [s for s in numbers if not 0 <= s < 2**31 or numbers.count(s) > 1]
+    if wrong:
+        raise CalotError(
+            f"--seeds {text!r}: {wrong[0]} is not a seed; expected numbers from 0 to {2**31 - 1}, each once"
+        )
+    return numbers
+
+
 def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     """A line in the ledger, the run's seal, pictures of the clips the page shows, then the page."""
-    from calot.pipeline import clip_frames
     from calot.provenance.custody import seal, unseal
     from calot.receipts.receipt import closing_receipt
     from calot.report.page import write_report
-    from calot.report.pictures import choose_clips, write_clip_sheet
     from calot.statistics.predictions import load_predictions
 
     predictions = load_predictions(folder / "predictions" / f"{split}.parquet").with_labels()
@@ -164,11 +220,19 @@ def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
         unseal(folder)
         closing_receipt(folder, twins=twins, ui=ui)
         seal(folder)
-    choices = choose_clips(predictions)
-    frames = clip_frames(folder, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
+    draw_clips(predictions, run=folder, folder=folder, ui=ui)
+    ui.say(f"report: {write_report(folder, results=results)}")
+
+
+def draw_clips(predictions: Predictions, *, run: Path, folder: Path, ui: Ui) -> None:
+    """Pictures of the clips that the page of `folder` shows, from the data set of `run`."""
+    from calot.pipeline import clip_frames
+    from calot.report.pictures import choose_clips, write_clip_sheet
+
+    choices, split = choose_clips(predictions), predictions.split
+    frames = clip_frames(run, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
     for choice, images in zip(choices, frames, strict=True):
         write_clip_sheet(images, folder / "figures" / "clips" / split / choice.file_name)
-    ui.say(f"report: {write_report(folder, results=results)}")
 
 
 def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> list[str]:
@@ -195,19 +259,23 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
     split: Annotated[str, typer.Option(help="val or test. Every opening of test is counted and printed.")] = "val",
     data: Annotated[Path | None, typer.Option(help="The data folder, if it moved since training.")] = None,
+    tta: Tta = None,
+    mean: TtaMean = None,
     results: Results = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     trust: Trust = False,
 ) -> None:
     """Score a run's best epoch on a split, with intervals by video; val chooses the thresholds, test uses them."""
     from calot.cli.statistics import metrics
-    from calot.pipeline import predict_run
+    from calot.pipeline import predict_run, predict_views
     from calot.progress import Ui
     from calot.provenance.data_ledger import DataLedger
     from calot.provenance.ledger import TEST_OPENED
+    from calot.report.page import write_report
     from calot.run import folder as run_folder
+    from calot.statistics.predictions import load_predictions
 
-    ui = Ui(log=run / "train.log")
+    ui, rule = Ui(log=run / "train.log"), mean_of(tta, mean)
 
     def on_open(manifest_hash: str) -> None:
         if split != "test":
@@ -219,27 +287,58 @@ def evaluate(
 
     _trust(trust, run)
     root = data or Path(run_folder.read_data(run)["root"])
-    predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
-    finish(run, ui=ui, results=results, split=split)
-    metrics(run / "predictions" / f"{split}.parquet", json=json, results=results)
+    path = run / "predictions" / f"{split}.parquet"
+    if tta is None:
+        predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
+        finish(run, ui=ui, results=results, split=split)
+    else:
+        path = predict_views(run, tta=tta, mean=rule, split=split, data=root, ui=ui, on_open=on_open)
+        table = load_predictions(path)
+        draw_clips(table.with_labels(), run=run, folder=path.parents[1], ui=ui)
+        enter_combined(path.parents[1], table=table, results=results)
+        ui.say(f"report: {write_report(path.parents[1], results=results)}")
+    metrics(path, json=json, results=results)
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    data: Data,
+    data: Annotated[list[Path], typer.Option(help="A data set's folder, in the Endoscapes layout. May be repeated.")],
     split: Annotated[str, typer.Option(help="The split to score.")] = "val",
-    out: Annotated[Path | None, typer.Option(help="Where the table goes; by default into the run's folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the table goes; by default into RUN. Of an archive: its folder.")
+    ] = None,
+    tta: Tta = None,
+    mean: TtaMean = None,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Score operation by operation, resumable, into the folder --out.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes of --engine processes or ray (2).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Of an archive: print JSON only.")] = False,
     trust: Trust = False,
 ) -> None:
-    """Write a run's predictions for any data set in the Endoscapes layout."""
+    """Write a run's predictions for any data set in the Endoscapes layout; several --data, or --engine: an archive."""
     from calot.errors import CalotError
-    from calot.pipeline import predict_run
+    from calot.pipeline import predict_run, predict_views
     from calot.progress import Ui
 
     if split == "test":
         raise CalotError("test is opened by `calot evaluate RUN --split test`, which counts it")
+    require_no_recording(data)
+    rule = mean_of(tta, mean)
+    if len(data) > 1 or engine is not None or workers is not None:
+        if tta is not None:
+            raise CalotError("--tta goes with one --data and no --engine: an archive is scored without views")
+        predict_archive(run, data=data, split=split, out=out, engine=engine, workers=workers, json=json, trust=trust)
+        return
+    if json:
+        raise CalotError(
+            "--json goes with several --data, or with --engine: one table is scored by calot metrics --json"
+        )
     _trust(trust, run)
     path = out or run / "predictions" / f"{split}.parquet"
-    predict_run(run, split=split, data=data, ui=Ui(), out=out)
+    if tta is None:
+        predict_run(run, split=split, data=data[0], ui=Ui(), out=out)
+    else:
+        path = predict_views(run, tta=tta, mean=rule, split=split, data=data[0], ui=Ui(), out=out)
     print(path)
     say_next("metrics", path)

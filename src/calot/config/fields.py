@@ -7,6 +7,7 @@ import re
 import types
 import typing
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -77,6 +78,11 @@ class OfLayers:
 
     def __str__(self) -> str:
         return "(each once, at least one)"
+
+
+def layers_at_depth(numbers: Sequence[int], *, layers: int, of: int) -> tuple[int, ...]:
+    """Layer numbers of a network of `of` layers as those at the same fraction of the depth of one of `layers`."""
+    return tuple((n % of) * layers // of for n in numbers)
 
 
 @dataclass(frozen=True)

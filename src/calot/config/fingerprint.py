@@ -12,6 +12,9 @@ from calot.config.component import field_types
 from calot.config.fields import Since, marks
 from calot.config.sources import fingerprint_tag
 
+#: Fields of an experiment that change how it is called, held against something or computed, not what is tried.
+NO_TREATMENT = ("name", "baseline", "compute")
+
 
 def fingerprint(value: Any, *, without: Container[str] = ()) -> str:
     """SHA-256 of a value's canonical JSON, without some of its own fields.

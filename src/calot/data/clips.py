@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.config.component import Component
-from calot.config.fields import Count
+from calot.data.clip_rules import ClipRule, Surroundings
 from calot.data.manifest import Manifest
 from calot.errors import CalotError, nearest_name
 
@@ -19,65 +18,6 @@ from calot.errors import CalotError, nearest_name
 #: A clip at the start of its video is padded, and a short video has many such clips; a set of stills or misread
 #: numbers has nothing else.
 STILL_SHARE = 0.5
-
-
-class Padding(Component, ABC):
-    """Which of a clip's frames are repeated where it must be made longer."""
-
-    @abstractmethod
-    def places(self, length: int, *, total: int) -> NDArray[np.int64]:
-        """For each of `total` places which of the `length` frames, oldest first, stands there."""
-
-
-@dataclass(frozen=True)
-class PadWithOldest(Padding):
-    """The oldest frame is repeated in front as often as needed; the clip still ends on its newest frame."""
-
-    def places(self, length: int, *, total: int) -> NDArray[np.int64]:
-        return np.concatenate([np.zeros(total - length, dtype=np.int64), np.arange(length)])
-
-
-@dataclass(frozen=True)
-class PadWithLast(Padding):
-    """The newest frame is repeated at the end, as the study's five-frame clips do."""
-
-    def places(self, length: int, *, total: int) -> NDArray[np.int64]:
-        return np.concatenate([np.arange(length), np.full(total - length, length - 1)])
-
-
-@dataclass(frozen=True)
-class ClipRule(Component):
-    """`length` frames, `stride` seconds apart; where `pad_to` is given, `padding` makes the clip that long."""
-
-    length: Count = 16
-    stride: Count = 1
-    pad_to: Count | None = None
-    padding: Padding = PadWithOldest()
-
-    def __post_init__(self) -> None:
-        if self.pad_to is not None and self.pad_to < self.length:
-            raise CalotError(
-                f"ClipRule.pad_to={self.pad_to} is less than length={self.length}. Use None or a larger one."
-            )
-
-    @property
-    def frames(self) -> int:
-        """How many frames a clip has in the end."""
-        return self.pad_to or self.length
-
-    def offsets(self, *, before: int) -> NDArray[np.int64]:
-        """Each place's frame, in strides from the labelled one, which has `before` frames before it."""
-        return self.padding.places(self.length, total=self.frames) - before
-
-    def labelled_place(self, protocol: Protocol) -> int:
-        """Where the labelled frame first sits in the clip, counted from 0."""
-        return int(np.flatnonzero(self.offsets(before=protocol.before(self.length)) == 0)[0])
-
-    def shortened(self, factor: float) -> ClipRule:
-        """The same rule for clips `factor` times as long: 16 frames become 8, 5 padded to 16 become 3 padded to 8."""
-        length = max(1, math.floor(self.length * factor + 0.5))
-        pad_to = None if self.pad_to is None else max(length, math.floor(self.pad_to * factor + 0.5))
-        return replace(self, length=length, pad_to=pad_to)
 
 
 class Protocol(Component, ABC):
@@ -272,9 +212,18 @@ class ClipTable:
 
 
 def build_clips(
-    manifest: Manifest, *, split: str, protocol: Protocol, rule: ClipRule, label_rule: LabelRule, training: bool
+    manifest: Manifest,
+    *,
+    split: str,
+    protocol: Protocol,
+    rule: ClipRule,
+    label_rule: LabelRule,
+    training: bool,
+    change: NDArray[np.float64] | None = None,
 ) -> ClipTable:
     """Cut a split into clips. Outside training the labels are the majority of raters, whatever the label rule.
+
+    `change` is how much each of the split's frames differs from the one before it, for a rule that reads it.
 
     Raises CalotError where more than `STILL_SHARE` of the clips show one frame alone, and where a training clip has no
     label.
@@ -285,7 +234,7 @@ def build_clips(
         raise CalotError(
             f'{part.source}: protocol "{protocol.name}" scores no frame of split "{split}": no keyframes in it.'
         )
-    frames = _windows(part, row=row, rule=rule, before=protocol.before(rule.length))
+    frames = windows(part, row=row, rule=rule, before=protocol.before(rule.length), change=change)
     majority = part.labels[row]
     table = ClipTable(
         dataset=part.dataset,
@@ -336,7 +285,14 @@ def _refuse_stills(table: ClipTable, *, manifest: Manifest) -> None:
         )
 
 
-def _windows(manifest: Manifest, *, row: NDArray[np.int64], rule: ClipRule, before: int) -> NDArray[np.int64]:
+def windows(
+    manifest: Manifest,
+    *,
+    row: NDArray[np.int64],
+    rule: ClipRule,
+    before: int,
+    change: NDArray[np.float64] | None = None,
+) -> NDArray[np.int64]:
     """Rows of each clip, oldest first. Never leaves the run of sampled frames, none missing, that holds the labelled
     one."""
     videos, frames = np.asarray(manifest.videos), manifest.frames
@@ -346,5 +302,5 @@ def _windows(manifest: Manifest, *, row: NDArray[np.int64], rule: ClipRule, befo
     ends = np.concatenate([starts[1:], [len(frames)]]) - 1
     run = np.searchsorted(starts, row, side="right") - 1
     oldest, newest = (row - starts[run]) // stride, (ends[run] - row) // stride
-    steps = np.clip(rule.offsets(before=before)[None, :], -oldest[:, None], newest[:, None])
-    return np.asarray(row[:, None] + steps * stride)
+    around = Surroundings(row=row, stride=stride, before=before, oldest=oldest, newest=newest, change=change)
+    return np.asarray(row[:, None] + rule.steps(around) * stride)

@@ -20,11 +20,15 @@ from calot.types import Batch
 
 @dataclass(frozen=True)
 class EpochIndices:
-    """One batch asked for: which clips, in which epoch, and the first one's place in the epoch's order."""
+    """One batch asked for: which clips, in which epoch, and the first one's place in the epoch's order.
+
+    Without `frames` only what stands beside them comes.
+    """
 
     epoch: int
     indices: tuple[int, ...]
     start: int = 0
+    frames: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +52,9 @@ class ClipDataset:
 
     def __getitem__(self, request: EpochIndices) -> Batch:
         index = np.asarray(request.indices, dtype=np.int64)
+        rows = self.table.frames[index]
         return Batch(
-            video=torch.from_numpy(self.store.read(self.table.frames[index])),
+            video=torch.from_numpy(self.store.read(rows if request.frames else rows[:, :0])),
             labels=torch.from_numpy(self.table.labels[index]),
             soft=torch.from_numpy(self.table.soft[index]),
             index=torch.from_numpy(index),
@@ -66,12 +71,13 @@ def batches(
     first: int = 0,
     workers: int = 0,
     pin: bool = False,
+    frames: Callable[[int], bool] = lambda number: True,
 ) -> Iterator[Batch]:
     """Yield an epoch's batches in order, the last partial one included: the same for any number of workers.
 
     `first` batches are passed over, as a resumed epoch needs, without changing the others. `workers` are threads that
     read ahead: copying from a store leaves Python's lock, and threads need neither shared memory nor a second copy of
-    the process, and none outlives it.
+    the process, and none outlives it. `frames` says of which batches, by number, they are read.
     """
     if batch_size < 1:
         raise CalotError(f"batch_size={batch_size} must be at least 1.")
@@ -79,7 +85,8 @@ def batches(
 
     def load(start: int) -> Batch:
         indices = tuple(order[start : start + batch_size].tolist())
-        batch = dataset[EpochIndices(epoch=epoch, indices=indices, start=start)]
+        seen = frames(start // batch_size)
+        batch = dataset[EpochIndices(epoch=epoch, indices=indices, start=start, frames=seen)]
         return batch.pin_memory() if pin and torch.cuda.is_available() else batch
 
     return map(load, starts) if workers == 0 else _ahead(load, starts, workers=workers)

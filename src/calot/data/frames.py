@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import polars as pl
 
@@ -16,11 +17,13 @@ from calot.config.component import Component
 from calot.data.cache import cache_folder, cached_file
 from calot.data.digests import read_checked, with_digest
 from calot.data.manifest import Manifest
-from calot.data.sources import FrameSource
+from calot.data.sources import FrameSource, Pixels
 from calot.errors import CalotError
 from calot.progress import Advance
 
 _BATCH = 256
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,37 @@ def unreadable_frames(
     The answer is kept in `ROOT/.calot/readable/` (or below `cache`) under a name that covers each file's size and time.
     """
     images = manifest.table["image"].to_list()
-    path = cache_folder(root, cache) / "readable" / f"{_fingerprint(frames, images)}.json"
+    path = cache_folder(root, cache) / "readable" / f"{files_as_they_are(frames, images)}.json"
     if path.is_file():
         try:
             return [str(name) for name in read_checked(path)]
         except (OSError, ValueError, TypeError):  # damaged: searched again, and overwritten
             pass
-    bad: list[str] = []
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        for start in range(0, len(images), _BATCH):
-            part = images[start : start + _BATCH]
-            read = frames.read(part, pool=pool, each=lambda name, image: None)
-            bad += [image for image, found in zip(part, read, strict=True) if isinstance(found, CalotError)]
-            advance(start + len(part), len(images))
-            if check is not None:
-                check()
+    read = read_every(frames, images, each=lambda image: None, workers=workers, advance=advance, check=check)
+    bad = [image for image, found in zip(images, read, strict=True) if isinstance(found, CalotError)]
     with cached_file(path) as new:
         new.write_text(with_digest(bad), encoding="utf-8")
     return bad
+
+
+def read_every(
+    frames: FrameSource,
+    images: list[str],
+    *,
+    each: Callable[[Pixels], T],
+    workers: int,
+    advance: Advance,
+    check: Callable[[], None] | None,
+) -> Iterator[T | CalotError]:
+    """What `each` makes of every frame, in order, or why it cannot be read; `check` is called now and then, and may
+    raise."""
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for start in range(0, len(images), _BATCH):
+            part = images[start : start + _BATCH]
+            yield from frames.read(part, pool=pool, each=lambda _, image: each(image))
+            advance(start + len(part), len(images))
+            if check is not None:
+                check()
 
 
 def without_frames(manifest: Manifest, images: list[str]) -> Manifest:
@@ -83,7 +99,8 @@ def without_frames(manifest: Manifest, images: list[str]) -> Manifest:
     return manifest.with_table(table)
 
 
-def _fingerprint(frames: FrameSource, images: list[str]) -> str:
+def files_as_they_are(frames: FrameSource, images: list[str]) -> str:
+    """A short digest of the decoder and of each frame's file by size and time, for the name of what is kept of them."""
     stated: list[tuple[str, int, int]] = []
     for image in images:
         try:

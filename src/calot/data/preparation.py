@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from calot.config.component import Component
 from calot.config.fields import FractionBelowOne, Seed
 from calot.data.mixing import Kind, Mixed, Mixing, smooth_labels
-from calot.data.transforms import Augmentation
+from calot.data.transforms import Augmentation, Show, as_stored
 from calot.types import Batch
 
 #: Sees a part of preparation by name (`augment.0`, `mixing`, `label_smoothing`), and the batch before and after it.
@@ -56,9 +56,9 @@ class Preparation(Component):
             what = "tokens" if batch.tokens is not None else f"views {sorted(batch.views)}"
             raise CalotError(f"augment and mixing change a batch's video alone, and this one has {what}: turn both off")
         told = watch or _unwatched
-        for number, (component, name) in enumerate(self._named()):
-            draws = enumerate(batch.index.tolist(), start=start)
-            rngs = [np.random.default_rng([self.seed, stage, epoch, place, clip, name]) for place, clip in draws]
+        shown = batch.video.shape[1] > 0 or batch.masks is not None  # else tokens stand for what it would do
+        for number, (component, name) in enumerate(self._named() if shown else ()):
+            rngs = self._rngs(batch.index.tolist(), name=name, stage=stage, epoch=epoch, start=start)
             before, kind = batch, batch.video.dtype
             batch = component(batch, rngs=rngs)
             if batch.video.dtype != kind:  # a backbone takes floats for clips that are normalised already
@@ -77,6 +77,36 @@ class Preparation(Component):
             batch = replace(batch, labels=smooth_labels(batch.labels, strength=self.label_smoothing))
             told("label_smoothing", before, batch)
         return Prepared(batch, mixed.kind, mixed.lam)
+
+    @property
+    def unlisted(self) -> str | None:
+        """Why the ways in which it may show a clip cannot be listed, or None."""
+        if self.mixing is not None:
+            return "mixing shows clips in endless ways"
+        endless = [type(a).__name__ for a in self.augment if a.listed is None]
+        if endless:
+            return f"{endless[0]} shows clips in endless ways"
+        return "several augmentations act at once" if len(self.augment) > 1 else None
+
+    @property
+    def listed(self) -> Mapping[str, Show]:
+        """Each way in which it may show a clip, by name; the first is as stored. See `unlisted`."""
+        ways = self.augment[0].listed if self.augment else {"as stored": as_stored}
+        assert ways is not None
+        return ways
+
+    def drawn(self, clips: NDArray[np.int64], *, stage: int, epoch: int, start: int) -> NDArray[np.int64]:
+        """Which of the listed ways each clip of an effective batch is shown in, as a call draws it."""
+        views = np.zeros(len(clips), dtype=np.int64)
+        for component, name in self._named():
+            rngs = self._rngs(clips.tolist(), name=name, stage=stage, epoch=epoch, start=start)
+            views = np.array([component.drawn(rng) for rng in rngs], dtype=np.int64)
+        return views
+
+    def _rngs(self, clips: list[int], *, name: int, stage: int, epoch: int, start: int) -> list[np.random.Generator]:
+        """A component's generator for each clip."""
+        draws = enumerate(clips, start=start)
+        return [np.random.default_rng([self.seed, stage, epoch, place, clip, name]) for place, clip in draws]
 
     def _named(self) -> Iterator[tuple[Augmentation, int]]:
         """Each component with a number of its own: its class, and how many of that class come before it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,19 @@ from calot.config.component import Component
 from calot.config.fields import Fraction
 from calot.types import Batch
 
+#: Shows frames in some way.
+Show = Callable[[Tensor], Tensor]
+
+
+def as_stored(video: Tensor) -> Tensor:
+    """Frames as they are."""
+    return video
+
+
+def mirrored(video: Tensor) -> Tensor:
+    """Left and right changed over."""
+    return video.flip(-1)
+
 
 class Augmentation(Component, ABC):
     """Changes a whole batch, with one generator per clip: whatever it draws holds for all of the clip's frames."""
@@ -22,6 +35,15 @@ class Augmentation(Component, ABC):
     @abstractmethod
     def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch:
         """The changed batch; `rngs` holds one generator per clip."""
+
+    @property
+    def listed(self) -> Mapping[str, Show] | None:
+        """Each way in which it may show a clip, by name, where these can be listed: tokens of all are then cached."""
+        return None
+
+    def drawn(self, rng: Generator) -> int:
+        """Which of the listed ways a clip's generator chooses."""
+        raise NotImplementedError(f"{type(self).__name__} lists no ways of showing a clip")
 
 
 @dataclass(frozen=True)
@@ -34,8 +56,15 @@ class HorizontalFlip(Augmentation):
         """The same that changes nothing."""
         return HorizontalFlip(probability=0.0)
 
+    @property
+    def listed(self) -> Mapping[str, Show]:
+        return {"as stored": as_stored} | ({"mirrored": mirrored} if self.probability else {})
+
+    def drawn(self, rng: Generator) -> int:
+        return int(rng.random() < self.probability)
+
     def __call__(self, batch: Batch, *, rngs: Sequence[Generator]) -> Batch:
-        chosen = torch.tensor([rng.random() < self.probability for rng in rngs], dtype=torch.bool)
+        chosen = torch.tensor([self.drawn(rng) for rng in rngs], dtype=torch.bool)
         masks = batch.masks
         if masks is not None:
             masks = replace(masks, values=_mirrored(masks.values, chosen))

@@ -7,27 +7,34 @@ import torch
 from numpy.typing import NDArray
 
 from calot.criteria import MASK_CLASSES
+from calot.evaluation.predict import PassObserver
 from calot.models.masking import predicted_classes
 from calot.types import IGNORED, Batch, Outputs
 
 
-class MaskConfusion:
+class MaskConfusion(PassObserver):
     """Counts mask pixels by true and predicted class over the batches it is shown; ignored pixels stay out."""
 
     def __init__(self) -> None:
         self.counts: NDArray[np.int64] = np.zeros((len(MASK_CLASSES), len(MASK_CLASSES)), dtype=np.int64)
         self.clips, self.decoded = 0, False
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> None:
+    def read(self, outputs: Outputs, batch: Batch) -> tuple[int, NDArray[np.int64]] | None:
+        """The clips with a mask, and their pixels' counts."""
         scores = outputs.scores.get("segmentation")
         if scores is None or batch.masks is None:
-            return
-        self.decoded = True
-        self.clips += int((batch.masks.weight > 0).any(dim=1).sum())
+            return None
+        clips = int((batch.masks.weight > 0).any(dim=1).sum())
         true, found = batch.masks.values, predicted_classes(scores)
         valid = true != IGNORED
         pairs = true[valid].long() * len(MASK_CLASSES) + found[valid].long()
-        self.counts += torch.bincount(pairs, minlength=self.counts.size).cpu().numpy().reshape(self.counts.shape)
+        return clips, torch.bincount(pairs, minlength=self.counts.size).cpu().numpy().reshape(self.counts.shape)
+
+    def take(self, found: tuple[int, NDArray[np.int64]] | None) -> None:
+        if found is not None:
+            self.decoded = True
+            self.clips += found[0]
+            self.counts += found[1]
 
     def iou(self) -> dict[str, float | None]:
         """Intersection over union of each class; None where no true mask has it."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from calot.data.dataset import ClipDataset, batches
 from calot.evaluation.predict import score
+from calot.processes import ALONE, Processes
 from calot.types import Batch, Outputs
 
 Observer = Callable[[Outputs, Batch], None]
@@ -23,7 +24,8 @@ Observer = Callable[[Outputs, Batch], None]
 class Passes:
     """Validation, and a fixed subset of the training clips as they are stored: at most `subset` of `clean`.
 
-    `check` is called after each batch and may raise, for a signal that asks for an end.
+    `check` is called after each batch and may raise, for a signal that asks for an end. Several `processes` share the
+    batches of a pass; only observers that are `PassObserver`s can look on then.
     """
 
     val: ClipDataset
@@ -33,6 +35,7 @@ class Passes:
     batch_size: int
     workers: int
     check: Callable[[], None]
+    processes: Processes = ALONE
 
     @property
     def chosen(self) -> NDArray[np.int64]:
@@ -49,7 +52,8 @@ class Passes:
         return self._score(model, dataset=self.clean, indices=self.chosen, observers=observers)
 
     def val_batches(self) -> Iterator[Batch]:
-        """The validation clips on the device, for an objective that scores something other than the criteria."""
+        """The validation clips on the device, for an objective that scores something other than the criteria:
+        all of them in every process."""
         order = np.arange(len(self.val))
         loaded = batches(self.val, order=order, epoch=0, batch_size=self.batch_size, workers=self.workers)
         for batch in loaded:
@@ -63,6 +67,7 @@ class Passes:
                 accelerator=self.accelerator,
                 batch_size=self.batch_size,
                 workers=self.workers,
+                processes=self.processes,
                 on_batch=lambda count: self.check(),
                 **what,
             )

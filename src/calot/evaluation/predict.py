@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches
 from calot.errors import CalotError
+from calot.processes import ALONE, Processes
 from calot.statistics.predictions import Predictions
 from calot.types import Batch, Outputs
 
@@ -25,6 +27,22 @@ class Scores:
     """Raw logits `(n, k)` float32 of the clips asked for, in their order."""
 
     logits: np.ndarray
+
+
+class PassObserver(ABC):
+    """What looks on while clips are scored, also where several processes share them: `read` is called where a batch was
+    scored, `take` in every process with what was read of each batch, in the order of the batches."""
+
+    @abstractmethod
+    def read(self, outputs: Outputs, batch: Batch) -> Any:
+        """What it needs of one batch: small, and nothing that lies on a device."""
+
+    @abstractmethod
+    def take(self, found: Any) -> None:
+        """Add what was read of one batch."""
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> None:
+        self.take(self.read(outputs, batch))
 
 
 @torch.no_grad()
@@ -38,28 +56,43 @@ def score(
     indices: np.ndarray | None = None,
     observers: Sequence[Callable[[Outputs, Batch], None]] = (),
     on_batch: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Scores:
     """Score clips in evaluation mode (all of them, or those at `indices`); the model's mode is put back afterwards.
 
-    Every observer sees each batch's outputs and the batch, on the device.
+    Every observer sees each batch's outputs and the batch, on the device. Several processes share whole batches, the
+    same that one alone would make, so that each clip's logits are the same to the bit.
     Raises CalotError naming the clip when a logit is not finite.
     """
     order = np.arange(len(dataset)) if indices is None else np.asarray(indices)
+    if processes.count > 1 and (other := [o for o in observers if not isinstance(o, PassObserver)]):
+        raise CalotError(f"{other[0]!r} would see one process's clips alone: make it a calot PassObserver")
+    mine = processes.block(-(-len(order) // batch_size))
+    order = order[mine.start * batch_size : mine.stop * batch_size]
     was_training = model.training
     model.eval()
-    logits = []
+    scored: list[tuple[np.ndarray, list[Any]]] = []
     for batch in batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
             outputs = model(on_device)
         _require_finite(outputs, dataset=dataset, batch=batch)
-        logits.append(outputs.logits.float().cpu().numpy())
+        logits, found = outputs.logits.float().cpu().numpy(), []
         for observe in observers:
-            observe(outputs, on_device)
+            if processes.count > 1 and isinstance(observe, PassObserver):
+                found.append(observe.read(outputs, on_device))
+            else:
+                observe(outputs, on_device)
+        scored.append((logits, found))
         if on_batch:
             on_batch(len(batch))
     model.train(was_training)
-    return Scores(logits=np.concatenate(logits))
+    scored = processes.gather(scored)
+    for _, found in scored:
+        for observe, value in zip(observers if found else (), found, strict=True):
+            if isinstance(observe, PassObserver):
+                observe.take(value)
+    return Scores(logits=np.concatenate([logits for logits, _ in scored]))
 
 
 def predictions_table(

@@ -8,7 +8,8 @@ Validation labels stay the protocol's.
 
 from dataclasses import replace
 
-from calot.data.clips import ClipRule, MajorityLabel, PadWithLast
+from calot.data.clip_rules import ClipRule, PadWithLast
+from calot.data.clips import MajorityLabel
 from calot.data.geometry import CentreCrop
 from calot.experiments import e12_regularized
 from calot.models.adaptation import LoRA

@@ -136,7 +136,7 @@ def _fitted(state: StudyState, experiment: Experiment, *, where: str) -> Classif
     with torch.device("meta"):
         model = build_classifier(experiment, weights=False)
         for stage in experiment.stages:
-            stage.adaptation.apply(model.backbone)
+            stage.adapt(model.backbone)
     own, tensors = _canonical(model), state.tensors
     missing = [k for k in own if k not in tensors and (not k.startswith("backbone.") or ".lora_" in k)]
     if missing:

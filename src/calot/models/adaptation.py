@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from calot.config.fields import FractionBelowOne, LayerNumbers, LearningRate, Range, Size
+from calot.config.fields import FractionBelowOne, LayerNumbers, LearningRate, Range, Size, layers_at_depth
 from calot.errors import CalotError, nearest_name
-from calot.models.backbones.protocol import Backbone, Place
+from calot.models.backbones.protocol import Backbone, BackboneSpec, Place
 from calot.models.dropout import Regularised
 
 #: A layer's rate over that of the layer above it.
@@ -38,6 +38,10 @@ class Adaptation(Regularised, ABC):
     @abstractmethod
     def declared(self, backbone: Backbone) -> dict[str, int]:
         """How many parameters of the backbone are to train, by target, computed from the encoder's shape alone."""
+
+    def unfit(self, spec: BackboneSpec) -> str | None:
+        """Why it cannot adapt a backbone of this family, if so; asked before anything is built."""
+        return None
 
     def target_of(self, place: Place) -> str:
         """The target that a trained parameter in this place belongs to."""
@@ -76,7 +80,7 @@ class FullFineTune(Adaptation):
         return _groups(backbone, lr=self.lr, decay=self.layer_decay)
 
     def declared(self, backbone: Backbone) -> dict[str, int]:
-        whole = {f"layer.{i}": _count(layer) for i, layer in enumerate(backbone.layers)}
+        whole = {f"layer.{i}": _count_layer(backbone, i) for i in range(len(backbone.layers))}
         return whole | {"final_norm": _count(backbone.final_norm), "embedding": _count(backbone.embedding)}
 
 
@@ -100,17 +104,23 @@ class Unfreeze(Adaptation):
         if not 1 <= self.layers <= len(backbone.layers):
             raise CalotError(f"Unfreeze.layers={self.layers}: this encoder has {len(backbone.layers)} layers")
         backbone.requires_grad_(False)
-        backbone.layers[-self.layers :].requires_grad_(True)
+        for number in self._last(backbone):
+            for module in backbone.modules_of(number):
+                module.requires_grad_(True)
         backbone.final_norm.requires_grad_(self.final_norm)
         return _groups(backbone, lr=self.lr, decay=self.layer_decay)
 
     def declared(self, backbone: Backbone) -> dict[str, int]:
-        last = list(enumerate(backbone.layers))[-self.layers :]
         norm = {"final_norm": _count(backbone.final_norm)} if self.final_norm else {}
-        return {f"layer.{i}": _count(layer) for i, layer in last} | norm
+        return {f"layer.{i}": _count_layer(backbone, i) for i in self._last(backbone)} | norm
+
+    def _last(self, backbone: Backbone) -> range:
+        return range(len(backbone.layers))[-self.layers :]
 
     def at_depth(self, *, layers: int, of: int) -> Unfreeze:
-        return replace(self, layers=max(1, round(self.layers * layers / of)))
+        """At least two layers where each has its own rate, which one alone could not show."""
+        least = min(self.layers, 2) if self.layer_decay < 1 else 1
+        return replace(self, layers=max(least, round(self.layers * layers / of)))
 
 
 #: Names users write -> a linear's role.
@@ -186,8 +196,7 @@ class LoRA(Adaptation):
     def at_depth(self, *, layers: int, of: int) -> LoRA:
         if self.layers is None:
             return self
-        places = {min(layers - 1, (n % of) * layers // of) for n in self.layers}
-        return replace(self, layers=tuple(sorted(places)))
+        return replace(self, layers=tuple(sorted(set(layers_at_depth(self.layers, layers=layers, of=of)))))
 
     def config(self, backbone: Backbone) -> Any:
         """peft's configuration for this backbone, as `adapter_config.json` holds it."""
@@ -223,6 +232,10 @@ def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def _count_layer(backbone: Backbone, number: int) -> int:
+    return sum(_count(module) for module in backbone.modules_of(number))
+
+
 def _bias_of(linear: Any) -> nn.Parameter | None:
     """A linear's own bias, also under an adapter."""
     bias: nn.Parameter | None = getattr(linear, "base_layer", linear).bias
@@ -230,8 +243,10 @@ def _bias_of(linear: Any) -> nn.Parameter | None:
 
 
 def _groups(backbone: Backbone, *, lr: float, decay: float) -> tuple[ParameterGroup, ...]:
-    """What trains: one group per depth where rates differ by layer, otherwise a single group."""
-    trained = [(n, p) for n, p in backbone.named_parameters() if p.requires_grad]
+    """What trains: one group per depth where rates differ by layer, otherwise a single group. Fresh parts are the
+    stage's."""
+    fresh = set(backbone.fresh)
+    trained = [(n, p) for n, p in backbone.named_parameters() if p.requires_grad and p not in fresh]
     if decay == 1.0:
         return (ParameterGroup("backbone", tuple(p for _, p in trained), lr),)
     depth = len(backbone.layers)

@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 
 from calot.errors import CalotError
 from calot.models.backbones.protocol import Backbone, BackboneSpec
+from calot.models.windows import WindowPartition, Windows
 from calot.types import QueryKey
 
 #: The name to give as `attn_implementation`.
@@ -38,8 +39,10 @@ class AttentionSeam:
     taps: tuple[Callable[[QueryKey], None], ...] = ()
     bias: Tensor | None = None
 
-    def of_parts(self, dtype: torch.dtype, *, clips: int) -> Tensor | None:
+    def of_parts(self, dtype: torch.dtype, *, clips: int, windows: WindowPartition | None) -> Tensor | None:
         """The bias as the kernel takes it: a row for each part of each clip, extra tokens unbiased."""
+        if self.bias is not None and windows is not None:
+            return windows.rows_of(self.bias.expand(clips, 1, 1, -1)).to(dtype)
         if self.bias is None or (self.spec.attention_parts == 1 and not self.spec.extra_tokens):
             return None if self.bias is None else self.bias.to(dtype)
         rows = self.bias.expand(clips, 1, 1, -1).reshape(clips * self.spec.attention_parts, 1, 1, -1)
@@ -59,10 +62,15 @@ class AttentionReading:
         qk, values = self.query_key, self.values
         assert qk is not None
         assert values is not None
-        scores = qk.scaling * qk.query @ qk.key.mT + (0.0 if qk.bias is None else qk.bias)
+        scores = qk.scaling * qk.query @ qk.key.mT + sum(x for x in (qk.bias, qk.between) if x is not None)
         by_head = values.reshape(*values.shape[:2], qk.query.shape[1], -1).transpose(1, 2)
-        mixed: Tensor = (scores.softmax(-1) @ by_head).transpose(1, 2).flatten(2)
-        return mixed
+        if qk.order is None:
+            mixed: Tensor = (scores.softmax(-1) @ by_head).transpose(1, 2).flatten(2)
+            return mixed
+        b, heads, n, width = by_head.shape
+        parts = by_head[:, :, qk.order].reshape(b, heads, qk.parts, -1, width).transpose(1, 2).flatten(0, 1)
+        within = (scores.softmax(-1) @ parts).reshape(b, qk.parts, heads, -1, width)
+        return within.permute(0, 1, 3, 2, 4).reshape(b, n, heads * width)[:, qk.order.argsort()]
 
 
 @contextlib.contextmanager
@@ -137,37 +145,79 @@ def _chosen_layers(backbone: Backbone, layers: Sequence[int]) -> Sequence[int]:
     return layers
 
 
-def _attention_forward(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-) -> tuple[Tensor, None]:
-    """transformers' "sdpa" with this module's seam, if it has one."""
-    seam = _seam_of(module)
-    if seam is not None:
-        bias = seam.of_parts(query.dtype, clips=query.shape[0] // seam.spec.attention_parts)
-        for tap in seam.taps:
-            tap(_query_key(query, key, scaling=options.get("scaling"), mask=attention_mask, bias=bias, spec=seam.spec))
-        if bias is not None:
-            attention_mask = bias if attention_mask is None else attention_mask + bias
-    result: tuple[Tensor, None] = AttentionInterface()["sdpa"](module, query, key, value, attention_mask, **options)
-    return result
+def attend(
+    module: nn.Module,
+    query: Float[Tensor, "b heads n d"],
+    key: Float[Tensor, "b heads n d"],
+    value: Float[Tensor, "b heads n d"],
+    attention_mask: Float[Tensor, "_ _ s s"] | None,
+    **options: Any,
+) -> tuple[Float[Tensor, "b n heads d"], None]:
+    """transformers' "sdpa" with this module's windows and its seam, where it has them.
+
+    `attention_mask` is a score of each pair, within each window where there are windows.
+    """
+    windows: Windows | None = module._modules.get("windows")  # type: ignore[assignment]
+    call = _Call(module, query, key, value, attention_mask, options)
+    if windows is None:
+        return call.over(None, tapped=True), None
+    globally = windows.off or windows.gate is not None
+    return windows.mixed(lambda part: call.over(part, tapped=(part is None) is globally)), None
 
 
-AttentionInterface.register(IMPLEMENTATION, _attention_forward)
+AttentionInterface.register(IMPLEMENTATION, attend)
 
 
-def _query_key(
-    query: Tensor, key: Tensor, *, scaling: float | None, mask: Tensor | None, bias: Tensor | None, spec: BackboneSpec
-) -> QueryKey:
-    if mask is not None:
-        raise NotImplementedError("a tapped layer was given an attention mask, which its statistics would not see")
-    return QueryKey(
-        query=query,
-        key=key,
-        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        bias=None if bias is None else bias.expand(query.shape[0], 1, 1, key.shape[2]),
-        parts=spec.attention_parts,
-        extra=spec.extra_tokens,
-    )
+@dataclass(frozen=True)
+class _Call:
+    """One call of an attention kernel, over windows or over all tokens."""
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    between: Tensor | None
+    options: dict[str, Any]
+
+    def over(self, windows: WindowPartition | None, *, tapped: bool) -> Tensor:
+        query, key, value, between = self.query, self.key, self.value, self.between
+        clips = len(query)
+        if windows is not None:
+            query, key, value = (windows.parted(x) for x in (query, key, value))
+            between = windows.between(between, clips=clips, device=query.device)
+        seam, bias = _seam_of(self.module), None
+        if seam is not None:
+            bias = seam.of_parts(query.dtype, clips=clips // seam.spec.attention_parts, windows=windows)
+            made = partial(self._query_key, query, key, between=between, bias=bias, spec=seam.spec, windows=windows)
+            for tap in seam.taps if tapped else ():
+                tap(made())
+        scores = [x.to(query.dtype) for x in (between, bias) if x is not None]
+        mask = sum(scores[1:], scores[0]) if scores else None
+        mixed: Tensor = AttentionInterface()["sdpa"](self.module, query, key, value, mask, **self.options)[0]
+        return mixed
+
+    def _query_key(
+        self,
+        query: Tensor,
+        key: Tensor,
+        *,
+        between: Tensor | None,
+        bias: Tensor | None,
+        spec: BackboneSpec,
+        windows: WindowPartition | None,
+    ) -> QueryKey:
+        scaling = self.options.get("scaling")
+        rows, tokens = query.shape[0], key.shape[2]
+        return QueryKey(
+            query=query,
+            key=key,
+            scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+            bias=None if bias is None else bias.expand(rows, 1, 1, tokens),
+            between=None if between is None else between.expand(rows, -1, -1, -1),
+            parts=spec.attention_parts if windows is None else windows.count,
+            extra=spec.extra_tokens,
+            order=None if windows is None else windows.order(device=query.device),
+        )
 
 
 def _seam_of(attention: nn.Module) -> AttentionSeam | None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from calot.models.windows import WALL
 from calot.types import QueryKey
 
 #: The plain parts hold this many scores at a time (16 MB in float32), or 16 rows of every head where that is more.
@@ -29,6 +30,9 @@ def attention_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
     kernel's logsumexp (which has no gradient of its own) are all detached, and the first gradient is exact.
     """
     plain = _plain(qk)
+    if plain.between is not None:
+        scores = _scores(plain.query, plain)
+        return _by_clip(scores.logsumexp(-1) - (scores.softmax(-1) * scores).sum(-1), qk)
     with torch.autocast(plain.query.device.type, enabled=False):
         attended = _attend_keys(plain)
         dot = torch.einsum("bhnd,bhnd->bhn", plain.query.detach(), attended.output)  # without the product's copy
@@ -36,8 +40,15 @@ def attention_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
 
 
 def normalised_entropy(qk: QueryKey) -> Float[Tensor, "b heads n"]:
-    """Entropy over its maximum, the log of how many keys a query sees: 1 is uniform attention, 0 a single token."""
-    return attention_entropy(qk) / math.log(qk.key.shape[2])
+    """Entropy over its maximum, the log of how many keys a query sees: 1 is uniform attention, 0 a single token.
+
+    A query that walls leave with one key has no choice, and reads 1.
+    """
+    if qk.between is None:
+        return attention_entropy(qk) / math.log(qk.key.shape[2])
+    seen = (qk.between.detach() > WALL / 2).sum(dim=-1).expand(*qk.query.shape[:3])  # a wall parts some of the keys
+    most, entropy = _by_clip(seen.to(torch.float32), qk).log(), attention_entropy(qk)
+    return torch.where(most > 0, entropy / most.clamp(min=1e-6), torch.ones_like(entropy))
 
 
 def attention_mass(
@@ -51,6 +62,8 @@ def attention_mass(
     parts = []
     with torch.autocast(plain.query.device.type, enabled=False):
         whole = _by_part(mask.to(plain.query.dtype), qk)
+        if plain.between is not None:
+            return _by_clip(_scores(plain.query, plain).softmax(-1) @ whole.mT[:, None], qk)
         for sets in torch.split(whole, width, dim=1):  # values as wide as keys keep the fused kernel
             values = F.pad(sets.mT, (0, width - sets.shape[1]))[:, None].expand(-1, heads, -1, -1)
             parts.append(_attend(plain, values)[..., : sets.shape[1]])
@@ -66,12 +79,16 @@ def received_attention(qk: QueryKey, *, chunk: int | None = None) -> Float[Tenso
     """
     plain = _plain(qk)
     with torch.autocast(plain.query.device.type, enabled=False):
-        received: Tensor = _Received.apply(  # type: ignore[no-untyped-call]
-            plain.query, plain.key, plain.scaling, qk.extra, chunk
-        )
+        if plain.between is not None:
+            received = _scores(plain.query, plain).softmax(-1)[:, :, qk.extra :].mean(dim=(1, 2))
+        else:
+            received = _Received.apply(  # type: ignore[no-untyped-call]
+                plain.query, plain.key, plain.scaling, qk.extra, chunk
+            )
     if qk.parts == 1 and not qk.extra:
         return received
-    return received[:, qk.extra :].reshape(-1, qk.parts * (received.shape[1] - qk.extra)) / qk.parts
+    whole = received[:, qk.extra :].reshape(-1, qk.parts * (received.shape[1] - qk.extra)) / qk.parts
+    return whole if qk.order is None else whole[:, qk.order.argsort()]
 
 
 def _by_clip(found: Tensor, qk: QueryKey) -> Tensor:
@@ -80,14 +97,16 @@ def _by_clip(found: Tensor, qk: QueryKey) -> Tensor:
     if qk.parts == 1 and not qk.extra:
         return found
     placed = found[:, :, qk.extra :]
-    return placed.reshape(-1, qk.parts, *placed.shape[1:]).transpose(1, 2).flatten(2, 3)
+    whole = placed.reshape(-1, qk.parts, *placed.shape[1:]).transpose(1, 2).flatten(2, 3)
+    return whole if qk.order is None else whole[:, :, qk.order.argsort()]
 
 
 def _by_part(sets: Float[Tensor, "b m n"], qk: QueryKey) -> Tensor:
     """Token sets of clips as sets of each part's keys; an extra token is in none."""
     if qk.parts == 1 and not qk.extra:
         return sets
-    parted = sets.reshape(*sets.shape[:2], qk.parts, -1).transpose(1, 2).flatten(0, 1)
+    placed = sets if qk.order is None else sets[..., qk.order]
+    parted = placed.reshape(*sets.shape[:2], qk.parts, -1).transpose(1, 2).flatten(0, 1)
     return F.pad(parted, (qk.extra, 0))
 
 
@@ -123,8 +142,12 @@ class _Attended:
 
 
 def _plain(qk: QueryKey) -> QueryKey:
-    """The same map in at least float32 and without a bias, which becomes one more coordinate of query and key."""
+    """The same map in at least float32 and without a bias, which becomes one more coordinate of query and key; where
+    pairs have scores of their own, it joins those."""
     query, key = (x if x.dtype == torch.float64 else x.float() for x in (qk.query, qk.key))
+    if qk.between is not None:
+        between = qk.between.to(key.dtype) + (0 if qk.bias is None else qk.bias.to(key.dtype))
+        return QueryKey(query=query, key=key, scaling=qk.scaling, between=between)
     # What all keys share drops out of the softmax, but not out of rounding: logsumexp is of the scores' size.
     key = key - key.detach().mean(dim=2, keepdim=True)
     if qk.bias is not None:
@@ -162,7 +185,9 @@ def _logsumexp_in_chunks(plain: QueryKey, *, chunk: int | None = None) -> Tensor
 
 
 def _scores(rows: Tensor, plain: QueryKey) -> Tensor:
-    return (rows * plain.scaling) @ plain.key.mT
+    """The scores of some queries; of all of them, where pairs have scores of their own."""
+    scores = (rows * plain.scaling) @ plain.key.mT
+    return scores if plain.between is None else scores + plain.between
 
 
 def _rows_at_a_time(plain: QueryKey) -> int:

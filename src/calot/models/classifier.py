@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from calot.errors import CalotError
 from calot.models.attention import tapped
 from calot.models.backbones.protocol import Backbone
-from calot.models.heads import Features, Head
+from calot.models.heads import Features, Head, reached
 from calot.models.masking import Masking, anatomy_tokens, over_time, predicted_classes
 from calot.models.pooling import Pooling
 from calot.models.segmentation import SegmentationDecoder
@@ -40,17 +40,20 @@ class Classifier(nn.Module):
         observed_layers: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
-        self.backbone, self.pooling = backbone, pooling.build(width=backbone.spec.width)
+        width = backbone.spec.width
+        self.backbone, self.pooling = backbone, pooling.build(width=width)
+        self.pooled_by = pooling
         self.heads = {head.name: head for head in heads}
         if len(self.heads) < len(heads):
             raise ValueError(f"heads {[head.name for head in heads]}: two of one name")
         for name, head in self.heads.items():
             if hasattr(self, name):
                 raise ValueError(f"a head cannot be called {name!r}: the classifier has something of that name")
-            self.add_module(name, head.build(width=backbone.spec.width))
+            pooled = pooling.width_of(width) + backbone.spec.beside
+            self.add_module(name, head.build(width=width if head.reads_tokens else pooled))
         self.masking = masking
         self.labelled_place, self.true_masks = labelled_place % backbone.spec.frames, False
-        self.observed_layers = observed_layers
+        self.observed_layers, self.pooled_layers = observed_layers, pooling.reads_layers
 
     @property
     def backbone_trains(self) -> bool:
@@ -61,17 +64,23 @@ class Classifier(nn.Module):
         """Backbone, pooling and heads, by the prefix of their parameters' names."""
         return {name: self.get_submodule(name) for name in ("backbone", "pooling", *self.heads)}
 
+    def reached(self, parts: frozenset[str]) -> frozenset[str]:
+        """Of the parts that a loss may reach, those that its gradient gets to in this model."""
+        return reached(parts, heads=self.heads, pooling=self.pooled_by)
+
     def forward(self, batch: Batch) -> Outputs:
         """Both steps. A model inside a wrapper that trains it (DDP) is called, so that the wrapper sees the call."""
         return self.classify(self.encode(batch), masks=batch.masks)
 
     def encode(self, batch: Batch) -> Tokens:
-        """The clips' tokens, or those that the batch brought with it.
+        """The clips' tokens, from their frames, from what enters a layer, or as the batch brought them with it.
 
         Raises CalotError where those cannot stand in for the encoder's own.
         """
         if batch.tokens is not None:
-            return self._standing_in(batch.tokens)
+            self._require_whole(batch.tokens)
+            if batch.tokens.entering is None:
+                return batch.tokens
         spared = None
         with contextlib.ExitStack() as around:
             attention = around.enter_context(tapped(self.backbone, layers=self.observed_layers))
@@ -81,8 +90,9 @@ class Classifier(nn.Module):
                 around.enter_context(self.masking.inside(self.backbone, spared))
             if not self.backbone_trains:
                 around.enter_context(torch.no_grad())
-            tokens: Tokens = self.backbone(batch.video)
-        return replace(tokens, spared=spared, attention=attention)
+            levels = around.enter_context(self.backbone.levels(self.pooled_layers))
+            tokens: Tokens = self.backbone(batch.video) if batch.tokens is None else self.backbone.above(batch.tokens)
+        return replace(tokens, spared=spared, attention=attention, levels=dict(levels) or None)
 
     def classify(self, tokens: Tokens, *, masks: Masks | None = None) -> Outputs:
         """Every head's scores. The criteria's head comes last, so that no other head changes its random draws."""
@@ -91,7 +101,12 @@ class Classifier(nn.Module):
             kept = self._spared(tokens, masks=masks)
         seen = tokens if self.masking is None or kept is None else self.masking.pooled(tokens, kept)
         bin_of = self.backbone.spec.bin_of
-        features = Features(tokens=tokens, masks=masks, bin_of=bin_of, pool=lambda: self.pooling(seen))
+
+        def pool() -> Tensor:
+            pooled: Tensor = self.pooling(seen)
+            return pooled if seen.beside is None else torch.cat([pooled, seen.beside.to(pooled.dtype)], dim=-1)
+
+        features = Features(tokens=tokens, masks=masks, bin_of=bin_of, pool=pool)
         scores = {}
         last = [CRITERIA_HEAD] if CRITERIA_HEAD in self.heads else []
         for name in [*(n for n in self.heads if n != CRITERIA_HEAD), *last]:
@@ -100,17 +115,23 @@ class Classifier(nn.Module):
                 scores[name] = at_least_float32(found)
         return Outputs(scores=scores, tokens=tokens, kept=kept)
 
-    def _standing_in(self, tokens: Tokens) -> Tokens:
-        """Cached tokens, if they miss nothing that happens inside the encoder."""
+    def _require_whole(self, tokens: Tokens) -> None:
+        """Cached tokens must miss nothing that happens inside the encoder before them."""
         inside = self.masking is not None and self.masking.in_encoder
+        depth, first = len(self.backbone.layers), self.backbone.first_trained
+        done = depth + 1 if tokens.entering is None else tokens.entering
         missed = [
-            *(["the backbone trains"] if self.backbone_trains else []),
+            *(["the backbone trains"] if first is not None and first < done else []),
             *(["masking acts inside the encoder"] if inside and tokens.spared is None else []),
-            *(f"layer {n}'s attention is read" for n in self.observed_layers if n not in (tokens.attention or {})),
+            *(f"layer {n}'s attention is read" for n in self._before(done, self.observed_layers, tokens.attention)),
+            *(f"layer {n}'s output is pooled" for n in self._before(done, self.pooled_layers, tokens.levels)),
         ]
         if missed:
             raise CalotError(f"a batch of tokens in place of video, but {missed[0]}: give it the clips' frames")
-        return tokens
+
+    def _before(self, done: int, layers: Sequence[int], held: Mapping[int, object] | None) -> list[int]:
+        """Layers whose output is in the past of what enters layer `done`, and is not held."""
+        return [n for n in layers if n % len(self.backbone.layers) < done and n not in (held or {})]
 
     @property
     def _decoder(self) -> SegmentationDecoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar
@@ -11,9 +11,10 @@ from typing import Annotated, ClassVar
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from calot.config.fields import FractionBelowOne, Key, Since, Size
+from calot.config.fields import FractionBelowOne, Key, LearningRate, Since, Size
 from calot.criteria import CRITERIA
 from calot.models.dropout import Regularised
+from calot.models.pooling import Pooling
 from calot.types import CRITERIA_HEAD, Masks, Tokens
 
 
@@ -39,12 +40,15 @@ class Features:
 class Head(Regularised, ABC):
     """Reads a clip; `build` gives its module for a width, `read` says what the module is given.
 
-    `name` is that of its scores, parameter group and tensors; the criteria's is "head".
+    `name` is that of its scores, parameter group and tensors; the criteria's is "head". `lr` is its own learning rate,
+    None the stage's. One that `reads_tokens` is built for their width, any other for the pooled vector's.
     """
 
     reads_masks: ClassVar[bool] = False
+    reads_tokens: ClassVar[bool] = False
 
     name: Annotated[Key, Since("0.2.0", before=CRITERIA_HEAD)] = CRITERIA_HEAD
+    lr: Annotated[LearningRate | None, Since("0.2.0")] = None
 
     @abstractmethod
     def build(self, *, width: int) -> nn.Module:
@@ -55,6 +59,10 @@ class Head(Regularised, ABC):
         scores: Tensor = module(features.pooled)
         return scores
 
+    def reaches(self, pooling: Pooling) -> frozenset[str]:
+        """The parts of the model that a gradient of its scores reaches."""
+        return frozenset({self.name}) | (frozenset({"backbone"}) if self.reads_tokens else pooling.reaches)
+
     def narrowed(self, ratio: float) -> Head:
         """The same for a backbone whose width is this share of the one it was written for."""
         return self
@@ -62,10 +70,30 @@ class Head(Regularised, ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearHead(Head):
-    """LayerNorm and one linear map."""
+    """LayerNorm, unless left out, and one linear map."""
+
+    norm: Annotated[bool, Since("0.2.0", before=True)] = True
 
     def build(self, *, width: int) -> nn.Module:
-        return _xavier(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(CRITERIA))))
+        norm = [nn.LayerNorm(width)] if self.norm else []
+        return _xavier(nn.Sequential(*norm, nn.Linear(width, len(CRITERIA))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameHead(Head):
+    """One linear map of a single frame's vector: the mean token of the clip's last temporal bin."""
+
+    reads_tokens: ClassVar[bool] = True
+
+    name: Key = "frame"
+
+    def build(self, *, width: int) -> nn.Module:
+        return _xavier(nn.Sequential(nn.Linear(width, len(CRITERIA))))
+
+    def read(self, module: nn.Module, features: Features) -> Tensor:
+        _, height, width = features.tokens.grid
+        scores: Tensor = module(features.tokens.values[:, -height * width :].mean(dim=1))
+        return scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +109,13 @@ class MLPHead(Head):
     def build(self, *, width: int) -> nn.Module:
         layers = [nn.LayerNorm(width), nn.Linear(width, self.hidden), nn.GELU(), nn.Dropout(self.dropout)]
         return _xavier(nn.Sequential(*layers, nn.Linear(self.hidden, len(CRITERIA))))
+
+
+def reached(parts: frozenset[str], *, heads: Mapping[str, Head], pooling: Pooling) -> frozenset[str]:
+    """Of the parts that a loss may reach, those that it does: it gets to backbone and pooling through the heads that it
+    reads, where it reads any."""
+    through = [heads[name].reaches(pooling) for name in parts & heads.keys()]
+    return parts & frozenset().union(*through) if through else parts
 
 
 def _xavier(module: nn.Sequential) -> nn.Sequential:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calot.config.fields import LayerNumbers, Range, Since
+from calot.config.fields import LayerNumbers, Range, Since, layers_at_depth
 from calot.models.attention import biased
 from calot.models.dropout import Regularised
 from calot.types import MASK_PIXELS, Tokens, is_anatomy
@@ -59,7 +59,9 @@ class TokenZeroing(Masking):
     """The documented way: the other tokens are multiplied by zero, and pooling still attends to them."""
 
     def pooled(self, tokens: Tokens, keep: Bool[Tensor, "b n"]) -> Tokens:
-        return replace(tokens, values=tokens.values * keep[..., None].to(tokens.values.dtype))
+        kept = keep[..., None].to(tokens.values.dtype)
+        levels = None if tokens.levels is None else {n: x * kept for n, x in tokens.levels.items()}
+        return replace(tokens, values=tokens.values * kept, levels=levels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ class AttentionBias(Masking):
     def at_depth(self, *, layers: int, of: int) -> AttentionBias:
         if self.layers is None:
             return self
-        return replace(self, layers=tuple(sorted({min(layers - 1, (n % of) * layers // of) for n in self.layers})))
+        return replace(self, layers=tuple(sorted(set(layers_at_depth(self.layers, layers=layers, of=of)))))
 
 
 def anatomy_tokens(values: UInt8[Tensor, "b m h w"], *, by: MaskedPatches = "any pixel") -> Bool[Tensor, "b p"]:

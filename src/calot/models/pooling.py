@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from calot.config.fields import FractionBelowOne, Size
+from calot.config.fields import FractionBelowOne, Range, Size
 from calot.models.dropout import Regularised
 from calot.types import Tokens
 
@@ -22,7 +23,25 @@ class Pooling(Regularised, ABC):
 
     @abstractmethod
     def build(self, *, width: int) -> nn.Module:
-        """A module from `Tokens` to `Float[b d]`."""
+        """A module from `Tokens` to `Float[b d]`, `d` being `width_of(width)`."""
+
+    def width_of(self, width: int) -> int:
+        """The width of the vector it makes of tokens of a width."""
+        return width
+
+    @property
+    def reaches(self) -> frozenset[str]:
+        """The parts of the model that a gradient of its vector reaches."""
+        return frozenset({"backbone", "pooling"})
+
+    @property
+    def reads_layers(self) -> tuple[int, ...]:
+        """Layers whose outputs it reads, as `Tokens.levels`, beside or in place of the tokens."""
+        return ()
+
+    def at_depth(self, *, layers: int, of: int) -> Pooling:
+        """The same for an encoder of `layers` layers where this one was written for `of`."""
+        return self
 
     def require_width(self, width: int) -> None:
         """Raises ValueError where it cannot read tokens of a width; called before anything is built."""
@@ -52,14 +71,58 @@ class AttentivePooling(Pooling):
         return AttentivePool(width=width, heads=self.heads, dropout=self.dropout)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LSTMPooling(Pooling):
+    """An LSTM over the mean tokens of the temporal bins, oldest first; its output at the last bin is the vector.
+
+    `detached`: no gradient of it reaches the backbone, so that the backbone learns from other heads alone.
+    """
+
+    hidden: Size = 256
+    layers: Annotated[int, Range(ge=1, le=100)] = 2
+    detached: bool = False
+
+    def width_of(self, width: int) -> int:
+        return self.hidden
+
+    @property
+    def reaches(self) -> frozenset[str]:
+        return frozenset({"pooling"}) if self.detached else super().reaches
+
+    def build(self, *, width: int) -> nn.Module:
+        return LSTMPool(self, width=width)
+
+
 class MeanPool(nn.Module):
     """The mean over the token axis."""
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
-        if tokens.keep is None:
-            return tokens.values.mean(dim=1)
-        weight = tokens.keep.to(tokens.values.dtype)[..., None]
-        return (tokens.values * weight).sum(dim=1) / weight.sum(dim=1)
+        return _mean(tokens.values, keep=tokens.keep)
+
+
+class LSTMPool(nn.Module):
+    """See `LSTMPooling`."""
+
+    def __init__(self, spec: LSTMPooling, *, width: int) -> None:
+        super().__init__()
+        self.detached = spec.detached
+        self.lstm = nn.LSTM(width, spec.hidden, spec.layers, batch_first=True)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b d"]:
+        values = tokens.values.detach() if self.detached else tokens.values
+        (clips, _, width), bins = values.shape, tokens.grid[0]
+        keep = None if tokens.keep is None else tokens.keep.reshape(clips * bins, -1)
+        means = _mean(values.reshape(clips * bins, -1, width), keep=keep)
+        steps: Tensor = self.lstm(means.reshape(clips, bins, width))[0]
+        return steps[:, -1]
+
+
+def _mean(values: Float[Tensor, "b n d"], *, keep: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:
+    """The mean over the tokens that are kept."""
+    if keep is None:
+        return values.mean(dim=1)
+    weight = keep.to(values.dtype)[..., None]
+    return (values * weight).sum(dim=1) / weight.sum(dim=1)
 
 
 class AttentivePool(nn.Module):

@@ -24,6 +24,7 @@ class Segmentation(Head):
     """
 
     reads_masks: ClassVar[bool] = True
+    reads_tokens: ClassVar[bool] = True
 
     name: Annotated[Key, Since("0.2.0", before="segmentation")] = "segmentation"
     hidden: Size = 256
@@ -47,7 +48,8 @@ class Segmentation(Head):
         return scores
 
     def narrowed(self, ratio: float) -> Segmentation:
-        return replace(self, hidden=max(32, round(self.hidden * ratio)))
+        step = 4 * (self.groups or 1)
+        return replace(self, hidden=max(step, step * round(self.hidden * ratio / step)))
 
 
 class SegmentationDecoder(nn.Module):

@@ -209,6 +209,10 @@ class DosesEvidence(Evidence):
     doses: tuple[DoseReading, ...] = ()
 
 
+#: The reading that a run and its baseline have of the same validation clips.
+ENTROPY = "scoring: entropy of the last layer's attention (share of the most)"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObservedReading(Component):
     """One figure of what a stage was seen to do: its mean over `count` values, the band that settings declare for it,

@@ -17,6 +17,8 @@ from calot.writing import clear_disk_errors
 NAME = "ledger.jsonl"
 TEST_OPENED = "test_opened"
 PREDICTED = "predicted"
+#: A mean of predictions was scored: one more setting tried on these labels, though no treatment of its own.
+COMBINED = "combined"
 
 
 @dataclass(frozen=True, kw_only=True)

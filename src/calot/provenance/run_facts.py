@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from calot.config.fingerprint import NO_TREATMENT
 from calot.errors import CalotError
 from calot.provenance.data_ledger import DataLedger
-from calot.provenance.ledger import PREDICTED
-from calot.provenance.run_files import DataFile, read_file
+from calot.provenance.ledger import COMBINED, PREDICTED
+from calot.provenance.run_files import DataFile, ExperimentFile, read_file
 from calot.reading import LARGEST_TABLE, read_plain
 
 SELECTION = "best epoch by val macro mAP: val is optimistic"
+OF_MEMBERS = "that of its members: val is optimistic"
 ELSEWHERE = "made elsewhere, not verified: val may be optimistic"
 CAUSAL = {True: "causal: no frame after the scored one", False: "not causal: frames after the scored one are seen"}
 
@@ -58,11 +60,14 @@ class RunFacts:
             return cls()
         data = read_file(run / "data.json", DataFile) if (run / "data.json").is_file() else {}
         elsewhere = (run / "import.json").is_file()
+        own = SELECTION if (run / "metrics.csv").is_file() else None
+        path = run / "experiment.json"
+        combined = path.is_file() and read_file(path, ExperimentFile).get("combination") is not None
         return cls(
             causal=data.get("causal"),
             window=data.get("window"),
             trained_on=data.get("label_rule"),
-            selection=ELSEWHERE if elsewhere else SELECTION if (run / "metrics.csv").is_file() else None,
+            selection=ELSEWHERE if elsewhere else OF_MEMBERS if combined else own,
             epochs=None if elsewhere else _epochs(run / "metrics.csv"),
         )
 
@@ -82,7 +87,7 @@ def candidates_of(record: DataLedger) -> Candidates:
     seen = {
         (str(entry.facts.get("fingerprint")), str(entry.facts.get("digest")))
         for entry in entries
-        if entry.event == PREDICTED and entry.facts.get("split", "val") == "val"
+        if entry.event in (PREDICTED, COMBINED) and entry.facts.get("split", "val") == "val"
     }
     if not seen:
         return Candidates(settings=None, results=None, reason="no ledger here has a result of this data set")
@@ -90,15 +95,22 @@ def candidates_of(record: DataLedger) -> Candidates:
 
 
 def changed_name(record: Mapping[str, Any]) -> str:
-    """The experiment's name with what was changed on the command line: `e02_frozen_probe train.lr=1e-2`."""
+    """The experiment's name with what the command line changed of its treatment: `e02_frozen_probe train.lr=1e-2`."""
     words = [str(record.get("name"))]
     overrides = record.get("overrides")
     for change in overrides if isinstance(overrides, list) else ():
         typed = change.get("typed") if isinstance(change, dict) else None
-        if isinstance(typed, str):
-            given, _, value = typed.partition("=")
-            words.append(f"{change.get('field') or given}={value}")
+        if not isinstance(typed, str):
+            continue
+        given, _, value = typed.partition("=")
+        if is_treatment(field := str(change.get("field") or given)):
+            words.append(f"{field}={value}")
     return " ".join(words)
+
+
+def is_treatment(field: str) -> bool:
+    """Whether a field, by its path, is part of what is tried."""
+    return field.split(".")[0] not in NO_TREATMENT
 
 
 def leaves(value: Any, *, at: str = "") -> dict[str, Any]:

@@ -40,6 +40,7 @@ class ExperimentFile(_File):
     difference: list[DifferenceEntry] = _ANY
     experiment: dict[str, Any] = _ANY
     header: str | None = _ANY
+    combination: dict[str, Any] | None = _ANY
 
 
 class EnvironmentFile(_File):
@@ -128,6 +129,26 @@ class ImportFile(_File):
     sha256: str = _ANY
     training: str = _ANY
     experiment: str = _ANY
+
+
+class AttentionOfVideo(_File):
+    """Over the clips of one video whose mask shows anatomy: the mean attention on it, and the area it covers."""
+
+    video: str
+    clips: int = Field(ge=1)
+    mass: float = Field(ge=0, le=1)
+    area: float = Field(ge=0, le=1)
+
+
+class AttentionFile(_File):
+    """attention/<split>.json: the chosen epoch's attention on the anatomy, by video."""
+
+    format: int
+    run: dict[str, Any]
+    split: str
+    stage: int
+    epoch: int
+    videos: list[AttentionOfVideo]
 
 
 class TrivialEntry(_File):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from calot.provenance.combination import Combination, MemberRun
 from calot.provenance.receipt import CHECKS, Receipt, failures
 from calot.statistics.schema import UNKNOWN
 
@@ -40,8 +41,15 @@ class Treatment:
 NO_RECEIPT = Treatment(status="unverified", why="no receipt")
 
 
-def treatment_of(receipt: Receipt | None, *, fingerprint: str = UNKNOWN) -> Treatment:
-    """What a receipt says of predictions with this fingerprint; a receipt of another experiment proves nothing."""
+def treatment_of(
+    receipt: Receipt | None, *, fingerprint: str = UNKNOWN, combination: Combination | None = None
+) -> Treatment:
+    """What a receipt says of predictions with this fingerprint; a receipt of another experiment proves nothing.
+
+    A mean of several predictions has no receipt of its own: it is proven where every member is.
+    """
+    if combination is not None:
+        return weakest({str(m): _of_member(m) for m in combination.members})
     if receipt is None:
         return NO_RECEIPT
     if UNKNOWN != fingerprint != receipt.fingerprint:
@@ -56,6 +64,10 @@ def treatment_of(receipt: Receipt | None, *, fingerprint: str = UNKNOWN) -> Trea
     if missing:
         return Treatment(status="unverified", why=f"receipt check {', '.join(missing)} not made")
     return Treatment(status="verified")
+
+
+def _of_member(member: MemberRun) -> Treatment:
+    return Treatment(status="unverified" if member.unproven else "verified", why=member.unproven)
 
 
 def weakest(runs: Mapping[str, Treatment]) -> Treatment:

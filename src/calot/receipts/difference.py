@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.provenance.evidence import Change, DifferenceEvidence, FieldEvidence, SwitchedOffEvidence, SwitchOff, Verdict
 from calot.provenance.receipt import ReceiptCheck, Status
@@ -74,7 +75,10 @@ def _inside(
         best: FieldEvidence | None = None
         for other, tried in inner.others:
             whole = whole or probe(experiment, request=request, data=data, short=True)
-            found = whole.changes(probe(tried, request=request, data=data, short=True))
+            try:
+                found = whole.changes(probe(tried, request=request, data=data, short=True))
+            except CalotError:  # a value that these clips do not admit, such as a crop larger than their frames
+                continue
             acting: Verdict = "acts" if any(map(acts, found)) else "negligible" if found else "inert"
             tally = FieldEvidence(field=inner.path, value=inner.value, against=other, changes=found, verdict=acting)
             best = tally if best is None or tally.share > best.share else best
@@ -130,7 +134,7 @@ def _off(
         return SwitchOff(field=field, equal=None, why="the baseline has it too, at another setting")
     try:
         other = put_in(found.where, found.mine)
-    except (ValueError, TypeError) as error:
+    except (CalotError, ValueError, TypeError) as error:
         return SwitchOff(field=field, equal=None, why=f"it does not stand alone ({error})")
     wrong, exact = apart(other), all(base.distance(other, n) == 0.0 for n in names)
     return SwitchOff(field=field, equal=not wrong, bit_for_bit=exact, compared=tuple(names), apart=tuple(wrong))
@@ -153,6 +157,8 @@ def _neutral(experiment: Experiment, baseline: Experiment, path: Path) -> _Neutr
         value, theirs = at(experiment, where), at(baseline, where)
         if isinstance(value, tuple) and value and all(hasattr(v, "neutral") for v in value):
             kinds = {type(v) for v in value if v not in theirs}
+            if {type(v) for v in theirs} - {type(v) for v in value}:
+                return None  # it lacks what the baseline has: there is nothing to switch off that would bring it back
             off = tuple(v.neutral() if type(v) in kinds else v for v in theirs)
             mine = tuple(v if v in theirs else v.neutral() for v in value)
             return _Neutral(where, mine, None if off == theirs else off)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from calot.experiment import Experiment
-from calot.models.adaptation import Adaptation
+from calot.models.adaptation import Adaptation, Frozen
 from calot.models.classifier import Classifier
 from calot.receipts.meters.band import Values
 
@@ -60,7 +60,8 @@ def counted(model: Classifier) -> Iterator[Values]:
 def _count_rows(values: Values) -> Any:
     def hook(module: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> None:
         gone = (found.detach().flatten(1) == 0).all(dim=1)
-        values.setdefault("backbone: last layer's path dropped", []).extend(gone.float().tolist())
+        if module.training or gone.any():  # while scoring, a path that drops nothing did not act
+            values.setdefault("backbone: last layer's path dropped", []).extend(gone.float().tolist())
 
     return hook
 
@@ -76,6 +77,6 @@ def declared(experiment: Experiment, adaptation: Adaptation) -> dict[str, float]
             if field.name.endswith("dropout") and isinstance(rate, float) and rate > 0:
                 found[f"{part}: dropout of {rate:g}"] = rate
     path = getattr(experiment.backbone, "drop_path", 0.0)
-    if path > 0:
+    if path > 0 and not isinstance(adaptation, Frozen):  # a layer that does not train is never left out
         found["backbone: last layer's path dropped"] = path
     return found

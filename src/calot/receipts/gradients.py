@@ -66,7 +66,7 @@ def _counts(trainer: Trainer, stage: Stage) -> StageCounts:
         if parameter.requires_grad:
             key = stage.adaptation.target_of(model.backbone.place(name))
             observed[key] = observed.get(key, 0) + parameter.numel()
-    declared = dict(stage.adaptation.declared(model.backbone))
+    declared = dict(stage.declared(model.backbone))
     for part, module in model.parts.items():
         if part != "backbone":
             declared[part] = sum(p.numel() for p in module.parameters())
@@ -200,7 +200,7 @@ def _terms(trainer: Trainer) -> list[TermReach]:
             stage=trainer.progress.stage + 1,
             term=term.name,
             units=term.loss.units(batch),
-            declared=tuple(sorted(term.loss.reaches & trains)),
+            declared=tuple(sorted(model.reached(term.loss.reaches) & trains)),
             reached=tuple(sorted(norms[term.name])),
             share=_share(term.name, norms=norms),
         )

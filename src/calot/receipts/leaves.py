@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any, Literal, get_args, get_origin
 
 from calot.config.component import Component, field_types
+from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.models.backbones.protocol import BackboneSpec
 from calot.receipts.reverting import Path, at, with_fields
@@ -58,7 +59,7 @@ def _tried(experiment: Experiment, path: Path, values: Iterator[tuple[Any, Any]]
     for other, changed in values:
         try:
             yield str(other), with_fields(experiment, {path: changed})
-        except (ValueError, TypeError):
+        except (CalotError, ValueError, TypeError):
             continue
 
 
@@ -82,7 +83,7 @@ def _each(component: Any, name: str, others: Iterator[Any]) -> Iterator[tuple[An
     for other in others:
         try:
             yield other, replace(component, **{name: other})
-        except (ValueError, TypeError):
+        except (CalotError, ValueError, TypeError):
             continue
 
 

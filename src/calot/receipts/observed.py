@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 from calot.data.sampling import Uniform
 from calot.experiment import Experiment
 from calot.models.adaptation import LoRA
-from calot.provenance.evidence import ObservedEvidence, ObservedReading
+from calot.provenance.evidence import ENTROPY, ObservedEvidence, ObservedReading
 from calot.provenance.receipt import ReceiptCheck
 from calot.receipts import dropouts
 from calot.receipts.meters.band import DoseBand, Tally, merged, never, share
 from calot.receipts.meters.preparation import meters
 from calot.receipts.probe import FLOOR, STILL
-from calot.receipts.watching import ENTROPY
+from calot.receipts.watching import CACHED
 
 _VALUES = 4.0  # root of the least number of values that one call of dropout sees
 #: Least change of scores, relative to them, that a part makes; less is rounding.
 ROUNDING = 1e-5
+#: Most that cached tokens may change scores, relative to them; of int8 ones.
+CHANGED_BY_CACHE = (0.02, 0.1)
 
 
 def observed_check(
@@ -111,6 +113,7 @@ def declared_bands(experiment: Experiment, *, stage: int, labels: NDArray[np.flo
         "scoring: in training mode": never(),
         "scoring: a clip that is none of validation's": never(),
         "scoring: dropouts that acted": never(),
+        CACHED: DoseBand.between(0.0, CHANGED_BY_CACHE[experiment.compute.features == "int8"]).optional(),
         ENTROPY: DoseBand.between(0.0, 1.0 + 1e-6).optional(),
     }
     if labels.size:

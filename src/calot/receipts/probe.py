@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zlib
 from collections.abc import Iterator, Mapping
@@ -80,7 +81,7 @@ Parts = dict[str, NDArray[Any]]
 @dataclass(frozen=True)
 class Probe:
     """Readings by name; names begin with what they are: data, order, frames, labels, masks, loss, gradient, logits,
-    steps, rates."""
+    steps, rates, weights; and opened, for loss, gradient and logits with what starts at zero let through."""
 
     readings: dict[str, Parts] = field(repr=False)
 
@@ -95,9 +96,13 @@ class Probe:
         apart = {n: self.distance(other, n) for n in names}
         return tuple(Change(name=n, share=share) for n, share in apart.items() if share > 0)
 
+    def _reading(self, name: str) -> Parts | None:
+        """A reading; with nothing to open, what is read open is what is read anyway."""
+        return self.readings.get(name, self.readings.get(name.removeprefix("opened ")))
+
     def distance(self, other: Probe, name: str) -> float:
         """How far apart one reading is, relative to the larger; 1 where only one has it or a part has another shape."""
-        mine, theirs = self.readings.get(name), other.readings.get(name)
+        mine, theirs = self._reading(name), other._reading(name)
         if mine is None or theirs is None:
             return 1.0
         squares = [0.0, 0.0, 0.0]
@@ -143,8 +148,14 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData, short: b
         found |= {f"{kind} {where}": parts for kind, parts in batches.items()}
         found[f"rates {where}"] = _rates(trainer, fit, schedule=stage_schedule(stage, clips=clips))
         found[f"epochs {where}"] = {"": np.asarray([stage.epochs, epochs_without_gain(stage)])}
+        found[f"weights {where}"] = _weights(fit, epochs=stage.epochs)
         found[f"terms {where}"] = {"": np.asarray([_active(fit, epoch=e) for e in range(stage.epochs)])}
         found |= _loss_and_gradient(trainer, fit, stage=number)
+        with _opened(trainer) as opened:
+            if opened:
+                open_readings = _loss_and_gradient(trainer, fit, stage=number)
+                open_readings |= {} if short else {f"logits {where}": {"": _logits(trainer, fit)}}
+                found |= {f"opened {name}": parts for name, parts in open_readings.items()}
         if short:
             continue
         found[f"logits {where}"] = {"": _logits(trainer, fit)}
@@ -182,6 +193,15 @@ def with_every_term(fit: Fit) -> Fit:
 
 def _active(fit: Fit, *, epoch: int) -> str:
     return " ".join(fit.objective.acting(epoch=epoch))
+
+
+def _weights(fit: Fit, *, epochs: int) -> Parts:
+    """Of each loss term, its weight in every epoch; zero before it acts."""
+    found: Parts = {}
+    for epoch in range(epochs):
+        for name, weight in fit.objective.weights(epoch=epoch).items():
+            found.setdefault(name, np.zeros(epochs))[epoch] = weight
+    return found
 
 
 def clean_batch(trainer: Trainer) -> Batch:
@@ -238,6 +258,23 @@ def _loss_and_gradient(trainer: Trainer, fit: Fit, *, stage: int) -> dict[str, P
         found[f"gradient {where}"] = _sketch({n: p.grad for n, p in _trained(trainer)})
         trainer.model.zero_grad(set_to_none=True)
     return found
+
+
+@contextlib.contextmanager
+def _opened(trainer: Trainer) -> Iterator[bool]:
+    """For a while, fresh parameters that start at zero hold other values, so that what they let through shows; gives
+    whether there are any. Whether they leave zero in training, gradients and ablation say."""
+    backbone = trainer.model.backbone
+    fresh = set(backbone.fresh)
+    closed = [(name, p) for name, p in backbone.named_parameters() if p in fresh and not p.any()]
+    for name, parameter in closed:
+        draw = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        parameter.data.copy_(torch.randn(parameter.shape, generator=draw))
+    try:
+        yield bool(closed)
+    finally:
+        for _, parameter in closed:
+            parameter.data.zero_()
 
 
 @torch.no_grad()

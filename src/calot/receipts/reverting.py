@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from calot.config.fingerprint import NO_TREATMENT
 from calot.config.named import by_name
 from calot.errors import CalotError
-from calot.experiment import NO_TREATMENT, Apart, Experiment
+from calot.experiment import Apart, Experiment
 
 Path = tuple[str, ...]
 
@@ -74,7 +75,7 @@ def reverted(
         except Apart as error:
             more = [p for p in among if p not in together and any(_overlap(p, f.split(".")) for f in error.fields)]
             broken: Exception = error
-        except (ValueError, TypeError) as error:
+        except (CalotError, ValueError, TypeError) as error:
             more = [p for p in among if p not in together and p[:-1] == path[:-1]]
             broken = error
         if not more:

@@ -11,10 +11,11 @@ from calot.models.classifier import Classifier
 
 
 def switches(experiment: Experiment, model: Classifier) -> dict[str, AbstractContextManager[None]]:
-    """By name, what opens while a part is off: the adapter, and masking in any of its forms."""
+    """By name, what opens while a part is off: the adapter, what the backbone's family adds, masking in any form."""
     found: dict[str, AbstractContextManager[None]] = {}
     if getattr(model.backbone, "adapter", None) is not None:
         found["adapter"] = _without_adapter(model)
+    found |= {name: off() for name, off in model.backbone.spec.switches(model.backbone.model).items()}
     if experiment.masking is not None:
         found["masking"] = _without_masking(model)
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from calot.data.dataset import ClipDataset
 from calot.data.preparation import Watch
 from calot.experiment import Experiment
-from calot.models.attention import reading
+from calot.models.attention import AttentionReading, reading
 from calot.models.attention_statistics import normalised_entropy
 from calot.models.classifier import Classifier
+from calot.provenance.evidence import ENTROPY
 from calot.receipts import dropouts
 from calot.receipts.meters.band import add
 from calot.receipts.meters.frames import Meter
@@ -36,7 +37,8 @@ APART = 12  # batches from one look to the next, at least
 SHARES_APART = 100  # batches from one measurement of each term's gradient to the next, which costs a step's time
 FEW = 2  # clips of each whose frames are
 SCORED = 4  # validation clips on which parts are switched off after each epoch
-ENTROPY = "scoring: entropy of the last layer's attention (share of the most)"
+#: The reading of scores from cached tokens against those of the same clips' frames.
+CACHED = "scoring: change of logits by cached tokens"
 _SAMPLE = 4096  # weights of a tensor whose update is measured
 
 
@@ -72,8 +74,7 @@ class RunObserver(Observer):
         for k in range(positive.shape[1]):
             add(seen, f"drawn: positive rate of C{k + 1}", positive[:, k].astype(float).tolist())
         self._look = None
-        every = 1 if self.apart == 1 else max(self.apart, self._batches(progress) // LOOKS)
-        if number % every:
+        if not self.looks(progress=progress, number=number):
             return None
         self._look = look = _Look(batch.index[: self.few], batch.video[: self.few], batch.labels[: self.few])
         self._input(batch, seen)
@@ -86,6 +87,10 @@ class RunObserver(Observer):
             look.video, look.labels = after.video[: self.few].clone(), after.labels[: self.few].clone()
 
         return watch
+
+    def looks(self, *, progress: Progress, number: int) -> bool:
+        every = 1 if self.apart == 1 else max(self.apart, self._batches(progress) // LOOKS)
+        return number % every == 0
 
     def _batches(self, progress: Progress) -> int:
         return -(-len(self.train_set) // self.experiment.stages[progress.stage].batch)
@@ -216,15 +221,19 @@ class RunObserver(Observer):
         rows = self.val_set.table.frames[batch.index[:1].cpu().numpy() % len(self.val_set)]
         stored = torch.from_numpy(self.val_set.store.read(rows)).to(batch.video.device)
         add(seen, "scoring: a clip that is none of validation's", [float(not torch.equal(stored[0], batch.video[0]))])
-        few = batch.of(torch.arange(min(SCORED, len(batch)), device=batch.video.device))
+        few = replace(batch.of(torch.arange(min(SCORED, len(batch)), device=batch.video.device)), tokens=None)
         if self.experiment.masking is not None:
             add(seen, "scoring: no mask was made", [float(outputs.kept is None)])
             if outputs.kept is not None:
                 add(seen, "scoring: share of tokens masked", [1 - float(outputs.kept.float().mean())])
         was = model.training
         model.eval()
-        with dropouts.counted(model) as dropped, reading(model.backbone, layer=-1) as last:
+        seam = model.backbone.spec.layout.attention is not None
+        attention = reading(model.backbone, layer=-1) if seam else contextlib.nullcontext(AttentionReading())
+        with dropouts.counted(model) as dropped, attention as last:
             logits = model(few).logits.float()
+        if batch.tokens is not None:
+            add(seen, CACHED, [relative(outputs.logits[: len(few)].float(), logits)])
         add(seen, "scoring: dropouts that acted", [float(len(dropped))])
         if last.query_key is not None:  # on the same clips in every run
             add(seen, ENTROPY, [float(normalised_entropy(last.query_key).mean())])

@@ -34,22 +34,37 @@ class Paired:
     caption: str = _CAPTION
 
 
-def against_baseline(run: RunFolder, *, results: Path) -> Paired | None:
-    """This run against its baseline's run of the same seed (else of the lowest); None when it names no baseline."""
+@dataclass(frozen=True, kw_only=True)
+class Partners:
+    """The run of its baseline that a run is held against, or all of them where the receipt of each failed; `problem`
+    says why there is none."""
+
+    runs: Sequence[RunFolder] = ()
+    problem: str = ""
+
+
+def partners_of(run: RunFolder, *, results: Path) -> Partners | None:
+    """The baseline's run of the same seed (else of the lowest) on the same frames; None when no baseline is named."""
     if not run.experiment.get("baseline"):
         return None
     try:
         others = baseline_runs(run, results=results)
     except CalotError as error:
-        text = str(error).replace(f"{results}/", "")
-        return Paired(reason=Reason("Against its baseline.", f"No comparison: {text}"))
-    problem = no_partner(run, others)
-    if problem is not None:
-        return Paired(reason=Reason("Against its baseline.", problem))
-    partners = comparable(run, others)
-    sound = one_a_seed(with_result(partners))
-    nearest = sorted(sound, key=lambda other: (other.seed != run.seed, other.seed))[:1]
-    return pair([run], nearest or partners)
+        return Partners(problem=f"No comparison: {str(error).replace(f'{results}/', '')}")
+    if (problem := no_partner(run, others)) is not None:
+        return Partners(problem=problem)
+    found = comparable(run, others)
+    sound = one_a_seed(with_result(found))
+    return Partners(runs=sorted(sound, key=lambda other: (other.seed != run.seed, other.seed))[:1] or found)
+
+
+def against_baseline(run: RunFolder, *, partners: Partners | None) -> Paired | None:
+    """This run against the one it is held against; None when it names no baseline."""
+    if partners is None:
+        return None
+    if partners.problem:
+        return Paired(reason=Reason("Against its baseline.", partners.problem))
+    return pair([run], partners.runs)
 
 
 def baseline_runs(run: RunFolder, *, results: Path) -> list[RunFolder]:
@@ -100,7 +115,7 @@ def paired_table(result: Comparison) -> Table:
             points(item.minimum_detectable, reason=""),
         )
         rows.append(Row(cells=cells, strong=name == "macro mAP"))
-    heads = ("quantity", "difference, points", "95 % interval", "p", "p, Holm", "detectable with 80 % power")
+    heads = ("quantity", "difference, points", "95 % interval", "p", "p, Holm", "detectable with about 80 % power")
     title = f"{result.a.name} minus {result.b.name}, {result.split} split, about {result.about}"
     return Table(title=title, columns=columns(*heads), rows=rows)
 

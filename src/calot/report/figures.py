@@ -5,6 +5,7 @@ Each function takes numbers that `calot.statistics` computed and returns inline 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,24 @@ def _iou_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
         return svg(figure, name="curve-iou", describe="Intersection over union of the masks on validation over epochs")
 
 
+def entropy(lines: Mapping[str, np.ndarray]) -> Markup:
+    """Attention entropy over epochs, this run's in front of its baseline's."""
+    looks: list[dict[str, Any]] = [{"color": ACCENT}, {"color": MUTED, "linestyle": (0, (3, 2))}]
+    longest = max(len(values) for values in lines.values())
+    marks: dict[str, Any] = {"marker": "o", "markersize": 3.2} if longest <= 12 else {}
+    with canvas(width=PANEL[0], height=PANEL[1]) as figure:
+        axes = figure.subplots()
+        for (name, values), look in zip(lines.items(), looks, strict=False):
+            axes.plot(np.arange(1, len(values) + 1), values, label=name, **look, **marks)
+        axes.set(xlabel="epoch", ylim=(0, 1.02))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+        axes.grid(axis="x", visible=False)
+        axes.set_title("Attention entropy, val")
+        _legend(axes)
+        described = f"Entropy of the last layer's attention over epochs: {' and '.join(lines)}"
+        return svg(figure, name="attention-entropy", describe=described)
+
+
 def _epochs(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.ndarray:
     """Rows from 1 (a second stage continues where the first ended); marks the best epoch and changes of stage."""
     epochs = np.arange(1, metrics.height + 1)
@@ -173,19 +192,30 @@ def _legend(axes: Any, *, columns: int = 1) -> None:
 
 
 def reliability(
-    criterion: str, *, predicted: np.ndarray, observed: np.ndarray, counts: np.ndarray, prevalence: float
+    criterion: str,
+    *,
+    predicted: np.ndarray,
+    observed: np.ndarray,
+    bounds: np.ndarray,
+    counts: np.ndarray,
+    prevalence: float,
 ) -> Markup:
-    """Observed share of positives against mean predicted probability, one dot per bin (area ~ frames in it)."""
+    """Observed share of positives against mean predicted probability, one dot per bin (area ~ frames in it).
+
+    `bounds` (2, n) are each share's interval, drawn as a whisker; NaN where it has none.
+    """
     with canvas(width=PANEL[0], height=280.0, left=46.0) as figure:
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.axhline(prevalence, color=RULE, linewidth=1.2)
+        axes.vlines(predicted, bounds[0], bounds[1], color=CRITERION[criterion], linewidth=1.6, alpha=0.45)
         axes.plot(predicted, observed, color=CRITERION[criterion], linewidth=1.4)
         sizes = 12 + 60 * counts / max(float(counts.max(initial=1.0)), 1.0)
         axes.scatter(predicted, observed, s=sizes, color=CRITERION[criterion], linewidths=0, zorder=3)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="predicted probability", ylabel="observed share")
         axes.set_title(label(criterion))
-        return svg(figure, name=f"reliability-{criterion}", describe=f"Reliability curve of {label(criterion)}")
+        described = f"Reliability curve of {label(criterion)}, with intervals"
+        return svg(figure, name=f"reliability-{criterion}", describe=described)
 
 
 def decision(

@@ -13,11 +13,14 @@ import polars as pl
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
+from calot.provenance.combination import Combination, combination_in
 from calot.provenance.custody import Identity, require_own, require_sealed
 from calot.provenance.receipt import Receipt
 from calot.provenance.run_facts import changed_name
 from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, ImportFile, ModelFile, read_file
 from calot.provenance.treatment import Treatment, treatment_of
+from calot.statistics.anatomy import AttentionOnAnatomy, attention_on_anatomy
+from calot.statistics.optimism import Optimism, optimism_of_run
 from calot.statistics.predictions import Predictions, load_predictions
 from calot.statistics.schema import UNKNOWN
 from calot.statistics.trivial import BesideTrivial, beside_trivial
@@ -39,6 +42,7 @@ class RunFolder:
     imported: Mapping[str, Any] | None
     metrics: pl.DataFrame
     predictions: Mapping[str, Predictions]
+    combination: Combination | None
     pictures: Mapping[str, Mapping[tuple[str, int], Path]]
 
     @property
@@ -76,7 +80,8 @@ class RunFolder:
     @cached_property
     def treatment(self) -> Treatment:
         """What the receipt proves of this run."""
-        return treatment_of(self.receipt, fingerprint=str(self.experiment.get("fingerprint", UNKNOWN)))
+        fingerprint = str(self.experiment.get("fingerprint", UNKNOWN))
+        return treatment_of(self.receipt, fingerprint=fingerprint, combination=self.combination)
 
     @property
     def has_result(self) -> bool:
@@ -87,6 +92,16 @@ class RunFolder:
     def beside_trivial(self) -> dict[str, BesideTrivial]:
         """The predictions of each split beside the trivial baselines on the same clips."""
         return {split: beside_trivial(table, run=self.path) for split, table in self.predictions.items()}
+
+    @cached_property
+    def optimism(self) -> Optimism:
+        """Of choosing the epoch by val mAP."""
+        return optimism_of_run(self.path, split="val")
+
+    @cached_property
+    def attention(self) -> AttentionOnAnatomy | None:
+        """Of the chosen epoch on val, where the run reads attention."""
+        return attention_on_anatomy(self.path, split="val")
 
     @cached_property
     def backbone_is_frozen(self) -> bool:
@@ -133,6 +148,7 @@ def read_run(path: Path) -> RunFolder:
         imported=_read(imported, ImportFile, required=False) if imported.is_file() else None,
         metrics=_read_metrics(path / "metrics.csv", required=required),
         predictions=predictions,
+        combination=combination_in(experiment, where=path / "experiment.json"),
         pictures={split: _pictures(path / "figures" / "clips" / split) for split in SPLITS},
     )
 

@@ -12,9 +12,10 @@ import polars as pl
 from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
-from calot.provenance.run_facts import CAUSAL, ELSEWHERE, SELECTION
+from calot.provenance.run_facts import CAUSAL, ELSEWHERE, OF_MEMBERS, SELECTION
 from calot.report import figures, scores, tables, timelines, verdict
-from calot.report.baseline import Paired, against_baseline
+from calot.report.attention_view import anatomy_table, entropy_view
+from calot.report.baseline import Paired, against_baseline, partners_of
 from calot.report.clips import clip_groups
 from calot.report.criterion_tables import calibration_table, ceiling_table, decisions_table
 from calot.report.forest import Forest
@@ -63,7 +64,8 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
     shown = run.predictions if run.has_result else {}
     thresholds = choose_thresholds(shown["val"]) if shown else None
     summaries = {split: summarise(table, thresholds=thresholds) for split, table in shown.items()}
-    paired = against_baseline(run, results=root) if shown else None
+    partners = partners_of(run, results=root) if shown else None
+    paired = against_baseline(run, partners=partners)
     openings = openings_text(root, manifest_hash=run.manifest_hash)
     return {
         **_top(run, summaries=summaries, paired=paired, openings=openings),
@@ -74,7 +76,8 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
             candidates=candidates_text(root, manifest_hash=run.manifest_hash),
         ),
         "header": run.experiment.get("header"),
-        "imported": run.imported is not None,
+        "imported": run.imported is not None or run.combination is not None,
+        "combined": None if run.combination is None else str(run.combination),
         "splits": [_split(split, summary) for split, summary in summaries.items()],
         "trivial": trivial_views(run, summaries=summaries),
         "seeds": [scores.seeds_table(_seeds(s), split=split) for split, s in summaries.items() if len(s.per_seed) > 1],
@@ -84,6 +87,8 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
         **_pictures(run, thresholds=thresholds),
         **_data(run),
         **_difference(run, paired=paired),
+        "anatomy": anatomy_table(run) if run.has_result else None,
+        "entropy": entropy_view(run, partners=partners),
         **_environment(run),
         "footer": f"Written by calot {run.environment.get('calot', '')} from {run.path.name}. One file, no network.",
     }
@@ -132,8 +137,12 @@ def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | 
 
 
 def _selected(run: RunFolder) -> str:
+    if run.combination is not None:
+        return "Each member's epoch was selected by its own val mAP, and members or views may have been chosen by it."
     if run.imported is None:
-        return "The epoch was selected by this same val mAP."
+        found = run.optimism
+        by = "" if found.value is None else f", which flatters it by about {100 * found.value:.1f} points"
+        return f"The epoch was selected by this same val mAP{by}."
     return "The epoch was selected elsewhere, and may have been by this same val mAP."
 
 
@@ -151,7 +160,7 @@ def _contents(run: RunFolder) -> list[tuple[str, str]]:
     found = [("verdict", "Verdict"), *(receipt if run.treatment.invalid else []), ("protocol", "Protocol")]
     found += scored if run.has_result else [("curves", "Learning curves")]
     found += [("data", "Data")] if run.data.get("splits") else []
-    found = [link for link in found if run.imported is None or link[0] != "curves"]
+    found = [link for link in found if (run.imported is None and run.combination is None) or link[0] != "curves"]
     found += [("difference", "Difference"), *([] if run.treatment.invalid else receipt)]
     return [*found, ("environment", "Environment"), ("repeat", "Repeat it")]
 
@@ -170,15 +179,25 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str, c
         text = f"{summary.intervals.videos} videos, {frames:,} frames, positives {positives}"
         facts.append(Fact(name=f"Scored, {split}", text=text))
     seeds = ", ".join(str(seed) for seed in summaries["val"].predictions.seeds) if summaries else str(run.seed)
+    if run.combination is not None:
+        seeds = run.combination.seeds
+        facts.append(Fact(name="Combined", text=f"{run.combination}.", wide=True))
+    selection = SELECTION if run.imported is None else ELSEWHERE
     facts += [
-        Fact(name="Seeds", text=f"{seeds} (this run)"),
-        Fact(name="Selection", text=SELECTION if run.imported is None else ELSEWHERE),
+        Fact(name="Seeds", text=f"{seeds} ({'this run' if run.combination is None else 'of the members'})"),
+        Fact(name="Selection", text=selection if run.combination is None else OF_MEMBERS),
         Fact(name="Candidates", text=candidates),
+        *([Fact(name="Optimism", text=_optimism(run))] if run.has_result else []),
         Fact(name="Test openings", text=openings),
         Fact(name="Data", text=f"{data.get('dataset', 'not written yet')}{', synthetic' if run.synthetic else ''}"),
         Fact(name="Frame manifest, sha256", text=str(run.manifest_hash or "not written yet"), wide=True, code=True),
     ]
     return facts
+
+
+def _optimism(run: RunFolder) -> str:
+    said = str(run.optimism)
+    return f"{said[0].upper()}{said[1:]}. Of choosing among settings: not estimated."
 
 
 def _label_rule(run: RunFolder, *, summaries: dict[str, Summary]) -> str:
@@ -294,6 +313,8 @@ def _difference(run: RunFolder, *, paired: Paired | None) -> dict[str, Any]:
         if baseline
         else "This experiment names no baseline: it is where others start from."
     )
+    if run.combination is not None:
+        note = "A mean of other runs' predictions declares no difference: `calot compare` holds it to its members."
     return {
         "difference": tables.difference_table(difference, baseline=str(baseline)) if baseline and difference else None,
         "difference_note": note,

@@ -196,6 +196,10 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
     if taken:
         text = f"Weights trained elsewhere, their training not verified: {verdict.spoken_list(taken)}."
         found.append(Reason("Imported.", text))
+    means = [f"{run.label} seed {run.seed}: {run.combination}" for run in runs if run.combination is not None]
+    if means:
+        text = f"Means of several predictions per clip, where every other run here is one: {'; '.join(means)}."
+        found.append(Reason("Combined.", text))
     bare: dict[str, list[str]] = {}
     for run in runs:
         if run.treatment.status == "unverified":

@@ -65,19 +65,27 @@ def experiments_table(experiments: Mapping[tuple[str, str], Sequence[Scored]]) -
 
 
 def runs_table(runs: Sequence[Scored], *, folder: Path) -> Table:
-    """Each run with its scores; where its receipt failed, the check stands in their place."""
+    """Each run with its scores; where its receipt failed, the check stands in their place. Forward passes per clip are
+    a column where any run took more than one."""
+    several = any(scored.run.combination is not None for scored in runs)
+
+    def passes(run: RunFolder) -> list[str]:
+        return [str(1 if run.combination is None else run.combination.passes)] if several else []
+
     rows = []
     for scored in runs:
         if scored.run.treatment.invalid:
             none = Withheld(verdict.failing(scored.run))
-            rows.append(Row(cells=[_link(scored, folder=folder), none, *[""] * (1 + len(CRITERIA)), "failed"]))
+            empty = [""] * (1 + len(CRITERIA))
+            rows.append(Row(cells=[_link(scored, folder=folder), none, *empty, *passes(scored.run), "failed"]))
             continue
         total = scored.summary.intervals.map
         ap = (tables.points(scored.summary.criteria[c].ap.value) for c in CRITERIA)
         cells = [_link(scored, folder=folder), tables.points(total.value), _interval(total), *ap]
         receipt = "holds" if scored.run.treatment.status == "verified" else "unverified"
-        rows.append(Row(cells=[*cells, receipt]))
-    heads = ("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA), "receipt")
+        rows.append(Row(cells=[*cells, *passes(scored.run), receipt]))
+    more = ("passes per clip",) if several else ()
+    heads = ("run", "mAP", "95 % interval by video", *(f"AP {label(c)}" for c in CRITERIA), *more, "receipt")
     return Table(title="Runs one by one, val split", columns=tables.columns(*heads), rows=rows)
 
 

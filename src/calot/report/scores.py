@@ -27,6 +27,7 @@ from calot.statistics.calibration import BINS, reliability_points
 from calot.statistics.frame_sums import decision_points
 from calot.statistics.intervals import Interval, VideoIntervals
 from calot.statistics.jackknife import NOT_SIMULATED
+from calot.statistics.reliability import reliability_intervals
 from calot.statistics.summary import Summary
 
 #: Threshold probabilities at which a decision curve is drawn.
@@ -106,17 +107,18 @@ def deviation(values: Sequence[float | None]) -> float | None:
 
 
 def reliability_figures(summary: Summary) -> list[Markup]:
-    """One reliability curve per criterion, with as many bins as the frames can fill."""
-    predictions, found = summary.predictions, []
-    bins = drawn_bins(len(predictions.labels))
-    for place, name in enumerate(predictions.criteria):
-        labels, logits = predictions.labels[:, place], predictions.logits[:, place]
-        curve, item = reliability_points(labels, logits=logits, bins=bins), summary.criteria[name]
+    """One reliability curve per criterion with its intervals, with as many bins as the frames can fill."""
+    found, bins = [], drawn_bins(len(summary.predictions.labels))
+    for name, item in summary.criteria.items():
+        frames = item.frames
+        curve = reliability_points(frames.labels, logits=frames.logits, bins=bins)
+        held = reliability_intervals(frames.labels, logits=frames.logits, units=frames.units, bins=bins)
         found.append(
             figures.reliability(
                 name,
                 predicted=np.array([point.forecast for point in curve]),
                 observed=np.array([point.observed for point in curve]),
+                bounds=np.array([(bar.low, bar.high) for bar in held], dtype=np.float64).T,
                 counts=np.array([point.frames for point in curve], dtype=np.float64),
                 prevalence=item.prevalence,
             )

@@ -10,6 +10,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from calot.criteria import label
+from calot.provenance.combination import Combination
 from calot.provenance.receipt import verdict as receipt_verdict
 from calot.report.run_folder import RunFolder
 from calot.report.tables import bounds, interval_text, plain_reason, points
@@ -83,6 +84,8 @@ def stamps(run: RunFolder) -> list[Stamp]:
         found.append(Stamp("unfinished" if run.imported is None else "not scored yet", warn=True))
     if run.imported is not None:
         found.append(Stamp("imported: training not verified", warn=True))
+    if run.combination is not None:
+        found.append(Stamp(f"combined: {_passes(run)}", warn=True))
     if run.treatment.status == "unverified":
         found.append(Stamp("treatment unverified", warn=True))
     elif run.treatment.invalid:
@@ -94,7 +97,7 @@ def stamps(run: RunFolder) -> list[Stamp]:
     protocol = run.data.get("protocol")
     if protocol:
         found.append(Stamp(f"protocol: {protocol}"))
-    found.append(Stamp(f"seed {run.seed}"))
+    found.append(Stamp(f"seed {run.seed}" if run.combination is None else f"seeds {run.combination.seeds}"))
     if run.experiment.get("scale"):
         found.append(Stamp(f"scale {run.experiment['scale']}"))
     return found
@@ -186,13 +189,27 @@ def caveats(run: RunFolder) -> list[Reason]:
         found.append(Reason("Control.", text))
     if run.imported is not None:
         found.append(imported_from(run.imported))
-    if run.receipt is None:
+    if run.combination is not None:
+        found.append(combined_of(run.combination))
+    if run.receipt is None and run.combination is None:
         text = "There is no receipt.json: nothing here proves that the declared difference took effect in training."
         found.append(Reason("Treatment unverified.", text))
     elif run.treatment.status == "unverified":
         text = f"Not everything that this run declares is proven: {run.treatment.why}."
         found.append(Reason("Treatment unverified.", text))
     return found
+
+
+def _passes(run: RunFolder) -> str:
+    count = 1 if run.combination is None else run.combination.passes
+    return f"{count} forward pass{'' if count == 1 else 'es'} per clip"
+
+
+def combined_of(combination: Combination) -> Reason:
+    """What a combined run's predictions are the mean of, what they cost, and which treatment they rest on."""
+    members = "; ".join(f"{m}: {m.unproven or 'verified'}" for m in combination.members)
+    text = f"These predictions are a mean: {combination}. A run alone costs 1. Receipts of the members: {members}."
+    return Reason("Combined.", text)
 
 
 def imported_from(record: Mapping[str, Any]) -> Reason:

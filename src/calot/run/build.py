@@ -17,7 +17,7 @@ def parameter_counts(experiment: Experiment) -> dict[str, Any]:
         model = build_classifier(experiment, weights=False)
     stages = []
     for stage in experiment.stages:
-        stage.adaptation.apply(model.backbone)
+        stage.adapt(model.backbone)
         stages.append(model.parameter_counts())
     trained = [{k: s[k] for k in ("trainable", "trainable_groups")} for s in stages]
     return {**stages[0], "total": stages[-1]["total"], "groups": stages[-1]["groups"], "stages": trained}

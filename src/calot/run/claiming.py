@@ -52,7 +52,7 @@ def claimed(request: Request) -> Iterator[None]:
             if request.overwrite:
                 _set_aside(folder)
             elif request.resume:
-                _require_same(request)
+                require_same(request)
             try:
                 yield
             finally:
@@ -118,7 +118,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _require_same(request: Request) -> None:
+def require_same(request: Request) -> None:
+    """Raises CalotError where the run in the folder is another one than asked for, or was trained by other code."""
     folder = request.folder
     lacks = [name for name in _DESCRIBED if not (folder / name).exists()]
     if lacks and (folder / "checkpoints").exists():

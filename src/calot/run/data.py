@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.data.clips import ClipTable, build_clips
+from calot.data.frame_change import frame_change
 from calot.data.frames import unreadable_frames, without_frames
 from calot.data.manifest import Manifest
 from calot.data.masks import ClipMasks, open_masks
@@ -19,6 +20,7 @@ from calot.data.store import FrameStore, open_store, require_equal_sizes
 from calot.data.understood import Understood, windows_of
 from calot.experiment import Experiment
 from calot.progress import Ui
+from calot.run.machine import usable_cores
 from calot.types import MASK_PIXELS
 
 
@@ -34,6 +36,7 @@ class OpenData:
     unreadable: tuple[str, ...] = ()
     _stores: dict[str, FrameStore] = field(default_factory=dict, repr=False)
     _masks: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    _changes: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
@@ -102,7 +105,22 @@ class OpenData:
             rule=self.experiment.clip,
             label_rule=self.experiment.label,
             training=training and self.experiment.objective.reads_labels,  # its targets come with it
+            change=self.change(split) if self.experiment.clip.reads_change else None,
         )
+
+    def change(self, split: str) -> NDArray[np.float64]:
+        """How much each frame of a split differs from the one before it; found once, on first use."""
+        if split not in self._changes:
+            with self.ui.task(f"frame change {split}") as advance:
+                self._changes[split] = frame_change(
+                    self.root,
+                    self.manifest.split(split),
+                    frames=self.folder.frames,
+                    advance=advance,
+                    check=self.check,
+                    cache=self.experiment.compute.cache_folder,
+                )
+        return self._changes[split]
 
     def masks(self, table: ClipTable) -> ClipMasks | None:
         """The true masks of a table's clips, where the experiment uses any."""
@@ -146,6 +164,7 @@ class OpenData:
                     size=self.experiment.backbone.size,
                     frames=self.folder.frames,
                     cache=self.experiment.compute.cache_folder,
+                    workers=usable_cores(),
                     progress=heard,
                     mixed_sizes=self.experiment.frames.mixed_sizes,
                 )

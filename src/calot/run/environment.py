@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ def describe(*, precision: str, device: str, started: str) -> dict[str, Any]:
     """The contents of `environment.json`."""
     import torch
 
+    return describe_without_model(started=started, packages=_PACKAGES) | {
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
+        "precision": precision,
+    }
+
+
+def describe_without_model(*, started: str, packages: Sequence[str] = ("numpy", "polars")) -> dict[str, Any]:
+    """The same where nothing but tables was read: torch is never imported."""
     return {
         "command": command_line(),
         "started": started,
@@ -37,10 +47,7 @@ def describe(*, precision: str, device: str, started: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
-        "precision": precision,
-        "packages": {name: v for name in _PACKAGES if (v := _version(name))},
+        "packages": {name: v for name in packages if (v := _version(name))},
         "code": code_hash(),
     }
 
@@ -52,10 +59,10 @@ def command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name or "calot", *sys.argv[1:]])
 
 
-def code_hash() -> str:
-    """SHA-256 over calot's own sources, names and contents."""
+def code_hash(*, below: str = "") -> str:
+    """SHA-256 over calot's own sources, names and contents: all of them, or those `below` a folder."""
     digest = hashlib.sha256()
-    root = Path(calot.__file__).parent
+    root = Path(calot.__file__).parent / below
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

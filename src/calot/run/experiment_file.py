@@ -57,6 +57,11 @@ def read_experiment(folder: Path) -> tuple[Experiment, int]:
     path = folder / NAME
     data = _record(folder)
     seed, stated = data.get("seed"), data.get("experiment")
+    if data.get("combination") is not None:
+        raise CalotError(
+            f"{folder}: {data.get('name')}: a mean of other runs' predictions, without a model of its own. Score its "
+            "members, then make it again."
+        )
     if stated is None:
         raise CalotError(f"{path}: holds no experiment; {AGAIN}")
     if seed is None or not 0 <= seed < 2**31:
@@ -66,7 +71,7 @@ def read_experiment(folder: Path) -> tuple[Experiment, int]:
             f"{path}: a run of calot 0.1, whose loss and heads had fixed places. Its report, metrics and comparisons "
             f"are read; its model is not: {AGAIN}, or score it with the calot that trained it."
         )
-    source = own_code.read_back(folder, data.get("source")) if _has_own_components(stated) else None
+    source = own_code.read_back(folder, data.get("source")) if has_own_components(stated) else None
     try:
         experiment: Experiment = from_json(stated, Experiment, source=source)
     except CalotError as error:
@@ -109,9 +114,10 @@ def _record(folder: Path) -> dict[str, Any]:
     return data
 
 
-def _has_own_components(stated: Any) -> bool:
+def has_own_components(stated: Any) -> bool:
+    """Whether an experiment's JSON names a component that a user's file defines."""
     if isinstance(stated, list):
-        return any(_has_own_components(v) for v in stated)
+        return any(has_own_components(v) for v in stated)
     if not isinstance(stated, dict):
         return False
-    return ".py:" in str(stated.get("_type")) or any(_has_own_components(v) for v in stated.values())
+    return ".py:" in str(stated.get("_type")) or any(has_own_components(v) for v in stated.values())

@@ -88,7 +88,8 @@ def describe_run(request: Request, *, data: OpenData, accelerator: Accelerator) 
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
         environment = describe(precision=precision, device=str(accelerator.device), started=started)
-        write_json(folder / "environment.json", environment)
+        several = {"processes": accelerator.num_processes} if accelerator.num_processes > 1 else {}
+        write_json(folder / "environment.json", environment | several)
 
 
 def _require_same_data(folder: Path, *, data: OpenData) -> None:

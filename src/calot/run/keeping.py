@@ -10,6 +10,8 @@ import torch
 
 from calot.evaluation.passes import Passes
 from calot.run import folder as run_folder
+from calot.run.epoch_clips import EpochClips
+from calot.train.objective import EpochScores
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
@@ -47,6 +49,15 @@ class StageKeeper:
         """Write a checkpoint, as the best too when asked."""
         self.trainer.save(self.optimiser, best=best)
 
+    def clips(self, scores: EpochScores, *, best: bool) -> None:
+        """Validation's predictions of every epoch that may be chosen, and the best one's attention."""
+        if not self.trainer.processes.first:
+            return
+        row, run = self.trainer.progress.rows[-1], self.trainer.checkpoints.run
+        assert run is not None  # every trainer's checkpoints say whose they are
+        kept = EpochClips(table=self.trainer.val_set.table, run=run, stage=row["stage"], epoch=row["epoch"])
+        kept.write(self.trainer.request.folder, scores=scores, best=best)
+
     def due(self) -> bool:
         """Whether the last one was saved long enough ago."""
         return self.trainer.checkpoints.due()
@@ -56,5 +67,6 @@ class StageKeeper:
         self.reporter(progress, loss)
 
     def stop(self) -> bool:
-        """Whether a signal came."""
-        return self.trainer.stopper.asked()
+        """Whether a signal came, to any process of the run."""
+        self.trainer.stopping = self.trainer.processes.any(self.trainer.stopper.asked())
+        return self.trainer.stopping

@@ -31,8 +31,13 @@ def machine_checks(results: Path, *, data: Path | None) -> list[Check]:
     return [*_processor(), *_gpus(), *_disk(results, data=data)]
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _processor() -> Iterator[Check]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     memory = memory_bytes()
     threads = _torch_threads()
     facts = {"cores": cores, "threads": threads, "memory_bytes": memory}

@@ -22,6 +22,12 @@ GRACE_S = 8.0
 #: How long ending may take, and ending with a save, before the signal is sent again: something may have swallowed it.
 _AGAIN_S, _SAVING_S = 5.0, 120.0
 
+#: Set in the environment of a sweep's jobs; such a job ends with this code where the machine failed it, not its input.
+SWEEP, MACHINE_FAILED = "CALOT_SWEEP", 71
+#: A launcher or a sweep passes on the signal that a terminal or a batch system has sent to all: within so long, it is
+#: the same one.
+_SAME_S = 2.0
+
 #: How long the main thread may ignore signals, deep in a library, before the process is ended anyway.
 _DEAF_S = 10.0
 
@@ -38,6 +44,7 @@ class Stopper:
         self.saying = saying
         self._came = False
         self._held = False
+        self._first = 0.0
 
     def asked(self) -> bool:
         """Whether a signal came. The caller then ends its work, and may take time to save it."""
@@ -47,7 +54,12 @@ class Stopper:
 
     def ask(self) -> None:
         """What a signal does: end at once, or remember it for the step in progress; a second signal ends that step."""
+        now = time.monotonic()
+        launched = "TORCHELASTIC_RUN_ID" in os.environ or SWEEP in os.environ
+        if self._came and launched and now - self._first < _SAME_S:
+            return
         again, self._came = self._came, True
+        self._first = self._first if again else now
         if self._held and not again:
             _remind_in(GRACE_S)
             return

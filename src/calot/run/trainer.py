@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,20 @@ import torch
 from accelerate import Accelerator
 
 from calot.data.dataset import ClipDataset, batches
-from calot.data.preparation import Prepared, Watch
+from calot.data.preparation import Preparation, Prepared, Watch
 from calot.errors import CalotError
 from calot.evaluation.passes import Passes
 from calot.models.adaptation import ParameterGroup
 from calot.models.classifier import Classifier
+from calot.processes import ALONE, Processes
 from calot.progress import Ui
 from calot.provenance.checkpoint_files import STATE
 from calot.provenance.custody import Identity
 from calot.run import folder as run_folder
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
-from calot.run.device import make_accelerator
+from calot.run.device import make_accelerator, placed
+from calot.run.features import StageFeatures, cached, stage_features
 from calot.run.keeping import StageData, StageKeeper
 from calot.run.request import Request
 from calot.run.signals import Stopper
@@ -32,6 +35,7 @@ from calot.train.loop import Fit, fit_stage
 from calot.train.objective import Objective, model_tensors_alone, own_tensors, with_own_tensors
 from calot.train.observer import Observer
 from calot.train.optim import Schedule, build_adamw
+from calot.train.out_of_memory import ClipsAtATime
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
@@ -55,13 +59,20 @@ class Trainer:
     checkpoints: checkpoint.Checkpoints
     trained: set[torch.nn.Parameter]  # of the backbone, in this stage or an earlier one
     observer: Observer = field(default_factory=Observer)
+    processes: Processes = ALONE
+    stopping: bool = False  # every process knows that a signal came to one
+    caches: bool = False  # whether a frozen backbone's features may be cached
+    features: StageFeatures | None = None  # those of the stage in training
 
     @classmethod
-    def start(cls, request: Request, *, data: OpenData, ui: Ui, stopper: Stopper) -> Trainer:
+    def start(
+        cls, request: Request, *, data: OpenData, ui: Ui, stopper: Stopper, processes: Processes = ALONE
+    ) -> Trainer:
         experiment, seed = request.experiment, request.seed
         accelerator = make_accelerator(experiment.compute)
         torch.manual_seed(seed)
         model = build_classifier(experiment)
+        processes.require_divisible(model)
         train_table = data.clips("train", training=True)
         val_table = data.clips("val", training=False)
         if experiment.objective.reads_labels:
@@ -74,7 +85,7 @@ class Trainer:
             stopper=stopper,
             accelerator=accelerator,
             model=model,
-            called=accelerator.prepare_model(model),
+            called=placed(model, accelerator=accelerator),
             objective=experiment.objective.build(model=model, loss=experiment.loss),
             train_set=ClipDataset(train_table, data.store("train"), masks=train_masks),
             clean_set=ClipDataset(train_table.clean(), data.store("train"), masks=train_masks),
@@ -87,6 +98,7 @@ class Trainer:
                 run=Identity(fingerprint=experiment.fingerprint(), seed=seed, manifest=data.manifest.hash),
             ),
             trained=set(),
+            processes=processes,
         )
 
     @property
@@ -95,22 +107,20 @@ class Trainer:
 
     def train(self) -> None:
         """Every stage, each from the best of the one before."""
-        found = self._found()
+        found = self.processes.in_turn(self._found)
         stages = self.request.experiment.stages
         for earlier in stages[: self.progress.stage]:  # what they put into the backbone, the checkpoint's tensors need
             self.optimiser(earlier)
         while self.progress.stage < len(stages):
             stage = stages[self.progress.stage]
-            fit = self.fit(stage)
-            if found is not None:
-                self._put(found.tensors, where=self.checkpoints.last)
-                if found.optimiser is not None:
-                    checkpoint.restore(fit.optimiser, found.optimiser)
-                found = None
-            elif self.progress.stage:
+            resumed, found = found, None
+            fit = self.fit(stage, found=resumed)
+            if resumed is None and self.progress.stage:
                 self.progress.starts.append(self._start())
                 self.save(None, best=False)  # not before its start is known: after a step it would be unknown
             fit_stage(fit, self.progress)
+            self.features = None  # what follows may change the backbone
+            self.processes.wait()  # until the best is on the disk
             best = self.checkpoints.best_of(self.progress.to_dict())
             self._put(best.tensors, where=self.checkpoints.best)
             after = self.progress
@@ -163,11 +173,12 @@ class Trainer:
     def groups(self, stage: Stage) -> list[ParameterGroup]:
         """What a stage trains; the backbone is prepared for it."""
         groups = [
-            *stage.adaptation.apply(self.model.backbone),
+            *stage.adapt(self.model.backbone),
             ParameterGroup("pooling", tuple(self.model.pooling.parameters()), stage.lr),
         ]
-        heads = {name: self.model.get_submodule(name) for name in self.model.heads}
-        return groups + [ParameterGroup(name, tuple(head.parameters()), stage.lr) for name, head in heads.items()]
+        heads = {name: tuple(self.model.get_submodule(name).parameters()) for name in self.model.heads}
+        rates = {name: head.lr or stage.lr for name, head in self.model.heads.items()}
+        return groups + [ParameterGroup(name, parameters, rates[name]) for name, parameters in heads.items()]
 
     def optimiser(self, stage: Stage) -> torch.optim.Optimizer:
         """The stage's optimiser. An adapter's random draws depend only on the seed and the stage, not on history."""
@@ -177,13 +188,19 @@ class Trainer:
         prepared: torch.optim.Optimizer = self.accelerator.prepare(build_adamw(groups, weight_decay=stage.weight_decay))
         return prepared
 
-    def fit(self, stage: Stage) -> Fit:
-        """All that the loop needs for one stage, from its first step."""
+    def fit(self, stage: Stage, *, found: checkpoint.Checkpoint | None = None) -> Fit:
+        """All that the loop needs for one stage, from its first step or from a checkpoint found in it."""
         experiment = self.request.experiment
         optimiser = self.optimiser(stage)
+        if found is not None:  # before features, which are of these weights
+            self._put(found.tensors, where=self.checkpoints.last)
+            if found.optimiser is not None:
+                checkpoint.restore(optimiser, found.optimiser)
         schedule = stage_schedule(stage, clips=len(self.train_set))
         per_epoch = -(-len(self.train_set) // stage.batch)
+        self.features = stage_features(self, stage) if self.caches else None
         reporter = run_folder.Reporter(self.ui, stage=stage, steps=per_epoch, selection=self.objective.selection)
+        keeper = StageKeeper(self, optimiser, reporter)
         return Fit(
             model=self.model,
             called=self.called,
@@ -195,8 +212,11 @@ class Trainer:
             seed=self.request.seed,
             micro_batch=experiment.compute.micro_batch,
             data=StageData(self, stage),
-            keeper=StageKeeper(self, optimiser, reporter),
+            keeper=keeper,
             observer=self.observer,
+            keep_clips=keeper.clips,
+            processes=self.processes,
+            at_a_time=ClipsAtATime(say=self.ui.say),
         )
 
     def batches(self, stage: Stage, *, epoch: int, start: int) -> Iterator[Batch]:
@@ -211,33 +231,56 @@ class Trainer:
             first=start,
             workers=self.request.experiment.compute.workers,
             pin=self.accelerator.device.type == "cuda",
+            frames=lambda n: self.features is None or self.observer.looks(progress=self.progress, number=n),
         )
         for number, batch in enumerate(loaded, start=start):
             watch = self.observer.loaded(batch, progress=self.progress, number=number)  # before it leaves the host
-            placed = batch.to(self.accelerator.device)
-            yield self.prepared(placed, epoch=epoch, start=number * stage.batch, watch=watch).batch
+            on_device = batch.to(self.accelerator.device)
+            ready = self.prepared(on_device, epoch=epoch, start=number * stage.batch, watch=watch).batch
+            if self.features is not None:
+                ready = self.features.with_tokens(ready, epoch=epoch, start=number * stage.batch)
+            yield ready
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """What is done to each effective batch; checked once, not in every step."""
+        return self.request.experiment.preparation(seed=self.request.seed)
 
     def prepared(self, batch: Batch, *, epoch: int, start: int, watch: Watch | None = None) -> Prepared:
         """An effective batch as it is trained on in this stage; `start` is its first clip's place in the epoch."""
-        prepare = self.request.experiment.preparation(seed=self.request.seed)
-        return prepare(batch, stage=self.progress.stage, epoch=epoch, start=start, watch=watch)
+        return self.preparation(batch, stage=self.progress.stage, epoch=epoch, start=start, watch=watch)
 
     @property
     def passes(self) -> Passes:
         """The passes that an epoch is judged by."""
         compute = self.request.experiment.compute
+        val, clean = self.val_set, self.clean_set
+        if self.features is not None:
+            self.features.require_current()
+            val, clean = cached(val, self.features.val), cached(clean, self.features.train)
         return Passes(
-            val=self.val_set,
-            clean=self.clean_set,
+            val=val,
+            clean=clean,
             subset=compute.train_subset,
             accelerator=self.accelerator,
             batch_size=compute.evaluation_batch,
             workers=compute.workers,
             check=self.stopper.check,
+            processes=self.processes,
         )
 
     def save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
-        """The best first, the last after it: a kill in between repeats an epoch, and so reaches the same best."""
+        """The best first, the last after it: a kill in between repeats an epoch, and so reaches the same best.
+
+        Of several processes the first one writes. The others wait for it before an end that all know of, so that no
+        launcher ends it meanwhile; nowhere else, as a signal may have come to one alone.
+        """
+        if self.processes.first:
+            self._write(optimiser, best=best)
+        if self.stopping:
+            self.processes.wait()
+
+    def _write(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
         tensors = checkpoint.model_tensors(self.model, published=self._published, trained=self.trained)
         tensors = with_own_tensors(self.objective, tensors)
         progress = self.progress.to_dict()

@@ -17,7 +17,7 @@ from calot.statistics.detectable import detectable_differences
 from calot.statistics.outcome import ENOUGH_SEEDS, PairedDifference, outcome_of, verdict_of
 from calot.statistics.paired_error import PairedError, ScoredSide, paired_error
 from calot.statistics.permutation import holm, swap_seeds, swap_videos
-from calot.statistics.predictions import NO_LABELS, Predictions, same_rows
+from calot.statistics.predictions import NO_LABELS, Predictions, require_same_facts, same_rows
 from calot.statistics.resampling import Resampler
 from calot.statistics.schema import UNKNOWN
 
@@ -31,7 +31,8 @@ class Side:
     """One side's seeds, one by one: mAP and AP of each, their mean and standard deviation (None with one seed).
 
     `treatment` says what the runs' receipts prove; where it is invalid there are no numbers. `notes` say how tables
-    were read.
+    were read; `combined` what each is the mean of, where it is one, and `passes` how many forward passes a clip cost
+    (None where a table does not say).
     """
 
     name: str
@@ -41,6 +42,8 @@ class Side:
     map: tuple[float | None, ...]
     ap: dict[str, tuple[float | None, ...]]
     notes: tuple[str, ...]
+    combined: tuple[str, ...]
+    passes: tuple[int | None, ...]
     mean: float | None
     deviation: float | None
 
@@ -136,14 +139,7 @@ def _labelled(side: Predictions | Sequence[Predictions]) -> list[Predictions]:
 
 
 def _refuse_mismatch(a: Sequence[Predictions], b: Sequence[Predictions], *, names: tuple[str, str]) -> None:
-    for table in (*a, *b):
-        for field in ("dataset", "split", "protocol", "manifest_hash"):
-            values = getattr(a[0], field), getattr(table, field)
-            if UNKNOWN not in values and values[0] != values[1]:
-                raise CalotError(
-                    f"compare refused: {field} is {values[0]!r} in {a[0].source} and {values[1]!r} in {table.source}; "
-                    "score both on the same frames under the same protocol"
-                )
+    require_same_facts((*a, *b), refusal="compare refused")
     difference = same_rows(a[0], b[0])
     if difference is not None:
         raise CalotError(f"compare refused: {names[0]} ({a[0].source}) and {names[1]} ({b[0].source}): {difference}")
@@ -207,6 +203,8 @@ def _side(engine: Resampler, *, name: str, treatment: Treatment) -> Side:
         map=tuple(_none(value) for value in means),
         ap=columns,
         notes=tuple(dict.fromkeys(note for table in engine.tables for note in table.notes)),
+        combined=tuple(dict.fromkeys(str(t.combination) for t in engine.tables if t.combination is not None)),
+        passes=tuple(table.passes for table in engine.tables),
         mean=float(means.mean()) if defined else None,
         deviation=float(means.std(ddof=1)) if defined and len(means) > 1 else None,
     )

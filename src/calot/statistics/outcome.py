@@ -66,7 +66,7 @@ def verdict_of(
     detectable = (
         "The design detects no difference with 80 % power."
         if smallest is None
-        else f"The design detects {100 * smallest:.1f} points with 80 % power."
+        else f"The design detects {100 * smallest:.1f} points with about 80 % power{_SIMULATED[about]}."
     )
     said = {
         "higher": f"{names[0]} is better than {names[1]}",
@@ -76,6 +76,10 @@ def verdict_of(
         "undecided": f"No difference between {names[0]} and {names[1]} is shown, and none is excluded",
     }.get(outcome, f"{names[0]} and {names[1]}")
     return f"{said} ({figures}). {scope} {detectable}"
+
+
+#: What power simulation found at the printed figure (docs/results/interval_coverage.md, docs/LAB_LOG.md).
+_SIMULATED = {"these checkpoints": " (66 to 95 % in simulated worlds)", "the treatment": " (not simulated)"}
 
 
 def _p_words(p: float | None) -> str:

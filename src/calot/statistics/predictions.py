@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError, nearest_name
+from calot.provenance.combination import Combination
 from calot.statistics import seal
 from calot.statistics.schema import (
     COLUMNS,
+    COMBINATION_KEY,
     FACTS,
     FINGERPRINT_KEY,
     LABELS,
@@ -74,6 +77,7 @@ class Predictions:
     `frame` may hold the columns in any order and as text: construction checks it (`schema.canonical`) and raises
     CalotError, so no unchecked `Predictions` exists. `fingerprint` names the run's resolved experiment, `manifest_hash`
     the frames it was scored on, `frames_per_second` how many frame numbers make a second (None: unknown).
+    `combination` says which predictions these are the mean of (None: of one forward pass, or another group's).
     """
 
     frame: pl.DataFrame
@@ -82,6 +86,7 @@ class Predictions:
     frames_per_second: float | None = None
     source: str = "predictions"
     notes: tuple[str, ...] = ()
+    combination: Combination | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", canonical(self.frame, source=self.source))
@@ -154,6 +159,13 @@ class Predictions:
     def protocol(self) -> str:
         return str(self.frame["protocol"][0])
 
+    @property
+    def passes(self) -> int | None:
+        """Forward passes that one clip cost; None where another group's table does not say."""
+        if self.combination is not None:
+            return self.combination.passes
+        return None if self.fingerprint == UNKNOWN else 1
+
     @cached_property
     def digest(self) -> str:
         """sha256 over rows and raw scores, without the seed: equal digests are equal predictions, bit for bit."""
@@ -180,6 +192,8 @@ class Predictions:
         metadata = {FINGERPRINT_KEY: self.fingerprint, MANIFEST_KEY: self.manifest_hash, seal.KEY: seal.BLANK}
         if self.frames_per_second is not None:
             metadata[RATE_KEY] = repr(self.frames_per_second)
+        if self.combination is not None:
+            metadata[COMBINATION_KEY] = json.dumps(self.combination.to_json())
         held = io.BytesIO()
         self.frame.write_parquet(held, metadata=metadata)
         with whole_file(Path(path)) as part:
@@ -210,6 +224,20 @@ def same_rows(a: Predictions, b: Predictions) -> str | None:
     return None
 
 
+def require_same_facts(tables: Sequence[Predictions], *, refusal: str) -> None:
+    """Raises CalotError beginning with `refusal` where two tables differ in data set, split, protocol or manifest; what
+    a table does not say is not held against it."""
+    first = tables[0]
+    for table in tables[1:]:
+        for name in ("dataset", "split", "protocol", "manifest_hash"):
+            values = getattr(first, name), getattr(table, name)
+            if UNKNOWN not in values and values[0] != values[1]:
+                raise CalotError(
+                    f"{refusal}: {name} is {values[0]!r} in {first.source} and {values[1]!r} in {table.source}; "
+                    "score both on the same frames under the same protocol"
+                )
+
+
 def load_predictions(path: Path, *, reading: Reading | None = None) -> Predictions:
     """Read calot's parquet, or any group's CSV, TSV, Excel sheet or parquet.
 
@@ -233,6 +261,7 @@ def load_predictions(path: Path, *, reading: Reading | None = None) -> Predictio
         frames_per_second=_rate(file.metadata.get(RATE_KEY), source=str(path)),
         source=str(path),
         notes=(*file.notes, *said, *_missing(frame)),
+        combination=_combination(file.metadata.get(COMBINATION_KEY), source=str(path)),
     )
     if not ours and told.scores.kind is None:
         refuse_probabilities(made.frame, among=file.frame.columns, source=str(path))
@@ -251,6 +280,16 @@ def _require_known(frame: pl.DataFrame, *, file: TableFile, source: str) -> None
                 f"prob_<criterion>) and, to be scored, {', '.join(LABELS)}; --map THEIRS={name} takes a column of "
                 "another name"
             )
+
+
+def _combination(text: str | None, *, source: str) -> Combination | None:
+    if text is None:
+        return None
+    try:
+        stated = json.loads(text)
+    except (ValueError, RecursionError):
+        stated = text
+    return Combination.from_json(stated, where=source)
 
 
 def _rate(text: str | None, *, source: str) -> float | None:

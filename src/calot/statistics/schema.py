@@ -19,6 +19,7 @@ FACTS = ("dataset", "split", "protocol")
 
 #: Metadata of calot's parquet files; `seal.KEY` is one more.
 FINGERPRINT_KEY, MANIFEST_KEY, RATE_KEY = "calot.fingerprint", "calot.manifest_hash", "calot.frames_per_second"
+COMBINATION_KEY = "calot.combination"
 
 #: calot 0.1 knew only tables whose frame numbers count 25 per second, and did not record it.
 RATE_OF_0_1 = 25.0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from calot.provenance.combination import Combination
 from calot.statistics.calibration import Calibration, Thresholds, calibration
 from calot.statistics.calibration_error import CalibrationError, calibration_error, slope_intervals
 from calot.statistics.ceiling import RaterCeiling, rater_ceiling
@@ -24,11 +25,13 @@ from calot.statistics.intervals import Interval, Method, VideoIntervals, video_i
 from calot.statistics.jackknife import NOT_SIMULATED, interval_fields, plain_interval
 from calot.statistics.metrics import Brier, Decisions, brier, decisions, mean_ap, prevalence
 from calot.statistics.predictions import Predictions
+from calot.statistics.reliability import reliability_intervals
 
 
 @dataclass(frozen=True, kw_only=True)
 class CriterionIntervals:
-    """The intervals over videos of one criterion's figures; `rates` are empty without a threshold."""
+    """The intervals over videos of one criterion's figures; `reliability` has one for each point of the curve, and
+    `rates` are empty without a threshold."""
 
     brier: BrierIntervals
     brier_soft: BrierIntervals | None
@@ -36,6 +39,7 @@ class CriterionIntervals:
     slope: Interval
     intercept: Interval
     in_the_large: Interval
+    reliability: tuple[Interval, ...]
     rates: dict[str, Interval]
 
 
@@ -82,6 +86,7 @@ class CriterionSummary:
             brier=brier_intervals(labels, logits=logits, units=units),
             brier_soft=None if soft is None else brier_intervals(soft, logits=logits, units=units),
             ece=calibration_error(labels, logits=logits, units=units),
+            reliability=reliability_intervals(labels, logits=logits, units=units),
             rates=rates,
             **slope_intervals(labels, logits=logits, units=units, fit=self.calibration),
         )
@@ -160,8 +165,16 @@ def header(predictions: Predictions) -> dict[str, Any]:
         "frames_per_second": p.frames_per_second,
         "seeds": list(p.seeds),
         "label_rule": "majority of raters (mean >= 0.5)" if p.labelled else "no labels",
+        "combination": None if p.combination is None else combination_facts(p.combination),
+        "passes": p.passes,
         "notes": list(p.notes),
     }
+
+
+def combination_facts(combination: Combination) -> dict[str, Any]:
+    """What predictions are the mean of, as plain JSON values; `said` is the sentence that pages and tables show."""
+    members = [asdict(member) for member in combination.members]
+    return {"said": str(combination), "passes": combination.passes, "mean": combination.mean, "members": members}
 
 
 def summarise(
@@ -254,7 +267,10 @@ def _calibration(item: CriterionSummary) -> dict[str, Any]:
     held = item.intervals
     return {
         **asdict(item.calibration),
-        "reliability": [asdict(point) for point in item.calibration.reliability],
+        "reliability": [
+            asdict(point) | {name: value for name, value in interval_fields(bounds).items() if name != "value"}
+            for point, bounds in zip(item.calibration.reliability, held.reliability, strict=True)
+        ],
         "ece_perfect": held.ece.perfect,
         "ece_debiased": interval_fields(held.ece.debiased),
         "intervals": {n: interval_fields(getattr(held, n)) for n in ("slope", "intercept", "in_the_large")},

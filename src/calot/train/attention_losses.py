@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from calot.config.fields import Fraction, FractionBelowOne, LayerNumbers, Range, Since
+from calot.config.fields import Fraction, FractionBelowOne, LayerNumbers, Range, Since, layers_at_depth
 from calot.models.attention_statistics import attention_mass, normalised_entropy, received_attention
 from calot.models.masking import MaskedPatches, anatomy_tokens
 from calot.train.losses import Loss
@@ -72,8 +72,8 @@ class AttentionLoss(Loss):
         return masks.complete & (covered >= self.min_coverage) & somewhere
 
     def at_depth(self, *, layers: int, of: int) -> AttentionLoss:
-        scaled = {n if n == -1 else min(layers - 1, (n % of) * layers // of) for n in self.layers}
-        return replace(self, layers=tuple(sorted(scaled)))
+        scaled = zip(self.layers, layers_at_depth(self.layers, layers=layers, of=of), strict=True)
+        return replace(self, layers=tuple(sorted({n if n == -1 else there for n, there in scaled})))
 
 
 @dataclass(frozen=True, kw_only=True)

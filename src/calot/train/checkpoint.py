@@ -131,6 +131,14 @@ def _standing(folder: Path) -> Path:
     return new if new.exists() and not folder.exists() else folder
 
 
+def _settle(folder: Path) -> None:
+    """Put a finished checkpoint in its place where a kill fell between the two renames of `save`."""
+    standing = _standing(folder)
+    if standing != folder and problem_of(standing) is None:
+        os.replace(standing, folder)
+        sync_folder(folder.parent)
+
+
 def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Put an optimiser, and fp16's loss scaler with it, where a checkpoint left them."""
     optimiser.load_state_dict({k: v for k, v in state.items() if k != "scaler"})
@@ -199,6 +207,8 @@ class Checkpoints:
         Raises CalotError where there are some and all are damaged: nothing is then retrained without being asked.
         """
         problems: list[str] = []
+        _settle(self.best)
+        _settle(self.last)
         for place in (_standing(self.last), self.previous):
             if not place.exists():
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Protocol
@@ -15,9 +15,11 @@ from torch import nn
 
 from calot.errors import CalotError, Stopped
 from calot.evaluation.passes import Passes
+from calot.processes import ALONE, Processes
 from calot.train.objective import EpochScores, Objective, shares, total_units
 from calot.train.observer import Observer
 from calot.train.optim import Schedule
+from calot.train.out_of_memory import ClipsAtATime, Draws, let_go
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
@@ -50,9 +52,25 @@ class Keeper(Protocol):
         """Whether a signal asked for an end at the next step."""
 
 
+class ClipKeeper(Protocol):
+    """What takes an epoch's scores clip by clip."""
+
+    def __call__(self, scores: EpochScores, *, best: bool) -> None:
+        """Called after each epoch that may be chosen, before its checkpoint; `best` so far."""
+
+
+def keep_no_clips(scores: EpochScores, *, best: bool) -> None:
+    """Where nobody asks for them."""
+
+
 @dataclass(frozen=True)
 class Fit:
-    """All that one stage needs. `called` is what a step calls: `model` itself, or what wraps it (DDP)."""
+    """All that one stage needs. `called` is what a step calls: `model` itself, or what wraps it.
+
+    `processes` share each step. What they do equals what one alone does as far as nothing is drawn for a clip while it
+    is trained on: dropout and drop path draw again in each process for its own part, as many times and as independently
+    as in one, but not the same.
+    """
 
     model: nn.Module
     called: nn.Module
@@ -66,6 +84,9 @@ class Fit:
     data: TrainingData
     keeper: Keeper
     observer: Observer = field(default_factory=Observer)
+    keep_clips: ClipKeeper = keep_no_clips
+    processes: Processes = ALONE
+    at_a_time: ClipsAtATime = field(default_factory=ClipsAtATime)
 
 
 def fit_stage(fit: Fit, progress: Progress) -> None:
@@ -81,11 +102,14 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
         _require_score(scores.value, progress=progress)
         progress.rows.append(_row(fit, progress, scores))
         better = fit.objective.selection.better(scores.value, than=progress.best_score)
-        best = fit.objective.begun(epoch=progress.epoch) and better
+        begun = fit.objective.begun(epoch=progress.epoch)
+        best = begun and better
         if best:
             progress.best_score, progress.best_epoch = scores.value, progress.epoch
         progress.epoch, progress.batch, progress.loss_sum, progress.clips = progress.epoch + 1, 0, 0.0, 0
         progress.terms = {}
+        if begun:
+            fit.keep_clips(scores, best=best)
         fit.keeper.save(best=best)
 
 
@@ -104,8 +128,9 @@ def _patient(stage: Stage, progress: Progress) -> bool:
 def _train_epoch(fit: Fit, progress: Progress) -> None:
     fit.called.train()
     for batch in fit.data.batches(epoch=progress.epoch, start=progress.batch):
-        # Dropout draws depend on the place in the run alone, so that a resumed run draws the same.
-        place = [fit.seed, progress.stage, progress.epoch, progress.batch]
+        # Dropout draws depend on the place in the run alone (and on which process it is), so that a resumed run draws
+        # the same.
+        place = [fit.seed, progress.stage, progress.epoch, progress.batch, *fit.processes.apart]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1))
         with fit.observer.step(fit, batch, progress=progress):
             loss = optimise(fit, batch, progress=progress)
@@ -141,9 +166,30 @@ def optimise(fit: Fit, batch: Batch, *, progress: Progress) -> float:
 
 
 def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float]:
-    """Add an effective batch's gradient to the parameters', micro-batch by micro-batch; returns its weighted terms."""
-    parts = batch.split(fit.micro_batch or len(batch))
-    units = total_units(fit.objective, parts, epoch=progress.epoch)
+    """Add an effective batch's gradient to the parameters', micro-batch by micro-batch; returns its weighted terms.
+
+    Several processes take a part of it each, and then add up what they found. Where memory runs out, all of it is done
+    again in smaller micro-batches.
+    """
+    units = total_units(fit.objective, batch.split(fit.micro_batch or len(batch)), epoch=progress.epoch)
+    mine = fit.processes.part(batch)
+    draws, terms = Draws.now(fit.accelerator.device), None
+    while terms is None:
+        size = 0 if mine is None else fit.at_a_time.of(fit.micro_batch, whole=len(mine))
+        try:
+            terms = _passes(fit, () if mine is None else mine.split(size), units=units, progress=progress)
+        except (RuntimeError, MemoryError) as error:
+            fit.at_a_time.lower(error, tried=size, where=_where(progress))
+        if terms is None:  # out here, where the error holds nothing any more
+            fit.optimiser.zero_grad(set_to_none=True)
+            let_go(fit.accelerator.device)
+            draws.again()
+    fit.processes.add_up_gradients([p for g in fit.optimiser.param_groups for p in g["params"]])
+    return fit.processes.add_up(terms, names=units)
+
+
+def _passes(fit: Fit, parts: Sequence[Batch], *, units: Mapping[str, float], progress: Progress) -> dict[str, float]:
+    """Forward and backward of each micro-batch; returns the weighted terms of all of them."""
     terms: dict[str, float] = {}
     for part in parts:
         part = part.to(fit.accelerator.device)
@@ -158,6 +204,10 @@ def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float
             terms[name] = terms.get(name, 0.0) + value
         fit.accelerator.backward(total)
     return terms
+
+
+def _where(progress: Progress) -> str:
+    return f"stage {progress.stage + 1}, epoch {progress.epoch + 1}, batch {progress.batch + 1}"
 
 
 def _count_terms(progress: Progress, terms: dict[str, float]) -> None:
@@ -184,9 +234,8 @@ def _require_scale(accelerator: Accelerator, *, progress: Progress, part: Batch)
 def _require_finite(value: float, what: str, *, progress: Progress, part: Batch) -> None:
     if not math.isfinite(value):
         raise CalotError(
-            f"non-finite {what} ({value}) in stage {progress.stage + 1}, epoch {progress.epoch + 1}, "
-            f"batch {progress.batch + 1}; clips {part.index.tolist()[:8]} of the training table. "
-            "The run is stopped; its last checkpoint is intact. Lower train.lr, or use compute.precision=fp32."
+            f"non-finite {what} ({value}) in {_where(progress)}; clips {part.index.tolist()[:8]} of the training "
+            "table. The run is stopped; its last checkpoint is intact. Lower train.lr, or use compute.precision=fp32."
         )
 
 

@@ -36,9 +36,11 @@ class Loss(Component, ABC):
 
     @property
     def reaches(self) -> frozenset[str]:
-        """The parts of the model that get gradient from it: backbone (where something of it trains), pooling, heads.
+        """The parts of the model that may get gradient from it: backbone (where something of it trains), pooling, heads
+        by name.
 
-        A loss that reads anything else than the criteria's logits says so here.
+        A loss that reads anything else than the criteria's logits says so here. What a head that it reads keeps from
+        backbone or pooling is taken off by the model (`Classifier.reached`).
         """
         return frozenset({"backbone", "pooling", CRITERIA_HEAD})
 
@@ -78,13 +80,27 @@ class Loss(Component, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ramp(Component):
+    """A weight that changes by `by` in `first_epoch` (counted from 1) and again in each later one; never below 0."""
+
+    by: Annotated[float, Range(ge=-1e6, le=1e6)]
+    first_epoch: Count = 1
+
+    def applied(self, weight: float, *, epoch: int) -> float:
+        """What a weight has become in an epoch (from 0)."""
+        return max(0.0, weight + self.by * max(0, epoch + 2 - self.first_epoch))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Term(Component):
-    """A loss with a name, a weight, and the epoch (counted from 1) in which it begins to act."""
+    """A loss with a name, a weight, and the epoch (counted from 1) in which it begins to act; `change` moves the weight
+    from epoch to epoch of a stage."""
 
     name: Key
     loss: Loss
     weight: NonNegative = 1.0
     first_epoch: Count = 1
+    change: Annotated[Ramp | None, Since("0.2.0")] = None
 
     def __post_init__(self) -> None:
         if self.loss.combines:
@@ -94,9 +110,13 @@ class Term(Component):
         """Whether it acts in an epoch (from 0)."""
         return epoch + 1 >= self.first_epoch
 
+    def weight_in(self, *, epoch: int) -> float:
+        """Its weight in an epoch (from 0) in which it acts."""
+        return self.weight if self.change is None else self.change.applied(self.weight, epoch=epoch)
+
     def neutral(self) -> Term:
         """The term with no weight."""
-        return replace(self, weight=0.0)
+        return replace(self, weight=0.0, change=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,18 +132,22 @@ class CriteriaLoss(Loss):
 
 @dataclass(frozen=True, kw_only=True)
 class BCE(CriteriaLoss):
-    """Binary cross-entropy, averaged over clips and criteria; `pos_weight` multiplies a criterion's positive term."""
+    """Binary cross-entropy, averaged over clips and criteria; `pos_weight` multiplies a criterion's positive term,
+    `weight` both of its terms."""
 
     pos_weight: Annotated[PerCriterion, Range(gt=0, le=1e6)] | None = None
+    weight: Annotated[Annotated[PerCriterion, Range(gt=0, le=1e6)] | None, Since("0.2.0")] = None
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
         logits = outputs.scores[self.head]
-        weight = None if self.pos_weight is None else logits.new_tensor(tuple(self.pos_weight))
-        return F.binary_cross_entropy_with_logits(logits, batch.labels, pos_weight=weight)
+        weight, positive = (
+            None if by is None else logits.new_tensor(tuple(by)) for by in (self.weight, self.pos_weight)
+        )
+        return F.binary_cross_entropy_with_logits(logits, batch.labels, weight=weight, pos_weight=positive)
 
     def neutral(self) -> BCE:
         """Plain BCE with the same fields."""
-        return replace(self, pos_weight=PerCriterion())
+        return replace(self, pos_weight=PerCriterion(), weight=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +221,11 @@ class CombinedLoss(Loss):
             raise ValueError(f"CombinedLoss.terms: need at least one, each with a name of its own; got {names}")
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Float[Tensor, ""]:
-        """The weighted sum of the terms that have units in this batch."""
+        """The weighted sum of the terms that have units in this batch, with the weights of the first epoch."""
         total = outputs.tokens.values.new_zeros((), dtype=torch.float32)
         for term in self.terms:
             if term.loss.units(batch) > 0:
-                total = total + term.weight * term.loss(outputs, batch)
+                total = total + term.weight_in(epoch=0) * term.loss(outputs, batch)
         return total
 
     @property

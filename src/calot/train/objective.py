@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from calot.config.component import Component
+from calot.evaluation.attention import ClipAttention
 from calot.evaluation.passes import Passes
 from calot.types import Batch
 
@@ -52,10 +55,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class EpochScores:
-    """What an epoch ends with: the value that selects the best one, and columns for metrics.csv."""
+    """What an epoch ends with: the value that selects the best one, and columns for metrics.csv.
+
+    `logits` (n, k) are those of validation's clips in order, `attention` what clips with anatomy on their masks
+    showed; both are kept beside the run where an objective gives them.
+    """
 
     value: float
     columns: dict[str, float | None]
+    logits: NDArray[np.float32] | None = None
+    attention: tuple[ClipAttention, ...] = ()
 
 
 class Objective(ABC):
@@ -74,6 +83,10 @@ class Objective(ABC):
     def acting(self, *, epoch: int) -> tuple[str, ...]:
         """Those of them that can change a step: a term without weight cannot."""
         return self.terms(epoch=epoch)
+
+    def weights(self, *, epoch: int) -> dict[str, float]:
+        """The weight in an epoch of each term that acts in it."""
+        return dict.fromkeys(self.terms(epoch=epoch), 1.0)
 
     @abstractmethod
     def units(self, batch: Batch, *, epoch: int) -> dict[str, float]:

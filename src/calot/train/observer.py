@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 class Observer:
     """One that sees nothing."""
 
+    def looks(self, *, progress: Progress, number: int) -> bool:
+        """Whether it needs the frames of an epoch's effective batch number `number`."""
+        return False
+
     def loaded(self, batch: Batch, *, progress: Progress, number: int) -> Watch | None:
         """The effective batch number `number` of an epoch, as loaded and not yet on the device, is about to be
         prepared; what is given sees each part of that."""

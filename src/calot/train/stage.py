@@ -10,7 +10,8 @@ from calot.config import fields
 from calot.config.component import Component
 from calot.config.fields import Count, LearningRate, NonNegative, Range
 from calot.identity import user_path
-from calot.models.adaptation import Adaptation, Frozen
+from calot.models.adaptation import Adaptation, Frozen, ParameterGroup
+from calot.models.backbones.protocol import FRESH, Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,19 @@ class Stage(Component):
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr={self.min_lr} is above lr={self.lr}: a rate that falls to it starts above it")
 
+    def adapt(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
+        """Prepare the backbone for this stage and return what of it trains: the adaptation's groups and, at `lr`, the
+        parts that no published weights hold."""
+        groups = self.adaptation.apply(backbone)
+        for parameter in backbone.fresh:
+            parameter.requires_grad_(True)
+        return (*groups, ParameterGroup("backbone.fresh", backbone.fresh, self.lr)) if backbone.fresh else groups
+
+    def declared(self, backbone: Backbone) -> dict[str, int]:
+        """How many parameters of the backbone are to train, by target."""
+        fresh = sum(p.numel() for p in backbone.fresh)
+        return self.adaptation.declared(backbone) | ({FRESH: fresh} if fresh else {})
+
     @property
     def patience_binds(self) -> bool:
         """Whether a stage that never gets better ends before its last epoch."""
@@ -50,6 +64,9 @@ class Compute(Component):
     `gradient_checkpointing`: the backbone's layers are computed again in the backward pass, not kept.
     `checkpoint_every_s`: seconds between checkpoints within an epoch (0: after every step); each epoch ends with one.
     `cache`: folder for decoded frames and masks (None: `.calot` in the data set's own folder).
+    `features`: a frozen backbone's tokens, or what enters the lowest layer that trains, are computed once per clip and
+    kept there: `fp32`, `fp16` or `int8`; `off`: never; `auto`: in fp32, or else fp16, where that spares forward passes
+    of at least half the layers and fits the disk.
     """
 
     micro_batch: Count | None = None
@@ -62,6 +79,7 @@ class Compute(Component):
     train_subset: Count = 256
     checkpoint_every_s: NonNegative = 600.0
     cache: fields.Path | None = None
+    features: Literal["auto", "off", "fp32", "fp16", "int8"] = "auto"
 
     @property
     def cache_folder(self) -> Path | None:

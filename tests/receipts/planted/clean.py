@@ -1,4 +1,4 @@
-"""Forty honest runs that differ in as many ways as they can: none of them may raise an alarm."""
+"""Honest runs that differ in as many ways as they can: none of them may raise an alarm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHANGED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("e02_frozen_probe", (D, "train.weight_decay=0.0", "label_smoothing=0.3")),
     ("e08_multitask", ("augment=[Rotation(degrees=90), RandomErasing(probability=1.0, fill=black)]",)),
     ("e10a_lora_r16", ("train.adaptation.rank=1", "train.adaptation.dropout=0.5", "mixing=Mixing()")),
-    ("e12_regularized", ("masking=TokenZeroing(patches=nearest pixel)", "mixing.cutmix_probability=0.0")),
+    ("e12_regularized", ("masking=TokenZeroing(patches='nearest pixel')", "mixing.cutmix_probability=0.0")),
 )
 
 

@@ -570,8 +570,8 @@ def a_listed_layer_stays_frozen(patch: Patch) -> None:
 def a_second_stage_starts_from_scratch(patch: Patch) -> None:
     real = Trainer.fit
 
-    def scratch(self: Trainer, stage: Any) -> Any:
-        fit = real(self, stage)
+    def scratch(self: Trainer, stage: Any, **found: Any) -> Any:
+        fit = real(self, stage, **found)
         if self.progress.stage:
             nn.init.normal_(self.model.head[1].weight)
         return fit

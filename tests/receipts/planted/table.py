@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from calot.errors import CalotError
 from calot.phantom import PhantomSpec, generate
 from planted.catching import DURING, checks_after, checks_before, failed, request_of
 from planted.clean import clean
@@ -47,8 +48,11 @@ def alarms(number: int, phantom: Path) -> dict[str, object]:
     torch.set_num_threads(1)
     (name, changes), start = clean()[number], time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        before = checks_before(request_of(name, changes, phantom=phantom, folder=Path(folder) / "before"))
-        after = checks_after(name, changes, phantom=phantom, folder=Path(folder) / "run")
+        try:
+            before = checks_before(request_of(name, changes, phantom=phantom, folder=Path(folder) / "before"))
+            after = checks_after(name, changes, phantom=phantom, folder=Path(folder) / "run")
+        except (CalotError, ValueError) as error:  # an honest run that is refused is an alarm
+            return {"alarms": {"refused": str(error)}, "cpu": time.process_time() - start}
     return {"alarms": failed(before) | failed(after), "cpu": time.process_time() - start}
 
 
@@ -105,6 +109,8 @@ def main() -> None:
             if name not in kept and name.startswith(given.only)
         }
         for done in as_completed(asked):
+            if done.exception() is not None:
+                pool.shutdown(cancel_futures=True)
             kept[asked[done]] = done.result()
             record.write_text(json.dumps(kept))
             given.out.write_text(page(kept, date=time.strftime("%Y-%m-%d")))

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calot.data.clips import CentreLabel, ClipRule, Keyframes, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import CentreLabel, Keyframes, build_clips
 from calot.data.readers import DataFolder, Reader
 from calot.data.store_build import BLACK_MEAN
 from calot.data.understood import Understood

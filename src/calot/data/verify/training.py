@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from calot.data.clips import AllFrames, CentreLabel, ClipRule, ClipTable, Keyframes, Protocol, build_clips
+from calot.data.clip_rules import ClipRule
+from calot.data.clips import AllFrames, CentreLabel, ClipTable, Keyframes, Protocol, build_clips
 from calot.data.manifest import Manifest
 from calot.data.verify.finding import Finding, Found
 from calot.errors import CalotError

@@ -8,70 +8,40 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
-import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from calot.config.fields import Path, Range, Size
 from calot.errors import CalotError
+from calot.models.backbones.view import IMAGENET_MEAN, IMAGENET_STD, Figures, View
 from calot.models.dropout import Regularised
 from calot.types import Tokens
 
 #: How `weights=None` is shown in files and pages.
 RANDOM = "random"
 
-Figures = tuple[float, float, float]
-
-#: ImageNet's mean and deviation by channel, which most published weights were trained with.
-IMAGENET_MEAN: Figures = (0.485, 0.456, 0.406)
-IMAGENET_STD: Figures = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """A clip as a backbone takes it: `frames` squares of `size` pixels, normalised by `mean` and `std` by channel."""
-
-    frames: int
-    size: int
-    mean: Figures = IMAGENET_MEAN
-    std: Figures = IMAGENET_STD
-
-    def normalise(self, video: UInt8[Tensor, "b t c h w"], *, out: Tensor | None = None) -> Float[Tensor, "b t c h w"]:
-        """`(video / 255 - mean) / std` in float32; fills `out` if given."""
-        if out is None:
-            out = torch.empty(video.shape, dtype=torch.float32, device=video.device)
-        elif out.shape != video.shape or out.dtype != torch.float32:
-            raise ValueError(f"normalise: out is {out.dtype} {tuple(out.shape)}, need float32 {tuple(video.shape)}")
-        mean, std = (torch.tensor(figures, dtype=torch.float64) for figures in (self.mean, self.std))
-        scale, shift = ((x.to(out)).view(-1, 1, 1) for x in (1 / (255 * std), -mean / std))
-        return out.copy_(video).mul_(scale).add_(shift)
-
-    def require(self, video: Tensor) -> None:
-        """Raises CalotError for a clip of another length or size: its positions would be wrong."""
-        t, _, h, w = video.shape[1:]
-        if (t, h, w) != (self.frames, self.size, self.size):
-            raise CalotError(
-                f"a clip of {t} frames of {h} x {w} reached a backbone built for {self.frames} of "
-                f"{self.size} x {self.size}: its positions would be wrong. Set backbone.size and backbone.frames."
-            )
+#: The child of a network that holds what no published weights do: gates, projections that join parts.
+FRESH = "fresh"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """Where a network keeps its parts, by dotted names: below the network, and below each of its layers.
 
-    `attention`: what in a layer calls transformers' attention interface. `linears`: a layer's linears by role, the
-    roles being q, k, v, proj (attention's output), fc1 and fc2.
+    `attention`: what in a layer calls transformers' attention interface; None where nothing does, so that attention can
+    be neither read nor biased. `linears`: a layer's linears by role, the roles being q, k, v, proj (attention's
+    output), fc1 and fc2.
     """
 
     layers: str
     embedding: str
     final_norm: str
-    attention: str
+    attention: str | None
     linears: Mapping[str, str]
 
 
@@ -135,6 +105,16 @@ class BackboneSpec(Regularised, ABC):
         return (View(frames=self.frames, size=self.size, mean=self.mean, std=self.std),)
 
     @property
+    def inner(self) -> BackboneSpec | None:
+        """The network that stands in the place of an embedding, where it is a backbone by itself."""
+        return None
+
+    @property
+    def beside(self) -> int:
+        """Width of the vector that stands beside a clip's tokens; 0 where there is none."""
+        return 0
+
+    @property
     def attention_parts(self) -> int:
         """How many parts of a clip attend only to themselves, in token order; 1 where all tokens see all."""
         return 1
@@ -143,6 +123,28 @@ class BackboneSpec(Regularised, ABC):
     def extra_tokens(self) -> int:
         """Tokens in front of each part that have no position (class tokens, registers); `encode` leaves them out."""
         return 0
+
+    @property
+    def undivided(self) -> str | None:
+        """Why its layers cannot be run in two goes, by `below` and `above`; None where they can."""
+        return f"{self.name} runs all its layers in one go"
+
+    def below(self, network: Any, video: Float[Tensor, "b t c h w"], *, layer: int) -> Float[Tensor, "b n d"]:
+        """What enters a layer (from 0; the depth: the final norm) of normalised clips."""
+        raise NotImplementedError(self.undivided)
+
+    def above(self, network: Any, hidden: Float[Tensor, "b n d"], *, layer: int) -> Float[Tensor, "b n d"]:
+        """What `encode` gives, from what enters a layer."""
+        raise NotImplementedError(self.undivided)
+
+    def placed(self, hidden: Float[Tensor, "_ _ d"]) -> Float[Tensor, "b n d"]:
+        """What a layer gives, as one row of tokens per clip, extra tokens left out."""
+        kept = hidden[:, self.extra_tokens :]
+        return kept.reshape(-1, self.attention_parts * kept.shape[1], kept.shape[2])
+
+    def switches(self, network: Any) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
+        """By name, what turns off a part that this family adds to a plain network, for as long as it is open."""
+        return {}
 
     def bin_of(self, place: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
         """The temporal bin that holds each of these frames of a clip."""
@@ -167,6 +169,14 @@ class BackboneSpec(Regularised, ABC):
         return None if found is None or found[2] not in roles else (int(found[1]), roles[found[2]])
 
 
+def no_seam(spec: BackboneSpec) -> str:
+    """Why a family's attention can be neither read nor biased, and what to do."""
+    return (
+        f"{spec.name} has no seam into its attention, which can be neither read nor biased: take a loss and a masking "
+        "that leave attention alone, or another backbone"
+    )
+
+
 class Backbone(nn.Module):
     """A family's network as the rest of calot sees it: clips in, tokens out, parts by number and role.
 
@@ -182,12 +192,37 @@ class Backbone(nn.Module):
 
     def forward(self, video: Shaped[Tensor, "b t c h w"]) -> Tokens:
         """Encode clips as stored (uint8), or already normalised (float). Raises CalotError for any other size."""
+        return Tokens(values=self.spec.encode(self.model, self._ready(video)), grid=self.spec.grid)
+
+    def below(self, video: Shaped[Tensor, "b t c h w"], *, layer: int) -> Tokens:
+        """The same as far as what enters a layer (from 0; the depth: the final norm). See `spec.undivided`."""
+        hidden = self.spec.below(self.model, self._ready(video), layer=layer)
+        return Tokens(values=hidden, grid=self.spec.grid, entering=layer)
+
+    def above(self, tokens: Tokens) -> Tokens:
+        """The output, from what enters a layer."""
+        if tokens.entering is None:
+            return tokens
+        hidden = tokens.values.to(next(self.parameters()).dtype)
+        return replace(tokens, values=self.spec.above(self.model, hidden, layer=tokens.entering), entering=None)
+
+    def _ready(self, video: Tensor) -> Tensor:
         (view,) = self.spec.views
         view.require(video)
         if not video.is_floating_point():
             video = view.normalise(video)
-        video = video.to(next(self.parameters()).dtype)
-        return Tokens(values=self.spec.encode(self.model, video), grid=self.spec.grid)
+        return video.to(next(self.parameters()).dtype)
+
+    @property
+    def first_trained(self) -> int | None:
+        """The lowest layer in which a parameter trains (the depth: only the final norm does), -1 where one trains below
+        or beside the layers, None where none does."""
+        heights = [self.place(name).height for name, p in self.named_parameters() if p.requires_grad]
+        return min((-1 if height is None else height - 1 for height in heights), default=None)
+
+    def parts_below(self, layer: int) -> tuple[nn.Module, ...]:
+        """All that acts before a layer."""
+        return (self.embedding, *(module for number in range(layer) for module in self.modules_of(number)))
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -200,12 +235,29 @@ class Backbone(nn.Module):
         return self.model.get_submodule(self.spec.layout.embedding)  # type: ignore[no-any-return]
 
     @property
+    def fresh(self) -> tuple[nn.Parameter, ...]:
+        """Parameters of parts that no published weights hold: they train whatever the adaptation (`Stage.adapt`)."""
+        parts = dict(self.model.named_children()).get(FRESH)
+        return () if parts is None else tuple(parts.parameters())
+
+    @property
     def final_norm(self) -> nn.Module:
         return self.model.get_submodule(self.spec.layout.final_norm)  # type: ignore[no-any-return]
 
     def attention(self, layer: int) -> nn.Module:
-        """What calls the attention kernel in a layer."""
+        """What calls the attention kernel in a layer. Raises CalotError for a family without a seam there."""
+        if self.spec.layout.attention is None:
+            raise CalotError(no_seam(self.spec))
         return self.layers[layer].get_submodule(self.spec.layout.attention)
+
+    @property
+    def inner(self) -> Backbone | None:
+        """The backbone in the place of the embedding, if there is one."""
+        return None
+
+    def modules_of(self, layer: int) -> tuple[nn.Module, ...]:
+        """All that belongs to a layer: itself, and what a family puts in front of it."""
+        return (self.layers[layer],)
 
     def linear(self, layer: int, role: str) -> nn.Module:
         """A layer's linear as it acts, adapter included."""
@@ -233,7 +285,24 @@ class Backbone(nn.Module):
             return Place(0, "embedding")
         if below.startswith(f"{layout.final_norm}."):
             return Place(len(self.layers) + 1, "final_norm")
+        if below.startswith(f"{FRESH}."):
+            return Place(None, FRESH)
         return Place(None, name)
+
+    @contextmanager
+    def levels(self, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        """The outputs of some layers, under the numbers given, of the latest pass while this is open."""
+        found: dict[int, Tensor] = {}
+
+        def keep(number: int, given: Any) -> None:
+            found[number] = self.spec.placed(given[0] if isinstance(given, tuple) else given)
+
+        handles = [self.layers[n].register_forward_hook(lambda _m, _i, given, n=n: keep(n, given)) for n in layers]
+        try:
+            yield found
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def height(self, name: str) -> int:
         """A parameter's height. Raises CalotError where the layout has no place for it: it is never treated as the

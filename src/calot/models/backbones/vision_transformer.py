@@ -66,6 +66,10 @@ class VisionTransformer(BackboneSpec):
         """A whole model of transformers without the parts that `encode` never uses."""
         return model
 
+    def assembled(self, model: Any) -> Any:
+        """A trimmed model, weights and all, as the experiment changes it."""
+        return model
+
     @property
     def side(self) -> int:
         """Patches along a side."""
@@ -79,10 +83,10 @@ class VisionTransformer(BackboneSpec):
     def build(self) -> Backbone:
         if self.weights is None:
             return self.build_without_weights()
-        return Backbone(self._published(find_weights(self.weights)), spec=self)
+        return Backbone(self.assembled(self._published(find_weights(self.weights))), spec=self)
 
     def build_without_weights(self) -> Backbone:
-        return Backbone(self._random(), spec=self)
+        return Backbone(self.assembled(self.untrained()), spec=self)
 
     def at_tiny_scale(self) -> VisionTransformer:
         return replace(self, **_TINY)
@@ -101,7 +105,8 @@ class VisionTransformer(BackboneSpec):
 
         return tuple(getattr(transformers, name) for name in self.classes)
 
-    def _random(self) -> Any:
+    def untrained(self) -> Any:
+        """The trimmed model with random weights."""
         from calot.models.attention import IMPLEMENTATION
 
         config, model = self._classes()

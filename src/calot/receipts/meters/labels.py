@@ -15,6 +15,7 @@ from calot.types import Batch
 
 _DRAWS = 20_000
 _PLAIN = 0.01  # a share nearer than this to 0 or 1 hardly shows in eight bits
+_SEVERAL = 4  # fewer clips, each mixed by a share of its own, may well be mixed by much the same
 _APART = "difference between the share in frames and in labels"
 
 
@@ -51,9 +52,9 @@ def mixing_meter(mixing: Mixing) -> Meter:
             middle = 0.5 if kind == "mixup" else 0.0
             name = f"{kind}: squared distance of the kept share from {middle:g}"
             values[name] = ((each - middle) ** 2).tolist()
-            values[f"{kind}: spread of the kept share within a batch"] = [
-                max(0.0, max(m.least for m in found) - min(m.most for m in found))
-            ]
+            if not mixing.per_clip or len(kept) >= _SEVERAL:
+                spread = max(0.0, max(m.least for m in found) - min(m.most for m in found))
+                values[f"{kind}: spread of the kept share within a batch"] = [spread]
         if before.masks is not None and after.masks is not None and kinds:
             values["masks of the other clip that are missing"] = [float(_layers(after) <= _layers(before))]
         return values

@@ -1,0 +1,48 @@
+"""The choice among settings: by the mean over seeds, with the optimism of having chosen."""
+
+import numpy as np
+import pytest
+from prediction_tables import clustered
+from test_optimism import BASE, by_chance, scored
+
+from calot.errors import CalotError
+from calot.statistics.metrics import mean_ap
+from calot.statistics.optimism import optimism, surplus_of_choice
+from calot.statistics.sweep import choice_among
+
+
+def test_the_best_mean_is_chosen_not_the_best_seed() -> None:
+    rng = np.random.default_rng(0)
+    noise = scored(rng.normal(size=BASE.logits.shape))
+    perfect, good = scored(BASE.logits + 9.0 * BASE.labels), scored(BASE.logits + 2.0 * BASE.labels)
+    found = choice_among({"one lucky seed": [perfect, noise], "steady": [good, good], "poor": [noise, noise]})
+    assert found.chosen == "steady"
+    assert max(found.settings, key=lambda s: max(s.map_by_seed)).setting == "one lucky seed"
+    assert found.settings[1].mean_map == pytest.approx(mean_ap(good.labels, good.logits).value)
+    assert found.to_dict()["candidates"] == 3
+    assert "among 3 settings: steady" in found.lines()[-1]
+
+
+def test_with_one_seed_it_is_the_optimism_of_choosing_among_as_many_epochs() -> None:
+    tables = by_chance(np.random.default_rng(2), count=5, base=BASE)
+    assert surplus_of_choice([[t] for t in tables]).value == optimism(tables).value
+
+
+def test_more_seeds_leave_less_optimism() -> None:
+    """Of equally good settings whose seeds differ by chance, the mean lead of the best over all is optimism."""
+    rng, told, true = np.random.default_rng(3), {1: [], 4: []}, {1: [], 4: []}
+    for number in range(24):
+        base = clustered(videos=30, frames=20, run=number)
+        for seeds in told:
+            settings = [by_chance(rng, count=seeds, base=base) for _ in range(6)]
+            told[seeds].append(surplus_of_choice(settings, halvings=60).value or 0.0)
+            maps = [np.mean([mean_ap(base.labels, t.logits).value for t in tables]) for tables in settings]
+            true[seeds].append(max(maps) - float(np.mean(maps)))
+    assert np.mean(told[4]) < 0.7 * np.mean(told[1])
+    for seeds in told:
+        assert np.mean(told[seeds]) == pytest.approx(np.mean(true[seeds]), rel=0.3)
+
+
+def test_unequal_numbers_of_seeds_are_refused() -> None:
+    with pytest.raises(CalotError, match="equal numbers of seeds"):
+        choice_among({"a": [BASE], "b": [BASE, BASE]})
