@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -167,6 +168,19 @@ with signals.never_deaf(), signals.stop_on_signal():
     print("waiting", flush=True)
     lib.pthread_mutex_lock(lock)  # for ever, in code that is not Python's
 """
+
+
+def test_a_signal_while_a_command_says_how_it_ended_takes_no_word_of_it(tmp_path: Path) -> None:
+    """torchrun sends SIGTERM to the others as soon as one process is dead, just when they say so."""
+    program = (
+        "import os, signal, calot.cli.main as m\n"
+        "def said(error): os.kill(os.getpid(), signal.SIGTERM); return 'another process ended'\n"
+        "m._message = said\nm.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "report", "nowhere"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (2, "calot: another process ended\n")
 
 
 def test_a_main_thread_that_never_comes_back_to_python_is_ended_all_the_same() -> None:

@@ -27,7 +27,7 @@ from calot.cli import (
 from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
 from calot.machine_errors import machine_message, may_pass, require_address_space
-from calot.run.signals import MACHINE_FAILED, SWEEP, never_deaf, stop_on_signal
+from calot.run.signals import MACHINE_FAILED, SWEEP, last_words, never_deaf, stop_on_signal
 from calot.terminal import Unheard, guarded_streams
 
 #: How the message of an unforeseen error begins.
@@ -78,7 +78,7 @@ def main() -> None:
     """Run the command line. Exit codes: 0 ok, 1 finding, 2 usage or bad input, 75 stopped by a signal and resumable;
     130 interrupted, 141 broken pipe."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
-    with guarded_streams(), never_deaf():
+    with guarded_streams(), never_deaf(), last_words():
         sys.exit(_run(words, debug="--debug" in sys.argv))
 
 

@@ -99,15 +99,30 @@ def stop_on_signal(saying: str = _SAYING) -> Iterator[Stopper]:
         _heard = time.monotonic()
         stopper.ask()
 
-    numbers = [number for name in _NAMES if (number := getattr(signal, name, None)) is not None]
-    heard = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    before: dict[int, Any] = {number: signal.signal(number, handle) for number in heard}
+    before: dict[int, Any] = {number: signal.signal(number, handle) for number in _heeded()}
     if hasattr(signal, "SIGALRM"):
         before[signal.SIGALRM] = signal.signal(signal.SIGALRM, handle)
     try:
         yield stopper
     finally:
         _remind_in(0.0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def last_words() -> Iterator[None]:
+    """Within it, and outside `stop_on_signal`, a signal changes nothing: the command is over and says how it ended.
+
+    A launcher sends SIGTERM to the processes that are left as soon as one is dead, just when they want to say so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {number: signal.signal(number, lambda *_: None) for number in _heeded()}
+    try:
+        yield
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -146,6 +161,12 @@ def _watch(pipe: int) -> None:
             os.write(2, b"calot: stopped by a signal, in the middle of a library's own work. Run the same again.\n")
             os._exit(75)
     os.close(pipe)
+
+
+def _heeded() -> list[int]:
+    """The signals that end a command, less those that the process was set to ignore."""
+    numbers = [number for name in _NAMES if (number := getattr(signal, name, None)) is not None]
+    return [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
 
 def _remind_in(seconds: float) -> None:
