@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Replicates:
+class Replicates:
     """A table and how often each replicate draws each of its videos."""
 
     table: Predictions
@@ -51,8 +51,8 @@ def bench_bootstrap(
 ) -> Outcome:
     """The replicates of `video_intervals(method="percentile")` or `"bca"` for three criteria, one thread."""
     weights = bootstrap_weights(videos, replicates=replicates)
-    distinct = _Replicates(table=_simulated(frames, videos=videos, decimals=None), weights=weights)
-    tied = _Replicates(table=_simulated(frames, videos=videos, decimals=1), weights=weights)
+    distinct = Replicates(table=simulated_predictions(frames, videos=videos), weights=weights)
+    tied = Replicates(table=simulated_predictions(frames, videos=videos, decimals=1), weights=weights)
     return compete(
         Contest(
             bench="bootstrap",
@@ -73,19 +73,20 @@ def bench_bootstrap(
     )
 
 
-def _check(case: _Replicates, *, count: int, what: str) -> ExactnessCheck:
+def _check(case: Replicates, *, count: int, what: str) -> ExactnessCheck:
     off = largest_difference(case.sklearn(count), case.ours()[:count])
     return ExactnessCheck(what=f"AP of {count} replicates, {what}", difference=off, tolerance=TOLERANCE)
 
 
-def _simulated(frames: int, *, videos: int, decimals: int | None) -> Predictions:
-    """Labels and scores that lean by video, as frames of one operation do."""
+def simulated_predictions(frames: int, *, videos: int, decimals: int | None = None, run: int = 0) -> Predictions:
+    """Labels and scores that lean by video, as frames of one operation do; another `run` has scores of its own."""
     rng = np.random.default_rng(1)
     cuts = np.sort(rng.choice(np.arange(1, frames), videos - 1, replace=False))
     video = np.searchsorted(cuts, np.arange(frames), side="right")
     state = rng.normal(size=(videos, len(LABELS)))[video]
     labels = state + 0.4 * rng.normal(size=state.shape) > np.array(REACHED)
-    logits = (state + 1.5 * rng.normal(size=state.shape)).astype(np.float32)
+    noise = np.random.default_rng([1, run]) if run else rng
+    logits = (state + 1.5 * noise.normal(size=state.shape)).astype(np.float32)
     if decimals is not None:
         logits = logits.round(decimals)
     columns = {"video": [str(v) for v in video], "frame": np.arange(frames)}

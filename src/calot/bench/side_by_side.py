@@ -137,7 +137,7 @@ class Outcome:
             "target": self.contest.target,
             "reached": self.reached,
             "asides": {a.name: a.to_dict(naive_s=self.naive.median) for a in self.asides} if self.naive else {},
-            "settings": {**self.contest.settings, "naive_share_timed": self.contest.naive_share, **_machine()},
+            "settings": {**self.contest.settings, "naive_share_timed": self.contest.naive_share, **machine_and_load()},
         }
 
 
@@ -194,6 +194,7 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _machine() -> dict[str, Any]:
+def machine_and_load() -> dict[str, Any]:
+    """What times were measured on, and how busy it was."""
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     return {"processor": processor_name(), "cores": os.cpu_count(), "threads": 1, "load_average": load}

@@ -41,9 +41,9 @@ def bench_window(
 
     def windowed(size: int) -> Call:
         shift = size // 2 if shifted and size < min(grid[1:]) else 0
-        return _call(qkv, WindowPartition(grid=grid, side=size, shift=shift), backward=backward)
+        return attention_call(qkv, WindowPartition(grid=grid, side=size, shift=shift), backward=backward)
 
-    everywhere = _call(qkv, None, backward=backward)
+    everywhere = attention_call(qkv, None, backward=backward)
     with one_torch_thread():
         return compete(
             Contest(
@@ -63,7 +63,7 @@ def bench_window(
         )
 
 
-def _call(qkv: tuple[Tensor, ...], partition: WindowPartition | None, *, backward: bool) -> Call:
+def attention_call(qkv: tuple[Tensor, ...], partition: WindowPartition | None, *, backward: bool) -> Call:
     """One call as an encoder's layer makes it."""
     module = nn.Module()
     if partition is not None:

@@ -159,6 +159,38 @@ def scale(
     say_next("bench", "all")
 
 
+@app.command()
+def growth(
+    out: Annotated[Path | None, typer.Option(help="Draw the figure here too: a .png or .svg file.")] = None,
+    quick: Quick = False,
+    json: AsJson = False,
+) -> None:
+    """How time and peak memory grow with tokens, videos, frames, replicates and runs: slopes, and a figure."""
+    from calot.bench.growth import growth_table, growth_to_dict, measured_growth
+    from calot.bench.growth_figure import draw_growth, require_figure_name
+    from calot.bench.growth_questions import SMALL, USUAL, growth_questions
+    from calot.progress import Ui
+
+    if out is not None:
+        require_figure_name(out)
+    sizes, panels = SMALL if quick else USUAL, []
+    for panel in measured_growth(growth_questions(sizes), repeats=sizes.repeats):
+        Ui().say(f"{panel.over}: measured")
+        panels.append(panel)
+    found = growth_to_dict(panels, quick=quick, repeats=sizes.repeats)
+    if out is not None:
+        on = found["settings"]
+        draw_growth(panels, path=out, measured_on=f"{on['processor']}, {on['cores']} cores, one thread used")
+        Ui().say(f"figure: {out}")
+    if json:
+        print(json_module.dumps(found, indent=2, allow_nan=False))
+        return
+    print("\n".join([*growth_table(panels), "", f"Slopes: {found['fit']}."]))
+    if quick:
+        print("Quick: at sizes this small a fixed cost hides what grows.")
+    say_next("bench", "all")
+
+
 @app.command("all")
 def every(quick: Quick = False, json: AsJson = False) -> None:
     """Every bench, one after the other, and one table."""
