@@ -92,7 +92,7 @@ def test_work_done_in_part_is_scaled_in_time_and_not_in_memory() -> None:
     question = GrowthQuestion(over="n", title="", fixed="", ways=(way,), megabytes=lambda _: 7.0)
     (found,) = measured_growth([question], repeats=3)
     assert [point.megabytes for point in found.curves[0].points] == [7.0, 7.0]
-    assert all(len(point.seconds.runs) == 3 and point.seconds.median > 1e-2 for point in found.curves[0].points)
+    assert all(len(point.seconds.runs) >= 3 and point.seconds.median > 1e-2 for point in found.curves[0].points)
 
 
 def test_peak_memory_counts_what_is_held_at_one_time() -> None:

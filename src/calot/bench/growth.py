@@ -18,6 +18,7 @@ from calot.bench.side_by_side import Seconds, machine_and_load, one_torch_thread
 from calot.memory import keep_freed_memory
 
 FITTED = 4  # sizes that a slope is fitted to
+SHORT, MOST_REPEATS = 0.3, 15  # seconds in which a call is repeated, and how often at most
 FIT = f"least squares of log value on log size, the last {FITTED} sizes"
 
 
@@ -149,9 +150,16 @@ def _curve(way: GrowthWay, *, megabytes: Callable[[Callable[[], object]], float]
     for size in way.sizes:
         work = way.work(size)
         work.call()
-        runs = tuple(seconds(work.call) / work.share for _ in range(repeats))
-        points.append(GrowthPoint(size=size, seconds=Seconds(runs=runs), megabytes=megabytes(work.call)))
+        points.append(GrowthPoint(size=size, seconds=_timed(work, repeats=repeats), megabytes=megabytes(work.call)))
     return GrowthCurve(name=way.name, what=way.what, series=way.series, naive=way.naive, points=tuple(points))
+
+
+def _timed(work: GrowthWork, *, repeats: int) -> Seconds:
+    """At least `repeats` runs; short calls, which others on the machine disturb most, more often."""
+    runs: list[float] = []
+    while len(runs) < repeats or (sum(runs) < SHORT and len(runs) < MOST_REPEATS):
+        runs.append(seconds(work.call))
+    return Seconds(runs=tuple(taken / work.share for taken in runs))
 
 
 def growth_to_dict(panels: Sequence[GrowthPanel], *, quick: bool, repeats: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _figure(panels: Sequence[GrowthPanel], *, measured_on: str) -> Figure:
     figure = Figure(facecolor=LIGHT.paper, figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
     figure.subplots_adjust(left=0.055, right=0.995, top=0.83, bottom=0.205, wspace=0.27, hspace=0.2)
     figure.text(0.012, 0.955, "How time and memory grow", fontsize=16, weight="bold")
-    slopes = f"n^slope is fitted to the last {FITTED} sizes; dashed: the usual way, without calot"
+    slopes = f"n^slope is fitted to the last {FITTED} sizes; dashed: the naive way; both axes are logarithmic"
     figure.text(0.012, 0.922, f"{measured_on}. {slopes}.", fontsize=11.5, color=LIGHT.muted)
     axes = figure.subplots(2, len(panels), squeeze=False)
     for column, panel in enumerate(panels):
@@ -134,4 +134,4 @@ def spread_out(heights: Sequence[float], *, apart: float) -> list[float]:
 
 
 def _short(value: float) -> str:
-    return f"{value:g}" if value < 1000 else f"{value / 1000:.3g}k"
+    return f"{value:g}" if value < 1000 else f"{value / 1000:.2g}k"
