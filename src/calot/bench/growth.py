@@ -18,7 +18,7 @@ from calot.bench.side_by_side import Seconds, machine_and_load, one_torch_thread
 from calot.memory import keep_freed_memory
 
 FITTED = 4  # sizes that a slope is fitted to
-SHORT, MOST_REPEATS = 0.3, 15  # seconds in which a call is repeated, and how often at most
+SHORT, MOST_REPEATS = 0.1, 5  # seconds in which a round repeats a call, and how often at most
 FIT = f"least squares of log value on log size, the last {FITTED} sizes"
 
 
@@ -145,21 +145,31 @@ def measured_growth(questions: Sequence[GrowthQuestion], *, repeats: int) -> Ite
 
 
 def _curve(way: GrowthWay, *, megabytes: Callable[[Callable[[], object]], float], repeats: int) -> GrowthCurve:
-    """After one call that only warms up, timed ones; the one whose memory is measured is not timed, as it is slower."""
-    points = []
-    for size in way.sizes:
-        work = way.work(size)
+    """Sizes take turns, so that others on the machine slow all of them and not one.
+
+    The first call only warms up; the one whose memory is measured is not timed, as measuring slows it.
+    """
+    works = [way.work(size) for size in way.sizes]
+    for work in works:
         work.call()
-        points.append(GrowthPoint(size=size, seconds=_timed(work, repeats=repeats), megabytes=megabytes(work.call)))
-    return GrowthCurve(name=way.name, what=way.what, series=way.series, naive=way.naive, points=tuple(points))
+    rounds = [[_timed(work) for work in works] for _ in range(repeats)]
+    points = tuple(
+        GrowthPoint(
+            size=size,
+            seconds=Seconds(runs=tuple(taken for runs in took for taken in runs)),
+            megabytes=megabytes(work.call),
+        )
+        for size, work, took in zip(way.sizes, works, zip(*rounds, strict=True), strict=True)
+    )
+    return GrowthCurve(name=way.name, what=way.what, series=way.series, naive=way.naive, points=points)
 
 
-def _timed(work: GrowthWork, *, repeats: int) -> Seconds:
-    """At least `repeats` runs; short calls, which others on the machine disturb most, more often."""
+def _timed(work: GrowthWork) -> list[float]:
+    """One round's runs of the whole work: one, or several where a call is short."""
     runs: list[float] = []
-    while len(runs) < repeats or (sum(runs) < SHORT and len(runs) < MOST_REPEATS):
+    while not runs or (sum(runs) < SHORT and len(runs) < MOST_REPEATS):
         runs.append(seconds(work.call))
-    return Seconds(runs=tuple(taken / work.share for taken in runs))
+    return [taken / work.share for taken in runs]
 
 
 def growth_to_dict(panels: Sequence[GrowthPanel], *, quick: bool, repeats: int) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _draw_curves(axes: Any, panel: GrowthPanel, *, values: list[list[float]]) ->
     low, high = min(every), max(every)
     margin = max((high / low) ** 0.06, 1.3)
     axes.set_ylim(low / margin, high * margin)
-    axes.xaxis.set_major_locator(FixedLocator(sizes[:: 1 if len(sizes) < 5 else 2]))
+    axes.xaxis.set_major_locator(FixedLocator(sizes[:: -1 if len(sizes) < 5 else -2]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     decades = np.log10(high / low) + 2 * np.log10(margin)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0), numticks=9))
@@ -100,16 +100,23 @@ def _draw_curves(axes: Any, panel: GrowthPanel, *, values: list[list[float]]) ->
 
 
 def _write_slopes(axes: Any, curves: Sequence[GrowthCurve], *, values: list[list[float]]) -> None:
-    """Each curve's slope right of its last point, moved up or down where two would lie on each other."""
+    """Each curve's slope right of its last point, moved up or down where two would lie on each other.
+
+    A curve that ends before the others has it on the left, where no other curve's end is.
+    """
+    last = max(curve.sizes[-1] for curve in curves)
     low, high = np.log(axes.get_ylim())
     ends = [(np.log(found[-1]) - low) / (high - low) for found in values]
-    for curve, found, height in zip(curves, values, spread_out(ends, apart=_APART), strict=True):
+    whole = [i for i, curve in enumerate(curves) if curve.sizes[-1] == last]
+    moved = dict(zip(whole, spread_out([ends[i] for i in whole], apart=_APART), strict=True))
+    for i, (curve, found) in enumerate(zip(curves, values, strict=True)):
         axes.annotate(
             exponent(fitted_slope(curve.sizes, values=found), digits=1),
-            (curve.sizes[-1], height),
-            (6, 0),
+            (curve.sizes[-1], moved.get(i, ends[i])),
+            (6, 0) if i in moved else (-7, 3),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
+            ha="left" if i in moved else "right",
             va="center",
             fontsize=11,
             color=_look(curve)["color"],

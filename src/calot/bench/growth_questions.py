@@ -131,7 +131,7 @@ def _videos(sizes: GrowthSizes) -> GrowthQuestion:
     return GrowthQuestion(
         over="videos",
         title="A larger set",
-        fixed=f"{each} frames per video, {sizes.usual_replicates:,} replicates",
+        fixed=f"{each} frames each, {sizes.usual_replicates:,} replicates",
         megabytes=traced_megabytes,
         ways=_interval_ways(sizes, sizes.videos, table=lambda n: simulated_predictions(n * each, videos=n)),
     )
