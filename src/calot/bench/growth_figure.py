@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from PIL import Image
 
 from calot.bench.growth import FITTED, GrowthCurve, GrowthPanel, exponent, fitted_slope
 from calot.drawing import LIGHT, style
@@ -20,7 +22,7 @@ KINDS = (".png", ".svg")
 #: 1,400 pixels wide at 100 to an inch.
 _WIDTH, _HEIGHT, _DPI = 14.0, 8.4, 100
 _APART = 0.075  # of a panel's height between two slopes' text
-_DATELESS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None, "Format": None, "Type": None}}
+_DATELESS = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
 def require_figure_name(path: Path) -> None:
@@ -36,8 +38,19 @@ def draw_growth(panels: Sequence[GrowthPanel], *, path: Path, measured_on: str) 
     with matplotlib.rc_context(style(LIGHT) | {"svg.hashsalt": "growth", "svg.fonttype": "none"}):
         figure = _figure(panels, measured_on=measured_on)
         with whole_file(path) as part:
-            figure.savefig(part, format=kind[1:], metadata=_DATELESS[kind])
+            if kind == ".svg":
+                figure.savefig(part, format="svg", metadata=_DATELESS)
+            else:
+                _save_small(figure, part)
     return path
+
+
+def _save_small(figure: Figure, path: Path) -> None:
+    """A PNG of 256 colours, a third of the bytes: text and lines have few."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png")
+    with Image.open(drawn) as picture:
+        picture.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, format="png", optimize=True)
 
 
 def _figure(panels: Sequence[GrowthPanel], *, measured_on: str) -> Figure:
@@ -89,7 +102,7 @@ def _draw_curves(axes: Any, panel: GrowthPanel, *, values: list[list[float]]) ->
     low, high = min(every), max(every)
     margin = max((high / low) ** 0.06, 1.3)
     axes.set_ylim(low / margin, high * margin)
-    axes.xaxis.set_major_locator(FixedLocator(sizes[:: -1 if len(sizes) < 5 else -2]))
+    axes.xaxis.set_major_locator(FixedLocator(_labelled(sizes)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     decades = np.log10(high / low) + 2 * np.log10(margin)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0), numticks=9))
@@ -97,6 +110,15 @@ def _draw_curves(axes: Any, panel: GrowthPanel, *, values: list[list[float]]) ->
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
     _write_slopes(axes, panel.curves, values=values)
+
+
+def _labelled(sizes: Sequence[int]) -> list[int]:
+    """The last size and those before it whose labels have room, at least a quarter of the axis apart."""
+    found = [sizes[-1]]
+    for size in reversed(sizes):
+        if found[-1] / size >= (sizes[-1] / sizes[0]) ** 0.25:
+            found.append(size)
+    return found
 
 
 def _write_slopes(axes: Any, curves: Sequence[GrowthCurve], *, values: list[list[float]]) -> None:
