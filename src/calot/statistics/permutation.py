@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import combinations
 from math import comb
 
@@ -24,7 +25,7 @@ def swap_videos(a: Sequence[Predictions], b: Sequence[Predictions], *, replicate
 
     Scores enter as ranks within each model, which leaves every AP as it is and puts both models on one scale. Both
     models' rows stand in one table of 2 V units, so a swap is a change of weights and nothing is sorted again. Seeds
-    are swapped in pairs, or every one with every other where the sides differ in number. p = (1 + hits) / (1 +
+    are swapped in the pairs of `paired_seeds`, whose weighted sum is the difference of the means. p = (1 + hits) / (1 +
     replicates).
     """
     names, video = np.unique(a[0].videos, return_inverse=True)
@@ -32,16 +33,30 @@ def swap_videos(a: Sequence[Predictions], b: Sequence[Predictions], *, replicate
     swapped = np.random.default_rng([seed, count]).integers(0, 2, size=(replicates, count))
     swapped = np.concatenate([np.zeros((1, count), dtype=swapped.dtype), swapped])
     sides = np.concatenate([1 - swapped, swapped], axis=1), np.concatenate([swapped, 1 - swapped], axis=1)
-    pairs = list(zip(a, b, strict=True)) if len(a) == len(b) else [(left, right) for left in a for right in b]
     units = np.concatenate([video, video + count])
     total = np.zeros((replicates + 1, len(a[0].criteria)))
-    for left, right in pairs:
+    for i, j, weight in paired_seeds(len(a), len(b)):
+        left, right = a[i], b[j]
         for k in range(total.shape[1]):
             scores = np.concatenate([rankdata(left.logits[:, k]), rankdata(right.logits[:, k])])
             labels = np.concatenate([left.labels[:, k], right.labels[:, k]])
             engine = WeightedAP.of(labels, scores=scores, units=units, count=2 * count)
-            total[:, k] += (engine(sides[0]) - engine(sides[1])) / len(pairs)
+            swap = engine(sides[0]) - engine(sides[1])
+            total[:, k] += swap * weight.numerator / weight.denominator
     return _share(np.concatenate([total, total.mean(axis=1, keepdims=True)], axis=1))
+
+
+def paired_seeds(a: int, b: int) -> list[tuple[int, int, Fraction]]:
+    """Pairs of seeds of two sides with `a` and `b` of them, and weights that count every seed of a side alike.
+
+    Each side's seeds share the unit interval evenly and in order; two are a pair where their shares overlap, with the
+    overlap as weight. With as many seeds on both sides that is the first with the first and so on; one seed meets all
+    of the other side; otherwise there are a + b - gcd(a, b) pairs, where every one with every other would be a * b.
+    """
+    overlaps = (
+        (i, j, Fraction(min((i + 1) * b, (j + 1) * a) - max(i * b, j * a), a * b)) for i in range(a) for j in range(b)
+    )
+    return [(i, j, weight) for i, j, weight in overlaps if weight > 0]
 
 
 def swap_seeds(a: Array, b: Array, *, seed: int = 0) -> Array:
