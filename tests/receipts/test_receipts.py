@@ -52,6 +52,11 @@ def _declared(request: Request) -> dict[str, ReceiptCheck]:
         return {c.name: c for c in declared_difference(experiment, baseline, request=request, data=data)}
 
 
+def _controls(request: Request, results: Path) -> ReceiptCheck:
+    with _probing(request) as data:
+        return controls_check(request.experiment, request=request, results=results, data=data)
+
+
 @pytest.mark.parametrize("criterion", ["two_structures", "hepatocystic_triangle", "cystic_plate"])
 def test_the_probe_shows_a_weight_on_any_criterion(phantom: Path, tmp_path: Path, criterion: str) -> None:
     weights = [5.0 if c == criterion else 1.0 for c in CRITERIA]
@@ -178,7 +183,7 @@ def _patient(experiment: Experiment, patience: int) -> Stage:
 @pytest.mark.long
 def test_a_linear_head_on_averaged_tokens_learns_its_clips(phantom: Path, tmp_path: Path) -> None:
     request = _request("e02_frozen_probe", phantom, tmp_path, "pooling=MeanPooling()", "head=LinearHead()")
-    check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
+    check = _controls(request, tmp_path)
     assert check.status == "passed", check.why
     assert isinstance(check.evidence, ControlsEvidence)
     assert check.evidence.overfit.lr > 2e-3  # at e02's own rate 150 steps are not enough
@@ -200,7 +205,7 @@ def test_labels_that_are_not_dealt_or_are_seen_in_scoring_are_caught_by_the_cont
     else:
         monkeypatch.setattr(sanity, "val_logits", seen)
     request = _request("e02_frozen_probe", phantom, tmp_path)
-    check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
+    check = _controls(request, tmp_path)
     why = {"undealt": "the very scores of the true ones", "seen": "still rank val"}[planted]
     assert (check.status, why in check.why) == ("failed", True)
 
@@ -208,9 +213,9 @@ def test_labels_that_are_not_dealt_or_are_seen_in_scoring_are_caught_by_the_cont
 @pytest.mark.long
 def test_the_controls_learn_eight_clips_and_leave_shuffled_labels_at_chance(phantom: Path, tmp_path: Path) -> None:
     request = _request("e00_finetune", phantom, tmp_path)
-    check = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
+    check = _controls(request, tmp_path)
     assert check.status == "passed", check.why
     (kept,) = (tmp_path / "controls").iterdir()
-    again = controls_check(request.experiment, request=request, results=tmp_path, ui=Ui())
+    again = _controls(request, tmp_path)
     assert (again.evidence, kept.exists()) == (check.evidence, True)
     assert isinstance(again.evidence, ControlsEvidence)

@@ -184,6 +184,13 @@ class ClipTable:
         }
         return replace(self, **picked)
 
+    def read_only(self) -> ClipTable:
+        """The same table, whose arrays raise where they are written to: several may look at it."""
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+        return self
+
     def clean(self) -> ClipTable:
         """The same clips with the labels they are scored by: the majority of raters, whatever the label rule."""
         return replace(self, labels=self.majority.astype(np.float32))

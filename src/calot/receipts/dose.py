@@ -45,7 +45,7 @@ _FOLLOWS = 0.6  # intersection over union of a painted shape and its mask after 
 def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> ReceiptCheck:
     """Measure every dose that the experiment declares."""
     trainer = trainer_for(experiment, request=request, data=data)
-    whole = replace(data, experiment=experiment, _stores={})
+    whole = data.of_experiment(experiment)
     doses = [
         *_sampling(experiment, labels=whole.whole("train", training=True).labels, seed=request.seed),
         *_preparation(trainer),

@@ -4,7 +4,6 @@ parts."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import isfinite, sqrt
 from typing import Any
 
@@ -49,7 +48,7 @@ def training_checks(
     counts: list[StageCounts] = []
     gradients: list[GradientEvidence] = []
     terms: list[TermReach] = []
-    clips = len(replace(data, experiment=experiment).whole("train", training=True))
+    clips = len(data.of_experiment(experiment).whole("train", training=True))
     for number, stage in enumerate(experiment.stages):
         trainer.progress = Progress(stage=number)
         counts.append(_counts(trainer, stage))

@@ -60,7 +60,7 @@ class ProbeData(SampledData):
         kinds = [positive[order, k] for k in range(positive.shape[1])] + [~positive[order].any(axis=1)]
         preferred = np.concatenate([*(order[kind][:few] for kind in kinds), order])
         chosen = list(dict.fromkeys(preferred.tolist()))[: self.count]
-        return table.select(np.sort(np.asarray(chosen)))
+        return self.few(table, np.sort(np.asarray(chosen)))
 
 
 def acts(change: Change) -> bool:
@@ -124,9 +124,8 @@ class Probe:
 
 def trainer_for(experiment: Experiment, *, request: Request, data: ProbeData) -> Trainer:
     """A fresh session of the same seed on the probe's clips; nothing of it is written."""
-    own = replace(data, experiment=experiment, _stores={})
     asked = replace(request, experiment=experiment, resume=False)
-    return Trainer.start(asked, data=own, ui=data.ui, stopper=Stopper())
+    return Trainer.start(asked, data=data.of_experiment(experiment), ui=data.ui, stopper=Stopper())
 
 
 def probe(experiment: Experiment, *, request: Request, data: ProbeData, short: bool = False) -> Probe:
@@ -136,7 +135,7 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData, short: b
     """
     found: dict[str, Parts] = {}
     trainer = trainer_for(experiment, request=request, data=data)
-    clips = len(replace(data, experiment=experiment).whole("train", training=True))
+    clips = len(data.of_experiment(experiment).whole("train", training=True))
     if not short:
         found["data"] = {"": _digest(_data_of(trainer))}
     order = experiment.sampler.order(trainer.train_set.table.labels, rng=np.random.default_rng([request.seed, 0]))

@@ -36,14 +36,15 @@ def receipt_before(request: Request, *, ui: Ui, results: Path, controls: bool = 
     experiment = request.experiment
     name, baseline = _baseline(request)
     receipt = Receipt(experiment=experiment.name, baseline=name, fingerprint=experiment.fingerprint(), checks=())
-    with probe_data(request.data, experiment=experiment, ui=ui) as data, ui.task("receipt") as advance:
-        makers = _makers(experiment, baseline, request=request, data=data)
-        for number, make in enumerate(makers, start=1):
-            for check in make():
-                receipt = receipt.with_check(check)
-            advance(number, len(makers))
-    if controls and not receipt.failed:  # they take longest, and would change nothing
-        receipt = receipt.with_check(controls_check(experiment, request=request, results=results, ui=ui))
+    with probe_data(request.data, experiment=experiment, ui=ui) as data:
+        with ui.task("receipt") as advance:
+            makers = _makers(experiment, baseline, request=request, data=data)
+            for number, make in enumerate(makers, start=1):
+                for check in make():
+                    receipt = receipt.with_check(check)
+                advance(number, len(makers))
+        if controls and not receipt.failed:  # they take longest, and would change nothing
+            receipt = receipt.with_check(controls_check(experiment, request=request, results=results, data=data))
     for pending in ("observed", "ablation", "ledger", "controls"):
         if pending not in {c.name for c in receipt.checks}:
             receipt = receipt.with_check(ReceiptCheck(name=pending, status="pending", why=f"{CHECKS[pending]}?"))

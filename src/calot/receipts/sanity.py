@@ -17,11 +17,10 @@ from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, EpochIndices
 from calot.errors import CalotError
 from calot.experiment import TINY, Experiment, scaled
-from calot.progress import Ui
 from calot.provenance.evidence import ControlsEvidence, Evidence, Shuffled
 from calot.provenance.receipt import ReceiptCheck, Status
 from calot.receipts.overfitting import overfit, why_not_learnt
-from calot.receipts.probe import ProbeData, every_clip, probe_data, trainer_for
+from calot.receipts.probe import ProbeData, every_clip, trainer_for
 from calot.run.environment import code_hash
 from calot.run.request import Request
 from calot.train.loop import optimise
@@ -35,15 +34,14 @@ _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 12, 32
 _DEALS, _RARE = 6, 0.002
 
 
-def controls_check(experiment: Experiment, *, request: Request, results: Path, ui: Ui) -> ReceiptCheck:
+def controls_check(experiment: Experiment, *, request: Request, results: Path, data: ProbeData) -> ReceiptCheck:
     """Make both controls once an experiment (a treatment and this code), and keep them in the results folder."""
     bare = unregularised(scaled(experiment, TINY) if request.scale != TINY else experiment)
     path = results / "controls" / f"{bare.fingerprint()[:16]}_{code_hash()[:8]}.json"
     evidence = _kept(path)
     if evidence is None:
         asked = replace(request, experiment=bare, scale=TINY, seed=0)
-        with probe_data(request.data, experiment=bare, ui=ui) as data:
-            evidence = ControlsEvidence(overfit=overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
+        evidence = ControlsEvidence(overfit=overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
         write_json(path, evidence.to_json())
     over, shuffled = evidence.overfit, evidence.shuffled
     problems = [said] if (said := why_not_learnt(over)) else []
@@ -59,7 +57,7 @@ def controls_check(experiment: Experiment, *, request: Request, results: Path, u
 
 def unregularised(experiment: Experiment) -> Experiment:
     """The same without dropout, weight decay, augmentation, mixing, smoothing, drop path and schedule, in one stage."""
-    stage, masking = experiment.train, experiment.masking
+    stage, masking, compute = experiment.train, experiment.masking, experiment.compute
     return replace(
         experiment,
         augment=(),
@@ -74,7 +72,7 @@ def unregularised(experiment: Experiment) -> Experiment:
             adaptation=stage.adaptation.without_dropout(), lr=2e-3, min_lr=2e-3, warmup=0, weight_decay=0, epochs=10**4
         ),
         then=(),
-        compute=Compute(threads=experiment.compute.threads, device=experiment.compute.device),
+        compute=Compute(threads=compute.threads, device=compute.device, cache=compute.cache),
     )
 
 

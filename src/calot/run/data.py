@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,17 @@ from calot.data.store import FrameStore, open_store, require_equal_sizes
 from calot.data.understood import Understood, windows_of
 from calot.experiment import Experiment
 from calot.progress import Ui
+from calot.run.kept import Kept
 from calot.run.machine import usable_cores
 from calot.types import MASK_PIXELS
 
 
 @dataclass(frozen=True)
 class OpenData:
-    """Splits are opened when they are asked for: a run that trains and validates never reads a test frame."""
+    """Splits are opened when they are asked for: a run that trains and validates never reads a test frame.
+
+    What was opened is kept by the settings it was opened with, for this experiment and for those `of_experiment` gives.
+    """
 
     folder: DataFolder
     manifest: Manifest  # the folder's, without frames that were dropped
@@ -37,6 +41,7 @@ class OpenData:
     _stores: dict[str, FrameStore] = field(default_factory=dict, repr=False)
     _masks: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     _changes: dict[str, NDArray[np.float64]] = field(default_factory=dict, repr=False)
+    _kept: Kept = field(default_factory=Kept, repr=False)
 
     @classmethod
     def of(cls, root: Path, *, experiment: Experiment, ui: Ui, check: Callable[[], None] | None = None) -> OpenData:
@@ -56,6 +61,13 @@ class OpenData:
             folder=folder, manifest=manifest, experiment=experiment, ui=ui, check=check, unreadable=tuple(unreadable)
         )
 
+    def of_experiment(self, experiment: Experiment) -> Self:
+        """The same folder for another experiment, none of whose splits is open yet; its tables are not read again.
+
+        Which frames were dropped as unreadable, and the folder of synthetic masks, stay this experiment's.
+        """
+        return replace(self, experiment=experiment, _stores={}, _masks={})
+
     @property
     def root(self) -> Path:
         return self.folder.root
@@ -65,7 +77,11 @@ class OpenData:
         table = self._every_clip(split, training=training)
         if not self.experiment.frames.drop_black:
             return table
-        return table.select(np.flatnonzero(~self.is_black(split)[table.row]))
+        return self.few(table, np.flatnonzero(~self.is_black(split)[table.row]))
+
+    def few(self, table: ClipTable, indices: NDArray[np.int64]) -> ClipTable:
+        """Some clips of a table; the same ones of the same table are one table, whose masks are then opened once."""
+        return self._kept.once(("few", table, tuple(indices.tolist())), lambda: table.select(indices).read_only())
 
     def is_black(self, split: str) -> NDArray[np.bool_]:
         """Which rows of a split are black."""
@@ -98,15 +114,20 @@ class OpenData:
         return {split: windows_of(self._every_clip(split, training=split == "train")) for split in sorted(self._stores)}
 
     def _every_clip(self, split: str, *, training: bool) -> ClipTable:
-        return build_clips(
-            self.manifest,
-            split=split,
-            protocol=self.experiment.protocol,
-            rule=self.experiment.clip,
-            label_rule=self.experiment.label,
-            training=training and self.experiment.objective.reads_labels,  # its targets come with it
-            change=self.change(split) if self.experiment.clip.reads_change else None,
-        )
+        experiment = self.experiment
+        how: dict[str, Any] = {
+            "split": split,
+            "protocol": experiment.protocol,
+            "rule": experiment.clip,
+            "label_rule": experiment.label,
+            "training": training and experiment.objective.reads_labels,  # its targets come with it
+        }
+
+        def build() -> ClipTable:
+            change = self.change(split) if experiment.clip.reads_change else None
+            return build_clips(self.manifest, **how, change=change).read_only()
+
+        return self._kept.once(("clips", *how.values()), build)
 
     def change(self, split: str) -> NDArray[np.float64]:
         """How much each frame of a split differs from the one before it; found once, on first use."""
@@ -127,17 +148,19 @@ class OpenData:
         experiment = self.experiment
         if not experiment.uses_masks:
             return None
-        found = open_masks(
-            self.root,
-            table,
-            self.manifest.split(table.split),
-            geometry=experiment.geometry,
-            size=experiment.backbone.grid[1] * MASK_PIXELS,
-            labelled_place=experiment.labelled_place,
-            nearest_only=experiment.masks.window == "nearest",
-            codes=self.folder.reader.mask_codes,
-            cache=experiment.compute.cache_folder,
-        )
+        how: dict[str, Any] = {
+            "geometry": experiment.geometry,
+            "size": experiment.backbone.grid[1] * MASK_PIXELS,
+            "labelled_place": experiment.labelled_place,
+            "nearest_only": experiment.masks.window == "nearest",
+            "cache": experiment.compute.cache_folder,
+        }
+
+        def opened() -> ClipMasks:
+            rows, codes = self.manifest.split(table.split), self.folder.reader.mask_codes
+            return open_masks(self.root, table, rows, codes=codes, **how)
+
+        found = self._kept.once(("masks", table, *how.values()), opened)
         self._masks[table.split] = found.summary()
         return found
 
@@ -150,27 +173,40 @@ class OpenData:
     def store(self, split: str) -> FrameStore:
         """The split's frames, decoded once; built on first use."""
         if split not in self._stores:
-            with self.ui.task(f"frame store {split}") as advance:
-
-                def heard(done: int, total: int) -> None:
-                    advance(done, total)
-                    if self.check is not None:
-                        self.check()
-
-                self._stores[split] = open_store(
-                    self.root,
-                    self.manifest.split(split),
-                    geometry=self.experiment.geometry,
-                    size=self.experiment.backbone.size,
-                    frames=self.folder.frames,
-                    cache=self.experiment.compute.cache_folder,
-                    workers=usable_cores(),
-                    progress=heard,
-                    mixed_sizes=self.experiment.frames.mixed_sizes,
-                )
+            how, mixed = self._how(), self.experiment.frames.mixed_sizes
+            self._stores[split] = self._kept.once(
+                ("store", split, *how.values(), mixed), lambda: self._built(split, how=how, mixed_sizes=mixed)
+            )
             if not self.experiment.frames.mixed_sizes:
                 require_equal_sizes(self._stores.values(), root=self.root)
         return self._stores[split]
+
+    def _how(self) -> dict[str, Any]:
+        """The settings that decide which store is a split's, and where it lies."""
+        experiment = self.experiment
+        return {
+            "geometry": experiment.geometry,
+            "size": experiment.backbone.size,
+            "cache": experiment.compute.cache_folder,
+        }
+
+    def _built(self, split: str, *, how: dict[str, Any], mixed_sizes: bool) -> FrameStore:
+        with self.ui.task(f"frame store {split}") as advance:
+
+            def heard(done: int, total: int) -> None:
+                advance(done, total)
+                if self.check is not None:
+                    self.check()
+
+            return open_store(
+                self.root,
+                self.manifest.split(split),
+                **how,
+                frames=self.folder.frames,
+                workers=usable_cores(),
+                progress=heard,
+                mixed_sizes=mixed_sizes,
+            )
 
     def pixels(self) -> dict[str, str]:
         """A digest of the frames as the model sees them, of each split opened so far."""

@@ -54,7 +54,7 @@ class SampledData(OpenData):
         compute = self.experiment.compute
         table = self.whole(split, training=training)
         batches = [stage.batch for stage in self.experiment.stages] if split == "train" else []
-        return table.select(_spread(table, count=max([*batches, compute.evaluation_batch])))
+        return self.few(table, _spread(table, count=max([*batches, compute.evaluation_batch])))
 
     def store(self, split: str) -> FrameStore:
         """The split's own store where it was built; else one that holds the sample's frames alone."""
@@ -62,30 +62,33 @@ class SampledData(OpenData):
             self._stores[split] = self._found(split) or self._decode(split)
         return self._stores[split]
 
-    def _how(self) -> dict[str, Any]:
-        return {
-            "geometry": self.experiment.geometry,
-            "size": self.experiment.backbone.size,
-            "frames": self.folder.frames,
-        }
-
     def _found(self, split: str) -> FrameStore | None:
-        cache = self.experiment.compute.cache_folder
-        return find_store(self.root, self.manifest.split(split), **self._how(), cache=cache)
+        how = self._how()
+        return self._kept.once(
+            ("found", split, *how.values()),
+            lambda: find_store(self.root, self.manifest.split(split), **how, frames=self.folder.frames),
+        )
 
     def _decode(self, split: str) -> FrameStore:
-        rows = self.manifest.split(split)
         kept = np.unique(self.clips(split, training=False).frames).astype(np.int64)
+        how, mixed = self._how() | {"cache": self.scratch}, self.experiment.frames.mixed_sizes
+        return self._kept.once(
+            ("decoded", split, *how.values(), mixed, tuple(kept.tolist())),
+            lambda: self._decoded(split, kept, how=how, mixed_sizes=mixed),
+        )
+
+    def _decoded(self, split: str, kept: NDArray[np.int64], *, how: dict[str, Any], mixed_sizes: bool) -> SampledStore:
+        rows = self.manifest.split(split)
         part = rows.with_table(rows.table[kept])
         start = time.perf_counter()
         with self.ui.task(f"decoding {len(kept)} frames of {split}") as advance:
             inner = open_store(
                 self.root,
                 part,
-                **self._how(),
-                cache=self.scratch,
+                **how,
+                frames=self.folder.frames,
                 progress=advance,
-                mixed_sizes=self.experiment.frames.mixed_sizes,
+                mixed_sizes=mixed_sizes,
             )
         self.seconds[split] = (time.perf_counter() - start) / len(kept)
         shape = (len(rows), *inner.shape[1:])
