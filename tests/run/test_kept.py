@@ -1,4 +1,4 @@
-"""A data folder is read once for all that look at it, and anew where any setting that matters is another."""
+"""A data folder is read once for all that look at it, and again where any setting that matters is another."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class OpenData:
 
     def few(self, table: ClipTable, indices: NDArray[np.int64]) -> ClipTable:
         """Some clips of a table; the same ones of the same table are one table, whose masks are then opened once."""
-        return self._kept.once(("few", table, tuple(indices.tolist())), lambda: table.select(indices).read_only())
+        return self._kept.once(("few", table, indices.tobytes()), lambda: table.select(indices).read_only())
 
     def is_black(self, split: str) -> NDArray[np.bool_]:
         """Which rows of a split are black."""

@@ -14,7 +14,7 @@ class Kept:
     """Values by question: one that was asked before is answered with the very same object, which nobody may change.
 
     A question holds the settings that its answer is made with, all of them and as values; one with a part that cannot
-    be hashed (a component of the user's own with a list in it) is answered anew each time.
+    be hashed (a component of the user's own with a list in it) is never kept.
     """
 
     _answers: dict[Hashable, Any] = field(default_factory=dict, repr=False)

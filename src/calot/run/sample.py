@@ -73,7 +73,7 @@ class SampledData(OpenData):
         kept = np.unique(self.clips(split, training=False).frames).astype(np.int64)
         how, mixed = self._how() | {"cache": self.scratch}, self.experiment.frames.mixed_sizes
         return self._kept.once(
-            ("decoded", split, *how.values(), mixed, tuple(kept.tolist())),
+            ("decoded", split, *how.values(), mixed, kept.tobytes()),
             lambda: self._decoded(split, kept, how=how, mixed_sizes=mixed),
         )
 
