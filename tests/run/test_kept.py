@@ -112,6 +112,23 @@ def test_a_receipt_cuts_each_split_into_clips_once_and_opens_its_frames_once(
     assert max(opened["find_store"], opened["open_store"]) == 2
 
 
+@pytest.mark.long
+def test_a_receipt_sees_that_what_was_opened_is_kept_whatever_the_settings(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: dict[tuple[Any, ...], Any] = {}
+
+    def once(self: Kept, question: tuple[Any, ...], make: Any) -> Any:
+        asked = (*question[:2], question[-1]) if question[0] == "clips" else question  # its split, and whether to train
+        return answers[asked] if asked in answers else answers.setdefault(asked, make())
+
+    monkeypatch.setattr(Kept, "once", once)
+    request = requested(phantom, tmp_path, "e02_frozen_probe", changes=("protocol=AllFrames()", "clip.stride=2"))
+    receipt = receipt_before(request, ui=Ui(), results=tmp_path, controls=False)
+    assert "clip.stride" in receipt.check("declared difference").why
+    assert receipt.check("declared difference").status == "failed"
+
+
 @pytest.mark.parametrize(
     "changes",
     [("clip.stride=2",), ("clip.length=4", "backbone.frames=4"), ("protocol=AllFrames()",), ("label=SoftLabel()",)],
