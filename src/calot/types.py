@@ -153,6 +153,15 @@ class Batch:
         moved: Batch = _mapped(self, lambda x: x.to(device, non_blocking=True))
         return moved
 
+    def used_by(self, stream: torch.cuda.Stream) -> None:
+        """Keep its memory, which another stream filled, until this one has used it."""
+
+        def noted(x: Tensor) -> Tensor:
+            x.record_stream(stream)
+            return x
+
+        _mapped(self, noted)
+
     def pin_memory(self) -> Batch:
         pinned: Batch = _mapped(self, lambda x: x.pin_memory())
         return pinned

@@ -34,3 +34,17 @@ def test_every_group_keeps_its_own_peak_and_frozen_tensors_are_left_out() -> Non
     Schedule(warmup_steps=0, total_steps=2, floor=0.0).apply(optimiser, step=0)
     assert [(g["name"], g["lr"], len(g["params"])) for g in optimiser.param_groups] == [("a", 1e-4, 2), ("b", 1e-3, 1)]
     assert isinstance(optimiser, torch.optim.AdamW)
+
+
+def test_a_fused_step_is_the_same_step() -> None:
+    weights = []
+    for fused in (None, True):
+        torch.manual_seed(0)
+        layer = nn.Linear(8, 4)
+        optimiser = build_adamw([ParameterGroup("a", tuple(layer.parameters()), 1e-2)], weight_decay=0.1, fused=fused)
+        for _ in range(5):
+            layer(torch.rand(3, 8)).square().sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        weights.append(layer.weight.detach())
+    assert torch.allclose(*weights, atol=1e-7, rtol=0)

@@ -26,7 +26,7 @@ from calot.train.loop import Fit, fit_stage
 from calot.train.progress import Progress
 
 
-class _Unkept:
+class Unkept:
     """A keeper that keeps nothing."""
 
     def save(self, *, best: bool) -> None:
@@ -72,7 +72,7 @@ class Epochs:
         torch.manual_seed(0)
         trainer.caches = caches
         stage = replace(experiment.train, epochs=epochs)
-        return cls(trainer, replace(trainer.fit(stage), stage=stage, keeper=_Unkept()))
+        return cls(trainer, replace(trainer.fit(stage), stage=stage, keeper=Unkept()))
 
     @property
     def work(self) -> str:

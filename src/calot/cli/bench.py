@@ -30,7 +30,10 @@ _NEXT = {
     "entropy": "calot bench features",
     "features": "calot bench layer-cache",
     "layer-cache": "calot bench heads",
-    "heads": "calot bench observing",
+    "heads": "calot bench train",
+    "train": "calot bench start",
+    "start": "calot bench gpu",
+    "gpu": "calot bench observing",
     "observing": "calot bench all",
 }
 #: Sizes that take seconds and show exactness.
@@ -45,6 +48,9 @@ _SMALL: dict[str, dict[str, Any]] = {
     "features": {"frames": 60, "repeats": 1, "protocol": "Keyframes()"},
     "layer-cache": {"frames": 60, "repeats": 1, "protocol": "Keyframes()", "layers": 4},
     "heads": {"frames": 60, "repeats": 1, "protocol": "Keyframes()", "epochs": 2, "heads": 6},
+    "train": {"frames": 60, "repeats": 1, "sizes": {"width": 64, "layers": 2, "heads": 1}},
+    "start": {"frames": 60, "repeats": 1, "first_step": False},
+    "gpu": {"clips": 2, "repeats": 1},
     "observing": {"frames": 60, "repeats": 1, "protocol": "Keyframes()"},
 }
 
@@ -126,6 +132,45 @@ def heads(data: Data = None, frames: Frames = 300, quick: Quick = False, json: A
 
 
 @app.command()
+def train(data: Data = None, frames: Frames = 300, quick: Quick = False, json: AsJson = False) -> None:
+    """A LoRA step as calot takes it against a bare step of transformers and peft (at most 1.03 times as long)."""
+    _show(_outcome("train", quick=quick, data=data, frames=frames), json=json, quick=quick)
+
+
+@app.command()
+def start(data: Data = None, frames: Frames = 300, quick: Quick = False, json: AsJson = False) -> None:
+    """A command's answer against importing torch first (at least 3x), and the time to the first training step."""
+    _show(_outcome("start", quick=quick, data=data, frames=frames), json=json, quick=quick)
+
+
+@app.command()
+def gpu(
+    part: Annotated[
+        str | None, typer.Option(help="One of forward, lora, lora-18-23, entropy, head; default: all.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    quick: Quick = False,
+    json: AsJson = False,
+) -> None:
+    """Scoring, LoRA steps, entropy and head against the device's own limit: a share of it, full size on a GPU."""
+    from calot.bench.gpu import SHARES
+    from calot.errors import CalotError
+
+    if part is not None and part not in SHARES:
+        raise CalotError(f"--part {part}: choose one of {', '.join(SHARES)}")
+    if device not in ("auto", "cpu", "cuda"):
+        raise CalotError(f"--device {device}: choose auto, cpu or cuda")
+    if part is not None:
+        _show(_outcome("gpu", quick=quick, part=part, device=device), json=json, quick=quick)
+        return
+    found = [_outcome("gpu", quick=quick, part=name, device=device) for name in SHARES]
+    rows = [_row(outcome, asked={"bench": "gpu", "part": name}) for outcome, name in zip(found, SHARES, strict=True)]
+    print(json_module.dumps(rows, indent=2, allow_nan=False) if json else "\n".join(_shares(rows)))
+    if not all(outcome.exact for outcome in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def observing(data: Data = None, frames: Frames = 1000, quick: Quick = False, json: AsJson = False) -> None:
     """An epoch that the receipt looks on against one that nobody does (at most 2 % longer, equal bit for bit)."""
     _show(_outcome("observing", quick=quick, data=data, frames=frames), json=json, quick=quick)
@@ -196,11 +241,12 @@ def every(quick: Quick = False, json: AsJson = False) -> None:
     """Every bench, one after the other, and one table."""
     from calot.progress import Ui
 
-    kinds: list[dict[str, Any]] = [{"bench": name} for name in _SMALL]
+    kinds: list[dict[str, Any]] = [{"bench": name} for name in _SMALL if name != "gpu"]
     kinds += [{"bench": "window", kind: True} for kind in ("shifted", "backward")]
+    kinds += [{"bench": "gpu", "part": part} for part in ("forward", "lora", "lora-18-23", "entropy", "head")]
     rows = []
     for asked in kinds:
-        row = _row(_outcome(**asked, quick=quick))
+        row = _row(_outcome(**asked, quick=quick), asked=asked)
         ratio = "not timed" if row["ratio"] is None else f"{row['ratio']:.3g}x"
         Ui().say(f"{row['name']}: {'exact' if row['exactness']['exact'] else 'NOT EXACT'}, {ratio}")
         rows.append(row)
@@ -209,11 +255,11 @@ def every(quick: Quick = False, json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
-    """The row of one bench, for programs."""
+def _row(outcome: Outcome, *, asked: dict[str, Any]) -> dict[str, Any]:
+    """The row of one bench, for programs, named as it is asked for."""
     found = outcome.to_dict()
-    kind = outcome.contest.settings.get("kind", "forward")
-    name = found["bench"] if kind == "forward" else f"{found['bench']} --{kind}"
+    words = [f"--{key}" if value is True else f"--{key} {value}" for key, value in asked.items() if key != "bench"]
+    name = " ".join([asked["bench"], *words])
     kept = ("exactness", "naive_s", "ours_s", "ratio", "target", "reached", "settings")
     return {"name": name, **{key: found[key] for key in kept}}
 
@@ -226,6 +272,21 @@ def _table(rows: list[dict[str, Any]], *, quick: bool) -> list[str]:
         times = "- | - | -" if row["ratio"] is None else f"{naive:.4g} | {ours:.4g} | {row['ratio']:.3g}"
         lines.append(f"| {row['name']} | {'yes' if exact else 'NO'} | {times} | {row['target']:g} |")
     return [*lines, "", "Sizes too small to judge a target."] if quick else lines
+
+
+def _shares(rows: list[dict[str, Any]]) -> list[str]:
+    """What was reached of a device's limit, as a Markdown table."""
+    first = rows[0]["settings"]
+    lines = [f"{first['device']}, {first['precision']}", ""]
+    lines += ["| part | relative to more precision | TFLOP/s | share of the limit | asked | clips/s | MB |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for row in rows:
+        s, off = row["settings"], row["exactness"]
+        apart = f"{off['largest_difference']:.2g} ({off['tolerance']:g})" if off["exact"] else "NOT EXACT"
+        timed = row["ratio"] is not None
+        rates = f"{s['tflops']:.3g} | {row['ratio']:.0%} | {row['target']:.0%} | {s['clips_per_s']:.4g}"
+        lines.append(f"| {row['name']} | {apart} | {rates if timed else '- | - | - | -'} | {s['peak_mb']:.4g} |")
+    return lines
 
 
 def _show(outcome: Outcome, *, json: bool, quick: bool) -> None:

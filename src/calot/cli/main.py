@@ -85,6 +85,7 @@ def main() -> None:
 def _run(words: list[str], *, debug: bool) -> int:
     """The exit code of one command, with what went wrong printed on standard error."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads spin on busy cores otherwise
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's products are not repeatable
     try:
         require_address_space()
         with stop_on_signal():

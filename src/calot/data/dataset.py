@@ -92,6 +92,30 @@ def batches(
     return map(load, starts) if workers == 0 else _ahead(load, starts, workers=workers)
 
 
+def uploaded(loaded: Iterator[Batch], *, device: torch.device) -> Iterator[tuple[Batch, Batch]]:
+    """Each batch, and the same on the device. To a GPU the next one is copied while the one before is computed on."""
+    if device.type != "cuda":
+        yield from ((batch, batch.to(device)) for batch in loaded)
+        return
+    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def upload() -> tuple[Batch, Batch, torch.cuda.Event] | None:
+        batch = next(loaded, None)
+        if batch is None:
+            return None
+        with torch.cuda.stream(beside):
+            return batch, batch.to(device), beside.record_event()
+
+    coming = upload()
+    while coming is not None:
+        batch, on_device, copied = coming
+        using = torch.cuda.current_stream(device)
+        using.wait_event(copied)
+        on_device.used_by(using)
+        coming = upload()
+        yield batch, on_device
+
+
 def _ahead(load: Callable[[int], Batch], starts: Iterable[int], *, workers: int) -> Iterator[Batch]:
     """The same in order, with as many batches under way as there are workers, and one waiting."""
     waiting: deque[Future[Batch]] = deque()

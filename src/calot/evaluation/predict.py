@@ -15,7 +15,7 @@ from torch import nn
 
 from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
-from calot.data.dataset import ClipDataset, batches
+from calot.data.dataset import ClipDataset, batches, uploaded
 from calot.errors import CalotError
 from calot.processes import ALONE, Processes
 from calot.statistics.predictions import Predictions
@@ -45,7 +45,7 @@ class PassObserver(ABC):
         self.take(self.read(outputs, batch))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def score(
     model: nn.Module,
     *,
@@ -72,8 +72,9 @@ def score(
     was_training = model.training
     model.eval()
     scored: list[tuple[np.ndarray, list[Any]]] = []
-    for batch in batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers):
-        on_device = batch.to(accelerator.device)
+    gpu = accelerator.device.type == "cuda"
+    loaded = batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers, pin=gpu)
+    for batch, on_device in uploaded(loaded, device=accelerator.device):
         with accelerator.autocast():
             outputs = model(on_device)
         _require_finite(outputs, dataset=dataset, batch=batch)

@@ -13,6 +13,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 from calot.errors import CalotError
 from calot.memory import keep_freed_memory
+from calot.models.half_weights import cast_frozen_once
 from calot.processes import ALONE, Processes
 from calot.train.stage import Compute
 
@@ -81,6 +82,8 @@ def make_accelerator(compute: Compute) -> Accelerator:
 def placed(model: nn.Module, *, accelerator: Accelerator) -> nn.Module:
     """The model on its device and in its precision, as a step calls it. Several processes have no wrapper: see
     `calot.processes`."""
+    if accelerator.mixed_precision != "no":
+        cast_frozen_once(model)
     if accelerator.distributed_type != DistributedType.NO:
         called: nn.Module = accelerator.prepare_model(model, evaluation_mode=True)
         return called

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from calot.data.dataset import ClipDataset, batches
+from calot.data.dataset import ClipDataset, batches, uploaded
 from calot.data.preparation import Preparation, Prepared, Watch
 from calot.errors import CalotError
 from calot.evaluation.passes import Passes
@@ -185,7 +185,10 @@ class Trainer:
         torch.manual_seed(_stage_seed(self.request.seed, stage=self.progress.stage))
         groups = self.groups(stage)
         self.trained.update(p for p in self.model.backbone.parameters() if p.requires_grad)
-        prepared: torch.optim.Optimizer = self.accelerator.prepare(build_adamw(groups, weight_decay=stage.weight_decay))
+        on_gpu = self.accelerator.device.type == "cuda"
+        fused = True if on_gpu and self.accelerator.scaler is None else None  # a fused step hides what a scaler skips
+        optimiser = build_adamw(groups, weight_decay=stage.weight_decay, fused=fused)
+        prepared: torch.optim.Optimizer = self.accelerator.prepare(optimiser)
         return prepared
 
     def fit(self, stage: Stage, *, found: checkpoint.Checkpoint | None = None) -> Fit:
@@ -233,9 +236,8 @@ class Trainer:
             pin=self.accelerator.device.type == "cuda",
             frames=lambda n: self.features is None or self.observer.looks(progress=self.progress, number=n),
         )
-        for number, batch in enumerate(loaded, start=start):
-            watch = self.observer.loaded(batch, progress=self.progress, number=number)  # before it leaves the host
-            on_device = batch.to(self.accelerator.device)
+        for number, (batch, on_device) in enumerate(uploaded(loaded, device=self.accelerator.device), start=start):
+            watch = self.observer.loaded(batch, progress=self.progress, number=number)  # as it left the host
             ready = self.prepared(on_device, epoch=epoch, start=number * stage.batch, watch=watch).batch
             if self.features is not None:
                 ready = self.features.with_tokens(ready, epoch=epoch, start=number * stage.batch)

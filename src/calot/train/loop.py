@@ -190,19 +190,20 @@ def accumulate(fit: Fit, batch: Batch, *, progress: Progress) -> dict[str, float
 
 def _passes(fit: Fit, parts: Sequence[Batch], *, units: Mapping[str, float], progress: Progress) -> dict[str, float]:
     """Forward and backward of each micro-batch; returns the weighted terms of all of them."""
-    terms: dict[str, float] = {}
-    for part in parts:
-        part = part.to(fit.accelerator.device)
+    found: list[tuple[Batch, Sequence[str], torch.Tensor]] = []
+    for part in (p.to(fit.accelerator.device) for p in parts):
         share = shares(fit.objective.step(fit.called, part, epoch=progress.epoch), units=units)
         if not share:
             continue
         fit.observer.shares(fit, share)
         total = reduce(torch.add, share.values())
-        values = torch.stack([v.detach().double() for v in share.values()]).tolist()  # waits for the device once
-        for name, value in zip(share, values, strict=True):
+        fit.accelerator.backward(total)
+        found.append((part, tuple(share), torch.stack([v.detach().double() for v in share.values()])))
+    terms: dict[str, float] = {}
+    for part, names, values in found:  # only now: each reading waits for the device
+        for name, value in zip(names, values.tolist(), strict=True):
             _require_finite(value, f"loss ({name})", progress=progress, part=part)
             terms[name] = terms.get(name, 0.0) + value
-        fit.accelerator.backward(total)
     return terms
 
 

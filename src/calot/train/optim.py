@@ -37,10 +37,15 @@ class Schedule:
             group["lr"] = self.lr(peak=group["peak_lr"], step=step)
 
 
-def build_adamw(groups: Sequence[ParameterGroup], *, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with one parameter group per `ParameterGroup`; each keeps its `name` and `peak_lr`."""
+def build_adamw(
+    groups: Sequence[ParameterGroup], *, weight_decay: float, fused: bool | None = None
+) -> torch.optim.AdamW:
+    """AdamW with one parameter group per `ParameterGroup`; each keeps its `name` and `peak_lr`.
+
+    `fused`: one kernel updates all parameters of a group (equal up to rounding).
+    """
     described = [
         {"params": [p for p in g.parameters if p.requires_grad], "lr": g.lr, "peak_lr": g.lr, "name": g.name}
         for g in groups
     ]
-    return torch.optim.AdamW([g for g in described if g["params"]], weight_decay=weight_decay)
+    return torch.optim.AdamW([g for g in described if g["params"]], weight_decay=weight_decay, fused=fused)

@@ -90,7 +90,10 @@ class VJEPA2(VideoTransformer):
         return model
 
     def assembled(self, model: Any) -> Any:
+        from calot.models.backbones.rotary import with_tables
+
         encoder = model.encoder
+        with_tables(encoder)
         if self.pruning is not None:
             encoder.layer = nn.ModuleList(encoder.layer[n] for n in self.pruning.kept(self.layers))
         parts: dict[str, nn.Module] = {}
