@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from endoscapes_folder import Folder
 
 from calot.data.clip_rules import ClipRule
 from calot.data.clips import AllFrames, MajorityLabel, build_clips
-from calot.data.dataset import ClipDataset, EpochIndices, batches
+from calot.data.dataset import ClipDataset, EpochIndices, batches, uploaded
 from calot.data.endoscapes.reader import read_endoscapes
 from calot.data.geometry import Squash
 from calot.data.store import open_store
@@ -65,6 +65,21 @@ def test_an_epoch_yields_every_clip_once_in_order_with_the_last_partial_batch(da
 @pytest.mark.parametrize("workers", [1, 4])
 def test_batches_do_not_depend_on_the_workers(dataset: ClipDataset, workers: int) -> None:
     assert equal(epoch(dataset), epoch(dataset, workers=workers))
+
+
+def test_uploading_changes_no_batch_and_asks_for_none_too_early(dataset: ClipDataset) -> None:
+    plain, asked = epoch(dataset), []
+
+    def loading() -> Iterator[Batch]:
+        for number, batch in enumerate(epoch(dataset)):
+            asked.append(number)
+            yield batch
+
+    for number, (batch, on_device) in enumerate(uploaded(loading(), device=torch.device("cpu"))):
+        assert equal([plain[number]], [batch])
+        assert equal([plain[number]], [on_device])
+        assert asked == list(range(number + 1))
+    assert len(asked) == len(plain)
 
 
 def test_a_resumed_epoch_goes_on_with_the_same_batches(dataset: ClipDataset) -> None:

@@ -149,6 +149,7 @@ def gpu(
         str | None, typer.Option(help="One of forward, lora, lora-18-23, entropy, head; default: all.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
     quick: Quick = False,
     json: AsJson = False,
 ) -> None:
@@ -156,14 +157,19 @@ def gpu(
     from calot.bench.gpu import SHARES
     from calot.errors import CalotError
 
-    if part is not None and part not in SHARES:
-        raise CalotError(f"--part {part}: choose one of {', '.join(SHARES)}")
-    if device not in ("auto", "cpu", "cuda"):
-        raise CalotError(f"--device {device}: choose auto, cpu or cuda")
+    choices = {
+        "part": (part, (None, *SHARES)),
+        "device": (device, ("auto", "cpu", "cuda")),
+        "precision": (precision, ("auto", "fp32", "fp16", "bf16")),
+    }
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise CalotError(f"--{name} {value}: choose one of {', '.join(x for x in known if x)}")
+    asked: dict[str, Any] = {"quick": quick, "device": device, "precision": precision}
     if part is not None:
-        _show(_outcome("gpu", quick=quick, part=part, device=device), json=json, quick=quick)
+        _show(_outcome("gpu", part=part, **asked), json=json, quick=quick)
         return
-    found = [_outcome("gpu", quick=quick, part=name, device=device) for name in SHARES]
+    found = [_outcome("gpu", part=name, **asked) for name in SHARES]
     rows = [_row(outcome, asked={"bench": "gpu", "part": name}) for outcome, name in zip(found, SHARES, strict=True)]
     print(json_module.dumps(rows, indent=2, allow_nan=False) if json else "\n".join(_shares(rows)))
     if not all(outcome.exact for outcome in found):
