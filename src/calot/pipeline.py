@@ -20,6 +20,7 @@ from calot.evaluation.tta import require_changes, views_named
 from calot.experiment import Experiment
 from calot.models.adaptation import save_adapter
 from calot.models.classifier import Classifier
+from calot.out_of_memory import while_scoring
 from calot.processes import ALONE, Processes
 from calot.progress import Silent, Ui
 from calot.provenance import custody
@@ -216,6 +217,7 @@ class _Loaded:
                 workers=self.experiment.compute.workers,
                 on_batch=on_batch,
                 processes=processes,
+                at_a_time=while_scoring(self.ui.say),
             )
         return scored.logits
 

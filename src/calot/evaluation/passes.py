@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from calot.data.dataset import ClipDataset, batches
 from calot.evaluation.predict import score
+from calot.out_of_memory import ClipsAtATime, while_scoring
 from calot.processes import ALONE, Processes
 from calot.types import Batch, Outputs
 
@@ -36,6 +37,7 @@ class Passes:
     workers: int
     check: Callable[[], None]
     processes: Processes = ALONE
+    at_a_time: ClipsAtATime = field(default_factory=while_scoring)
 
     @property
     def chosen(self) -> NDArray[np.int64]:
@@ -68,6 +70,7 @@ class Passes:
                 batch_size=self.batch_size,
                 workers=self.workers,
                 processes=self.processes,
+                at_a_time=self.at_a_time,
                 on_batch=lambda count: self.check(),
                 **what,
             )

@@ -17,6 +17,7 @@ from calot.criteria import CRITERIA
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches, uploaded
 from calot.errors import CalotError
+from calot.out_of_memory import ClipsAtATime, while_scoring
 from calot.processes import ALONE, Processes
 from calot.statistics.predictions import Predictions
 from calot.types import Batch, Outputs
@@ -57,9 +58,11 @@ def score(
     observers: Sequence[Callable[[Outputs, Batch], None]] = (),
     on_batch: Callable[[int], None] | None = None,
     processes: Processes = ALONE,
+    at_a_time: ClipsAtATime | None = None,
 ) -> Scores:
     """Score clips in evaluation mode (all of them, or those at `indices`); the model's mode is put back afterwards.
 
+    Where memory runs out a batch is scored in parts, of which `at_a_time` tells and keeps the size.
     Every observer sees each batch's outputs and the batch, on the device. Several processes share whole batches, the
     same that one alone would make, so that each clip's logits are the same to the bit.
     Raises CalotError naming the clip when a logit is not finite.
@@ -74,17 +77,23 @@ def score(
     scored: list[tuple[np.ndarray, list[Any]]] = []
     gpu = accelerator.device.type == "cuda"
     loaded = batches(dataset, order=order, epoch=0, batch_size=batch_size, workers=workers, pin=gpu)
-    for batch, on_device in uploaded(loaded, device=accelerator.device):
+    at_a_time = at_a_time or while_scoring()
+
+    def compute(part: Batch) -> Outputs:
         with accelerator.autocast():
-            outputs = model(on_device)
-        _require_finite(outputs, dataset=dataset, batch=batch)
-        logits, found = outputs.logits.float().cpu().numpy(), []
-        for observe in observers:
-            if processes.count > 1 and isinstance(observe, PassObserver):
-                found.append(observe.read(outputs, on_device))
-            else:
-                observe(outputs, on_device)
-        scored.append((logits, found))
+            found: Outputs = model(part)
+        return found
+
+    for batch, on_device in uploaded(loaded, device=accelerator.device):
+        for outputs, part in at_a_time.parts(on_device, compute=compute, where=f"scoring {dataset.table.split}"):
+            _require_finite(outputs, dataset=dataset, batch=part)
+            logits, found = outputs.logits.float().cpu().numpy(), []
+            for observe in observers:
+                if processes.count > 1 and isinstance(observe, PassObserver):
+                    found.append(observe.read(outputs, part))
+                else:
+                    observe(outputs, part)
+            scored.append((logits, found))
         if on_batch:
             on_batch(len(batch))
     model.train(was_training)
@@ -123,7 +132,7 @@ def predictions_table(
 def _require_finite(outputs: Outputs, *, dataset: ClipDataset, batch: Batch) -> None:
     bad = ~torch.isfinite(outputs.logits).all(dim=1).cpu()
     if bad.any():
-        clip = dataset.table.clip(int(batch.index[bad][0]))
+        clip = dataset.table.clip(int(batch.index[bad.to(batch.index.device)][0]))
         raise CalotError(
             f"non-finite logits for {int(bad.sum())} clips, first video {clip.video} frame {clip.frame}: "
             "the weights have diverged; lower train.lr or train.clip_norm, or use compute.precision=fp32"

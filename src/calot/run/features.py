@@ -175,20 +175,26 @@ class _Computing:
     def __call__(self, view: int, clips: range) -> Iterator[Tensor]:
         size = self.trainer.request.experiment.compute.evaluation_batch
         for start in range(clips.start, clips.stop, size):
-            yield self.encoded(view, tuple(range(start, min(start + size, clips.stop))))
+            yield from self.encoded(view, tuple(range(start, min(start + size, clips.stop))))
             self.trainer.stopper.check()
 
-    @torch.no_grad()
-    def encoded(self, view: int, clips: tuple[int, ...]) -> Tensor:
-        """Tokens of some clips."""
+    def encoded(self, view: int, clips: tuple[int, ...]) -> list[Tensor]:
+        """Tokens of some clips, in as few parts as memory takes them."""
         batch = self.clips[EpochIndices(epoch=0, indices=clips, start=0)]
         show = list(self.preparation.listed.values())[view]
         backbone, accelerator = self.trainer.model.backbone, self.trainer.accelerator
         backbone.eval()
-        video, first = show(batch.video.to(accelerator.device)), backbone.first_trained
-        with accelerator.autocast():
-            tokens: Tokens = backbone(video) if first is None else backbone.below(video, layer=first)
-        return tokens.values.float()
+        first = backbone.first_trained
+        shown = replace(batch.to(accelerator.device), video=show(batch.video.to(accelerator.device)))
+
+        @torch.no_grad()
+        def compute(part: Batch) -> Tensor:
+            with accelerator.autocast():
+                tokens: Tokens = backbone(part.video) if first is None else backbone.below(part.video, layer=first)
+            return tokens.values.float()
+
+        where = f"encoding {self.clips.table.split}"
+        return [tokens for tokens, _ in self.trainer.scoring.parts(shown, compute=compute, where=where)]
 
 
 def _recompute_some(trainer: Trainer, clips: ClipDataset, *, preparation: Preparation, found: FeatureCache) -> None:
@@ -196,7 +202,7 @@ def _recompute_some(trainer: Trainer, clips: ClipDataset, *, preparation: Prepar
     rng, compute = np.random.default_rng(), _Computing(trainer, clips, preparation)
     for clip in rng.choice(len(clips), size=min(_RECOMPUTED, len(clips)), replace=False).tolist():
         view = int(rng.integers(found.shape.views))
-        now = compute.encoded(view, (clip,))
+        (now,) = compute.encoded(view, (clip,))
         kept = found.read(np.array([clip]), views=np.array([view])).values.to(now.device)
         apart = float((now - kept).norm() / now.norm().clamp_min(1e-12))
         if not apart <= found.tolerance * (1 if trainer.accelerator.mixed_precision == "no" else 10):

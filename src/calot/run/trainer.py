@@ -18,6 +18,7 @@ from calot.errors import CalotError
 from calot.evaluation.passes import Passes
 from calot.models.adaptation import ParameterGroup
 from calot.models.classifier import Classifier
+from calot.out_of_memory import ClipsAtATime, while_scoring
 from calot.processes import ALONE, Processes
 from calot.progress import Ui
 from calot.provenance.checkpoint_files import STATE
@@ -35,7 +36,6 @@ from calot.train.loop import Fit, fit_stage
 from calot.train.objective import Objective, model_tensors_alone, own_tensors, with_own_tensors
 from calot.train.observer import Observer
 from calot.train.optim import Schedule, build_adamw
-from calot.train.out_of_memory import ClipsAtATime
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
@@ -63,6 +63,11 @@ class Trainer:
     stopping: bool = False  # every process knows that a signal came to one
     caches: bool = False  # whether a frozen backbone's features may be cached
     features: StageFeatures | None = None  # those of the stage in training
+
+    @cached_property
+    def scoring(self) -> ClipsAtATime:
+        """How many clips are scored or encoded at a time."""
+        return while_scoring(self.ui.say)
 
     @classmethod
     def start(
@@ -269,6 +274,7 @@ class Trainer:
             workers=compute.workers,
             check=self.stopper.check,
             processes=self.processes,
+            at_a_time=self.scoring,
         )
 
     def save(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:

@@ -15,11 +15,11 @@ from torch import nn
 
 from calot.errors import CalotError, Stopped
 from calot.evaluation.passes import Passes
+from calot.out_of_memory import ClipsAtATime, Draws, let_go
 from calot.processes import ALONE, Processes
 from calot.train.objective import EpochScores, Objective, shares, total_units
 from calot.train.observer import Observer
 from calot.train.optim import Schedule
-from calot.train.out_of_memory import ClipsAtATime, Draws, let_go
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch

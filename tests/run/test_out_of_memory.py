@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 from run_requests import digests, requested, trained
 
+from calot.models.backbones.protocol import Backbone
 from calot.models.classifier import Classifier
-from calot.types import Batch, Outputs
+from calot.types import Batch, Outputs, Tokens
 
 TOO_MANY = "CUDA out of memory. Tried to allocate 20.00 GiB"
 
@@ -87,3 +90,41 @@ def test_another_error_is_not_retried(phantom: Path, tmp_path: Path, monkeypatch
     with pytest.raises(RuntimeError, match="shapes"):
         trained(requested(phantom, tmp_path / "run"))
     assert device.sizes == [8]
+
+
+def test_clips_that_do_not_fit_are_scored_and_encoded_in_parts(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As many clips, each once, and as near as another batch size comes; said once, with the setting to change."""
+    changes = ("backbone.size=32", "train.epochs=1", "compute.evaluation_batch=8", "compute.features=fp32")
+
+    def run(name: str) -> Path:
+        own = (*changes, f"compute.cache={tmp_path / name}_cache")
+        return trained(requested(phantom, tmp_path / name, "e02_frozen_probe", changes=own))
+
+    whole = run("whole")
+    sizes: list[int] = []
+    encode = Backbone.forward
+
+    def forward(self: Backbone, video: torch.Tensor) -> Tokens:
+        found = encode(self, video)
+        if not torch.is_grad_enabled():
+            sizes.append(len(video))
+            if len(video) > 3:
+                raise torch.OutOfMemoryError(TOO_MANY)
+        return found
+
+    monkeypatch.setattr(Backbone, "forward", forward)
+    capsys.readouterr()
+    parts = run("parts")
+    said = capsys.readouterr().err
+    assert sizes[:3] == [8, 4, 2]
+    assert "out of memory in encoding train with 8 clips at a time" in said
+    assert "out of memory in scoring val with 8 clips at a time" in said
+    assert "compute.evaluation_batch=2 spares the next run this" in said
+    assert "effective batch" not in said
+    tables = [pl.read_parquet(run / "predictions" / "val.parquet") for run in (whole, parts)]
+    keys = ["video", "frame"]
+    assert tables[0].select(keys).rows() == tables[1].select(keys).rows()
+    logits = [table.select(pl.col("^logit_.*$")).to_numpy() for table in tables]
+    assert np.abs(logits[0] - logits[1]).max() < 1e-3
