@@ -16,7 +16,7 @@ EXPERIMENTS ?= e02_frozen_probe e03_focal e04_balanced e05_focal_balanced e06_c2
   frames5_global frames5_window frames16_window \
   layers_12 unet_skips feature_pyramid multi_layer_pooling key_moments
 
-.PHONY: demo test long quick fuzz seeds check install clean experiments
+.PHONY: demo test long quick fuzz seeds check install clean experiments bench-gpu
 
 install: $(VENV)/.installed
 
@@ -62,6 +62,10 @@ experiments: install
 	$(BIN)/calot train $(EXPERIMENTS) --data $(OUT)/phantom --scale tiny --seeds 0 --out $(OUT)/runs --results $(OUT) --resume; \
 	  status=$$?; test $$status -gt 1 || $(BIN)/calot report $(OUT)/runs; \
 	  $(BIN)/calot experiments costs $(EXPERIMENTS) --data $(OUT)/phantom | tee $(OUT)/costs.md; exit $$status
+
+# Full-size ViT-L on the machine's GPU; without one the tiny size on the CPU, by the same code.
+bench-gpu: install
+	$(BIN)/calot bench gpu
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
