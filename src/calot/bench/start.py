@@ -22,7 +22,7 @@ from calot.train.loop import optimise
 from calot.train.progress import Progress
 
 NAME, TARGET = "e02_frozen_probe", 3.0
-_IMPORTS = "import torch, transformers, peft, accelerate; from transformers import VJEPA2Model"
+_IMPORTS = "import torch, transformers, peft, accelerate; from transformers import AutoModel"
 
 
 def bench_start(*, data: Path | None = None, frames: int = 300, repeats: int = 3, first_step: bool = True) -> Outcome:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import VJEPA2Config, VJEPA2Model
 
 from calot.bench.epochs import Epochs, footage_folder
 from calot.bench.side_by_side import Contest, ExactnessCheck, Outcome, compete, one_torch_thread
 from calot.models.adaptation import LoRA
+from calot.models.backbones.view import View
 from calot.train.loop import optimise
 from calot.train.progress import Progress
 from calot.types import Batch, Tokens
@@ -28,7 +29,6 @@ LORA = "LoRA(rank=16, alpha=32, dropout=0.0, targets=('q', 'v'), lr=1e-4)"
 TARGET = 1 / 1.03
 #: ViT-S over 8 frames of 128 x 128: large enough that a step is arithmetic, as at full size, and takes seconds.
 SIZES = {"width": 384, "layers": 12, "heads": 6, "size": 128, "patch": 16}
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as V-JEPA 2's own processor has them
 
 
 def bench_train(
@@ -96,6 +96,7 @@ class _Bare:
     rates: Callable[[int], list[float]]
     batches: list[Batch]
     grid: tuple[int, int, int]
+    view: View
 
     @classmethod
     def like(cls, epochs: Epochs, *, steps: int) -> _Bare:
@@ -120,6 +121,7 @@ class _Bare:
             rates=lambda step: [schedule.lr(peak=peak, step=step) for peak in peaks],
             batches=[b for _, b in zip(range(steps), epochs.fit.data.batches(epoch=0, start=0), strict=False)],
             grid=model.backbone.spec.grid,
+            view=model.backbone.spec.views[0],
             **parts,
         )
 
@@ -128,7 +130,9 @@ class _Bare:
         for step, batch in enumerate(self.batches):
             for group, rate in zip(self.optimiser.param_groups, self.rates(step), strict=True):
                 group["lr"] = rate
-            tokens = self.encoder(pixel_values_videos=_normalised(batch.video), skip_predictor=True).last_hidden_state
+            tokens = self.encoder(
+                pixel_values_videos=_normalised(batch.video, self.view), skip_predictor=True
+            ).last_hidden_state
             pooled = self.pooling(Tokens(tokens, grid=self.grid))
             loss = F.binary_cross_entropy_with_logits(self.head(pooled), batch.labels)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -139,23 +143,23 @@ class _Bare:
         return losses
 
 
-def _normalised(video: Tensor) -> Tensor:
-    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (_MEAN, _STD))
+def _normalised(video: Tensor, view: View) -> Tensor:
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (view.mean, view.std))
     return (video.float() / 255 - mean) / std
 
 
 def _adapted_encoder(backbone: Any, adaptation: LoRA) -> nn.Module:
     """transformers' encoder under peft's LoRA, with a backbone's weights."""
     spec = backbone.spec
-    config = VJEPA2Config(**spec.shape(), **spec.settings(), **spec.dropped, attn_implementation="sdpa")
-    roles = "|".join({"q": "query", "v": "value"}[role] for role in adaptation.targets)
+    made, network = (getattr(transformers, name) for name in spec.classes)
+    config = made(**spec.shape(), **spec.settings(), **spec.dropped, attn_implementation="sdpa")
     lora = LoraConfig(
         r=adaptation.rank,
         lora_alpha=adaptation.alpha,
         lora_dropout=0.0,
-        target_modules=rf"encoder\.layer\.\d+\.attention\.({roles})",
+        target_modules=backbone.linear_pattern(layers=range(spec.layers), roles=adaptation.targets),
     )
-    model: nn.Module = get_peft_model(VJEPA2Model(config), lora)
+    model: nn.Module = get_peft_model(network(config), lora)
     theirs = {name.removeprefix("model."): tensor for name, tensor in backbone.state_dict().items()}
     missing = model.base_model.model.load_state_dict(theirs, strict=False)  # type: ignore[union-attr]
     assert not missing.unexpected_keys, missing
