@@ -92,7 +92,7 @@ def store(
     size: Annotated[int, typer.Option(min=1, help="Side of the square frames, in pixels.")] = 256,
     geometry: Annotated[GeometryName, typer.Option(help="How a frame becomes a square.")] = GeometryName.squash,
     cache: Annotated[Path | None, typer.Option(help="Where decoded frames go; default ROOT/.calot.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode.")] = 2,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode; default: all cores.")] = None,
     drop_unreadable: Annotated[bool, typer.Option("--drop-unreadable", help="Leave out unreadable frames.")] = False,
     mixed_sizes: Annotated[bool, typer.Option("--mixed-sizes", help="Images may be of several sizes.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read all that is stored, and its sources, again.")] = False,
@@ -104,8 +104,10 @@ def store(
     from calot.data.store import open_store, verify_store
     from calot.data.understood import Understood
     from calot.progress import Ui
+    from calot.run.machine import usable_cores
     from calot.run.signals import stop_on_signal
 
+    workers = workers or usable_cores()
     folder = open_folder(root)
     manifest, frames = folder.manifest, folder.frames
     answer: dict[str, Any] = {}

@@ -13,6 +13,7 @@ from calot import __version__
 from calot.cli import (
     audit,
     bench,
+    caches,
     combine,
     data,
     demo,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+data.app.command("cache")(caches.cache)
 app.add_typer(data.app, name="data", help="Data sets: phantom, statistics, frame store.")
 app.add_typer(experiments.app, name="experiments", help="The experiments: list, show, diff.")
 app.command()(train.train)
