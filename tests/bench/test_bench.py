@@ -17,6 +17,7 @@ from PIL import Image
 
 from calot.bench import footage as footage_module
 from calot.bench import loader, pooling
+from calot.bench.gpu import SHARES
 from calot.bench.side_by_side import Aside, Contest, ExactnessCheck, Outcome, Seconds, compete, largest_difference
 from calot.cli import bench as command
 from calot.cli.main import main
@@ -145,6 +146,9 @@ def test_all_of_them_make_one_table(calot: Callable[..., tuple[int, str]]) -> No
         "layer-cache",
         "heads",
         "observing",
+        "train",
+        "start",
+        *(f"gpu --part {part}" for part in SHARES),
         "window --shifted",
         "window --backward",
     } == rows.keys()

@@ -53,6 +53,11 @@ _SMALL: dict[str, dict[str, Any]] = {
     "gpu": {"clips": 2, "repeats": 1},
     "observing": {"frames": 60, "repeats": 1, "protocol": "Keyframes()"},
 }
+#: Benches that have several rows, by what is asked for.
+_FORMS: dict[str, tuple[dict[str, Any], ...]] = {
+    "window": ({}, {"shifted": True}, {"backward": True}),
+    "gpu": tuple({"part": part} for part in ("forward", "lora", "lora-18-23", "entropy", "head")),
+}
 
 
 def _outcome(bench: str, *, quick: bool, **given: Any) -> Outcome:
@@ -247,9 +252,7 @@ def every(quick: Quick = False, json: AsJson = False) -> None:
     """Every bench, one after the other, and one table."""
     from calot.progress import Ui
 
-    kinds: list[dict[str, Any]] = [{"bench": name} for name in _SMALL if name != "gpu"]
-    kinds += [{"bench": "window", kind: True} for kind in ("shifted", "backward")]
-    kinds += [{"bench": "gpu", "part": part} for part in ("forward", "lora", "lora-18-23", "entropy", "head")]
+    kinds = [{"bench": name, **form} for name in _SMALL for form in _FORMS.get(name, ({},))]
     rows = []
     for asked in kinds:
         row = _row(_outcome(**asked, quick=quick), asked=asked)
