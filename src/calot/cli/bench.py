@@ -51,7 +51,7 @@ _SMALL: dict[str, dict[str, Any]] = {
     "train": {"frames": 60, "repeats": 1, "sizes": {"width": 64, "layers": 2, "heads": 1}},
     "start": {"frames": 60, "repeats": 1, "first_step": False},
     "gpu": {"clips": 2, "repeats": 1},
-    "observing": {"frames": 60, "repeats": 1, "protocol": "Keyframes()"},
+    "observing": {"frames": 60, "repeats": 1, "protocol": "Keyframes()", "epochs": 1},
 }
 #: Benches that have several rows, by what is asked for.
 _FORMS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -183,7 +183,7 @@ def gpu(
 
 @app.command()
 def observing(data: Data = None, frames: Frames = 1000, quick: Quick = False, json: AsJson = False) -> None:
-    """An epoch that the receipt looks on against one that nobody does (at most 2 % longer, equal bit for bit)."""
+    """Epochs that the receipt looks on against some that nobody does (at most 2 % longer, equal bit for bit)."""
     _show(_outcome("observing", quick=quick, data=data, frames=frames), json=json, quick=quick)
 
 
