@@ -12,6 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
+#: Folders of experiments, one value per file.
+VALUES = ("experiments", "pretrainings")
+
 #: Mistakes that were met elsewhere and that calot makes impossible, in the words of their tests' names.
 PITFALLS = [
     "missing_truncated_or_black_frame_silently_used",
@@ -62,7 +65,7 @@ def test_every_public_name_is_defined_once() -> None:
     """Two classes or functions of one public name are two places for one idea (commands mirror what they call)."""
     names: Counter[str] = Counter()
     for path in SOURCES:
-        if "cli" in path.parts or "experiments" in path.parts:
+        if "cli" in path.parts or path.parent.name in VALUES:
             continue
         body = ast.parse(path.read_text()).body
         names.update({n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"})
@@ -107,7 +110,7 @@ def test_no_file_outside_the_backbones_knows_a_family() -> None:
     named = {
         f"{path.name}: {line.strip()}"
         for path in SOURCES
-        if "backbones" not in path.parts and path.parent.name != "experiments"
+        if "backbones" not in path.parts and path.parent.name not in VALUES
         for line in path.read_text(encoding="utf-8").splitlines()
         if OF_A_FAMILY.search(line)
     }
@@ -116,7 +119,7 @@ def test_no_file_outside_the_backbones_knows_a_family() -> None:
 
 def test_experiments_are_values_of_10_to_25_lines_without_logic() -> None:
     for path in SOURCES:
-        if path.parent.name != "experiments" or path.name == "__init__.py":
+        if path.parent.name not in VALUES or path.name == "__init__.py":
             continue
         tree = ast.parse(path.read_text())
         assert len(path.read_text().splitlines()) <= 30, path

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import calot.data.augmentations  # so that `augment=[...]` knows their names
-import calot.models.adaptation_by_part  # noqa: F401  # and `train.adaptation` this one's
+import calot.models.adaptation_by_part  # and `train.adaptation` this one's
+import calot.pretraining.objective  # noqa: F401  # and `objective` this one
 from calot.config import difference as differences
 from calot.config import fingerprint as fingerprints
 from calot.config.component import Component, marked_fields
@@ -204,6 +205,10 @@ def _adaptation_of_another_backbone(experiment: Experiment) -> str | None:
     return next((said for said in unfit if said), None)
 
 
+def _objective_of_another_model(experiment: Experiment) -> str | None:
+    return experiment.objective.unfit(backbone=experiment.backbone, stages=experiment.stages)
+
+
 #: Rules between fields, in the order in which they are checked.
 TOGETHER: tuple[Rule, ...] = (
     Rule(("clip", "backbone.frames"), _frames_apart),
@@ -212,6 +217,7 @@ TOGETHER: tuple[Rule, ...] = (
     Rule(("backbone.layers", "train.adaptation", "then", "masking", "loss", "pooling"), _layers_that_are_not_there),
     Rule(("backbone", "train.adaptation", "then"), _adaptation_of_another_backbone),
     Rule(("backbone", "loss", "masking"), _attention_without_a_seam),
+    Rule(("objective", "backbone.predictor", "train.adaptation", "then"), _objective_of_another_model),
     Rule(("heads", "loss"), _head_without_term),
     Rule(("masking", "heads"), _masking_without_decoder),
     Rule(("loss", "train.epochs", "train.patience", "then"), _term_that_never_begins),

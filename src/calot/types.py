@@ -108,12 +108,29 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """Of each clip, the tokens that an encoder is shown (`context`) and those to be predicted from them (`targets`):
+    their numbers in the order of the grid."""
+
+    context: Int[Tensor, "b _"]
+    targets: Int[Tensor, "b _"]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a backbone predicts for the targets of each `Hidden`, by its name, in the precision it was computed in."""
+
+    values: dict[str, Float[Tensor, "b _ d"]]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Clips with their labels.
 
     `video` is uint8 as stored (a backbone takes floats for clips that are normalised already); it has no frames where
     `tokens` stand in its place (see `with_tokens`). `views` are further videos of the same clips, by name, for a model
-    that reads several. `labels` is the training target under the label rule (the majority of raters outside training),
+    that reads several. Where there are `hidden` tokens, by the name of what hides them, they are predicted and nothing
+    is classified. `labels` is the training target under the label rule (the majority of raters outside training),
     `soft` the rater mean of the labelled frame; both have no columns where clips have no labels. `index` is each clip's
     place in its `ClipTable`, so that an error or a receipt can name it. `masks` are there where they were asked for.
     """
@@ -125,6 +142,7 @@ class Batch:
     masks: Masks | None = None
     tokens: Tokens | None = None
     views: dict[str, Shaped[Tensor, "b ..."]] = field(default_factory=dict)
+    hidden: dict[str, Hidden] = field(default_factory=dict)
 
     @classmethod
     def unlabelled(cls, video: Shaped[Tensor, "b t c h w"], *, masks: Masks | None = None) -> Batch:

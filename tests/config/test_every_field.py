@@ -20,7 +20,7 @@ from calot.criteria import PerCriterion
 from calot.data.masks import MaskSource
 from calot.errors import CalotError, FieldError
 from calot.experiment import Experiment, scaled
-from calot.experiments import find, names
+from calot.experiments import find, names, pretraining_names
 from calot.run.build import build_classifier
 from calot.run.trainer import stage_schedule
 from calot.train.optim import build_adamw
@@ -65,7 +65,7 @@ def _component_types(hint: Any, seen: set[type]) -> Iterator[type]:
 
 
 EVERY = sorted(_component_types(Experiment, set()), key=lambda cls: cls.__name__)
-SHIPPED = [find(name).experiment for name in names()]
+SHIPPED = [find(name).experiment for name in (*names(), *pretraining_names())]
 
 
 def _places(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from calot import pretrainings
 from calot.config import sources
 from calot.config.component import check, checked_together
 from calot.config.json_form import from_json, to_json
@@ -41,13 +42,18 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
+def pretraining_names() -> list[str]:
+    """The shipped pretrainings: experiments whose objective reads no labels."""
+    return sorted(m.name for m in pkgutil.iter_modules(pretrainings.__path__))
+
+
 def find(name: str) -> Found:
     """A shipped experiment by name, or the `experiment` of a user's `.py`. Raises CalotError naming the nearest."""
     if name.endswith(".py"):
         return _from_file(user_path(Path(name)))
-    if name not in names():
+    if name not in (shipped := [*names(), *pretraining_names()]):
         raise CalotError(
-            f"no experiment {name!r}.{nearest_name(name, among=names())} "
+            f"no experiment {name!r}.{nearest_name(name, among=shipped)} "
             "A file of your own is given by its path, ending in .py."
         )
     return _shipped(name)
@@ -103,7 +109,7 @@ def baseline_of(experiment: Experiment, found: Found, *, scale: str) -> Experime
     name = experiment.baseline
     if name is None:
         return None
-    if name in names():
+    if name in names() or name in pretraining_names():
         return scaled(_shipped(name).experiment, scale)
     module = None if found.source is None else sources.beside(found.source, name)
     baseline = getattr(module, "experiment", None)
@@ -114,7 +120,8 @@ def baseline_of(experiment: Experiment, found: Found, *, scale: str) -> Experime
 
 
 def _shipped(name: str) -> Found:
-    module = importlib.import_module(f"{__name__}.{name}")
+    package = __name__ if name in names() else pretrainings.__name__
+    module = importlib.import_module(f"{package}.{name}")
     return Found(module.experiment, (module.__doc__ or "").strip())
 
 

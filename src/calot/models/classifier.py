@@ -17,7 +17,7 @@ from calot.models.heads import Features, Head, reached
 from calot.models.masking import Masking, anatomy_tokens, over_time, predicted_classes
 from calot.models.pooling import Pooling
 from calot.models.segmentation import SegmentationDecoder
-from calot.types import CRITERIA_HEAD, Batch, Masks, Outputs, Tokens, at_least_float32
+from calot.types import CRITERIA_HEAD, Batch, Masks, Outputs, Predicted, Tokens, at_least_float32
 
 
 class Classifier(nn.Module):
@@ -68,8 +68,11 @@ class Classifier(nn.Module):
         """Of the parts that a loss may reach, those that its gradient gets to in this model."""
         return reached(parts, heads=self.heads, pooling=self.pooled_by)
 
-    def forward(self, batch: Batch) -> Outputs:
-        """Both steps. A model inside a wrapper that trains it (DDP) is called, so that the wrapper sees the call."""
+    def forward(self, batch: Batch) -> Outputs | Predicted:
+        """Both steps, or the prediction of tokens that the batch hides. A model inside a wrapper that trains it (DDP)
+        is called, so that the wrapper sees the call."""
+        if batch.hidden:
+            return self.backbone.predict(batch.video, hidden=batch.hidden)
         return self.classify(self.encode(batch), masks=batch.masks)
 
     def encode(self, batch: Batch) -> Tokens:

@@ -50,10 +50,12 @@ class StageKeeper:
         self.trainer.save(self.optimiser, best=best)
 
     def clips(self, scores: EpochScores, *, best: bool) -> None:
-        """Validation's predictions of every epoch that may be chosen, and the best one's attention."""
+        """Validation's predictions of every epoch that may be chosen, the best one's attention, and warnings said."""
         if not self.trainer.processes.first:
             return
         row, run = self.trainer.progress.rows[-1], self.trainer.checkpoints.run
+        for warning in scores.warnings:
+            self.trainer.ui.say(f"stage {row['stage']} epoch {row['epoch']}: {warning}")
         assert run is not None  # every trainer's checkpoints say whose they are
         kept = EpochClips(table=self.trainer.val_set.table, run=run, stage=row["stage"], epoch=row["epoch"])
         kept.write(self.trainer.request.folder, scores=scores, best=best)

@@ -246,7 +246,8 @@ class Trainer:
             ready = self.prepared(on_device, epoch=epoch, start=number * stage.batch, watch=watch).batch
             if self.features is not None:
                 ready = self.features.with_tokens(ready, epoch=epoch, start=number * stage.batch)
-            yield ready
+            where = (self.request.seed, self.progress.stage, epoch, number * stage.batch)
+            yield self.objective.prepared(ready, where=where)
 
     @cached_property
     def preparation(self) -> Preparation:

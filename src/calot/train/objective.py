@@ -22,8 +22,10 @@ from calot.evaluation.passes import Passes
 from calot.types import Batch
 
 if TYPE_CHECKING:
+    from calot.models.backbones.protocol import BackboneSpec
     from calot.models.classifier import Classifier
     from calot.train.losses import Loss
+    from calot.train.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,14 @@ class EpochScores:
     """What an epoch ends with: the value that selects the best one, and columns for metrics.csv.
 
     `logits` (n, k) are those of validation's clips in order, `attention` what clips with anatomy on their masks
-    showed; both are kept beside the run where an objective gives them.
+    showed; both are kept beside the run where an objective gives them. `warnings` are said at the end of the epoch.
     """
 
     value: float
     columns: dict[str, float | None]
     logits: NDArray[np.float32] | None = None
     attention: tuple[ClipAttention, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Objective(ABC):
@@ -87,6 +90,11 @@ class Objective(ABC):
     def weights(self, *, epoch: int) -> dict[str, float]:
         """The weight in an epoch of each term that acts in it."""
         return dict.fromkeys(self.terms(epoch=epoch), 1.0)
+
+    def prepared(self, batch: Batch, *, where: Sequence[int]) -> Batch:
+        """A whole effective batch with what is drawn for its clips, before it is cut into parts. `where` is its place
+        in the run: seed, stage, epoch, and its first clip's place in the epoch's order."""
+        return batch
 
     @abstractmethod
     def units(self, batch: Batch, *, epoch: int) -> dict[str, float]:
@@ -133,6 +141,10 @@ class ObjectiveSpec(Component, ABC):
     """
 
     reads_labels: ClassVar[bool] = True
+
+    def unfit(self, *, backbone: BackboneSpec, stages: Sequence[Stage]) -> str | None:
+        """Why it cannot train a backbone in these stages, if so; asked before anything is built."""
+        return None
 
     @abstractmethod
     def build(self, *, model: Classifier, loss: Loss) -> Objective:

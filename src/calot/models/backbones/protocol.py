@@ -18,15 +18,18 @@ from torch import Tensor, nn
 
 from calot.config.fields import Path, Range, Size
 from calot.errors import CalotError
+from calot.models.backbones.prediction import Predicting
 from calot.models.backbones.view import IMAGENET_MEAN, IMAGENET_STD, Figures, View
 from calot.models.dropout import Regularised
-from calot.types import Tokens
+from calot.types import Hidden, Predicted, Tokens
 
 #: How `weights=None` is shown in files and pages.
 RANDOM = "random"
 
 #: The child of a network that holds what no published weights do: gates, projections that join parts.
 FRESH = "fresh"
+#: The part of it that guesses hidden tokens. Published weights may hold this one.
+PREDICTOR = "predictor"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneSpec(Regularised, ABC):
+class BackboneSpec(Predicting, Regularised, ABC):
     """A family's settings: sizes, and where the weights come from (None: random ones, drawn from the run's seed).
 
     `size` is the side of the square input in pixels, `width` that of a token.
@@ -193,6 +196,10 @@ class Backbone(nn.Module):
     def forward(self, video: Shaped[Tensor, "b t c h w"]) -> Tokens:
         """Encode clips as stored (uint8), or already normalised (float). Raises CalotError for any other size."""
         return Tokens(values=self.spec.encode(self.model, self._ready(video)), grid=self.spec.grid)
+
+    def predict(self, video: Shaped[Tensor, "b t c h w"], *, hidden: Mapping[str, Hidden]) -> Predicted:
+        """What a predictor makes of hidden tokens from those that are shown. Needs `spec.predicts`."""
+        return Predicted(self.spec.predicted(self.model, self._ready(video), hidden=hidden))
 
     def below(self, video: Shaped[Tensor, "b t c h w"], *, layer: int) -> Tokens:
         """The same as far as what enters a layer (from 0; the depth: the final norm). See `spec.undivided`."""

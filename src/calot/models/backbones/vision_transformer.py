@@ -30,6 +30,8 @@ class VisionTransformer(BackboneSpec):
     classes: ClassVar[tuple[str, str]]
     #: Fields of the configuration that keep the parts dropped by `trimmed` small.
     dropped: ClassVar[Mapping[str, Any]] = {}
+    #: How the names of tensors begin that weights may lack: they then start at random.
+    may_lack: ClassVar[tuple[str, ...]] = ()
 
     size: Annotated[int, Range(ge=1, le=4096)] = 256
     frames: Annotated[int, Range(ge=1, le=1024)] = 16
@@ -110,7 +112,7 @@ class VisionTransformer(BackboneSpec):
         from calot.models.attention import IMPLEMENTATION
 
         config, model = self._classes()
-        fields = {**self.shape(), **self.settings(), **self.dropped}
+        fields = {**self.dropped, **self.shape(), **self.settings()}
         return self.trimmed(model(config(**fields, attn_implementation=IMPLEMENTATION)))
 
     def _read(self, reader: Callable[..., Any], place: Path, **options: Any) -> Any:
@@ -148,7 +150,9 @@ class VisionTransformer(BackboneSpec):
             output_loading_info=True,
         )
         trimmed = self.trimmed(loaded)
-        missing = sorted(set(info["missing_keys"]) & set(trimmed.state_dict()))
+        missing = sorted(
+            name for name in set(info["missing_keys"]) & set(trimmed.state_dict()) if not name.startswith(self.may_lack)
+        )
         if missing:
             raise CalotError(f"weights={self.weights!r} lack {len(missing)} encoder tensors, first {missing[0]}")
         return trimmed

@@ -1,4 +1,4 @@
-"""V-JEPA 2's encoder (Assran et al. 2025), through transformers' `VJEPA2Model`; the predictor is never kept."""
+"""V-JEPA 2's encoder (Assran et al. 2025), through transformers' `VJEPA2Model`; its predictor only to pretrain."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from calot.config.fields import FractionBelowOne, Path, Since
 from calot.models.backbones.additions import Pruning, Pyramid, Skips, WindowAttention
-from calot.models.backbones.protocol import FRESH, Backbone, Layout
+from calot.models.backbones.predictor import Predictor, predicted_tokens
+from calot.models.backbones.protocol import FRESH, PREDICTOR, Backbone, Layout
 from calot.models.backbones.vision_transformer import VideoTransformer
 from calot.models.checkpoints import find_weights, official_encoder_names, official_file, read_official_encoder
 from calot.models.windows import turned_off, windows_in
+from calot.types import Hidden
 
 #: A tensor of the official encoder, below any prefix.
 _OFFICIAL = re.compile(r"(?:(?:model|encoder)\.)*((?:blocks|patch_embed|norm)\..+|pos_embed)")
@@ -36,11 +39,13 @@ class VJEPA2(VideoTransformer):
     linearly from 0 at the first.
 
     `pruning`: the `layers` are some of those that the weights have. `windows`, `skips`, `pyramid`: see `additions.py`.
+    `predictor`: what pretraining trains beside the encoder; from the weights where they hold one of its shape.
     """
 
     name = "V-JEPA 2 encoder"
     classes = ("VJEPA2Config", "VJEPA2Model")
     dropped: ClassVar[Mapping[str, Any]] = {"pred_num_hidden_layers": 1}
+    may_lack: ClassVar[tuple[str, ...]] = (f"{PREDICTOR}.",)
     layout = Layout(
         layers="encoder.layer",
         embedding="encoder.embeddings",
@@ -62,6 +67,7 @@ class VJEPA2(VideoTransformer):
     windows: Annotated[WindowAttention | None, Since("0.2.0")] = None
     skips: Annotated[Skips | None, Since("0.2.0")] = None
     pyramid: Annotated[Pyramid | None, Since("0.2.0")] = None
+    predictor: Annotated[Predictor | None, Since("0.2.0")] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +79,9 @@ class VJEPA2(VideoTransformer):
         below = self.pyramid.layers if self.pyramid else ()
         if wrong := [n for n in (*into, *(n + 1 for n in below)) if n >= self.layers]:
             raise ValueError(f"layers={self.layers}: skips or pyramid reach layer {wrong[0]}, which is not there")
+        changed = [n for n in ("pruning", "windows", "skips", "pyramid") if getattr(self, n) is not None]
+        if self.predictor is not None and changed:
+            raise ValueError(f"predictor and {changed[0]}: only the plain encoder is pretrained; leave out one of them")
 
     @property
     def depth_of_weights(self) -> int:
@@ -83,10 +92,12 @@ class VJEPA2(VideoTransformer):
         return super().shape() | {"mlp_ratio": self.mlp_ratio, "num_hidden_layers": self.depth_of_weights}
 
     def settings(self) -> dict[str, Any]:
-        return {"crop_size": self.size, "frames_per_clip": self.frames, "drop_path_rate": self.drop_path}
+        own = {"crop_size": self.size, "frames_per_clip": self.frames, "drop_path_rate": self.drop_path}
+        return own if self.predictor is None else own | self.predictor.settings()
 
     def trimmed(self, model: Any) -> Any:
-        model.predictor = nn.Identity()
+        if self.predictor is None:
+            model.predictor = nn.Identity()
         return model
 
     def assembled(self, model: Any) -> Any:
@@ -104,6 +115,8 @@ class VJEPA2(VideoTransformer):
             parts |= {} if gates is None else {"windows": gates}
         parts |= {} if self.skips is None else {"skips": self.skips.build(width=self.width)}
         parts |= {} if self.pyramid is None else {"pyramid": self.pyramid.build(width=self.width)}
+        if self.predictor is not None:
+            parts[PREDICTOR], model.predictor = model.predictor, nn.Identity()
         if parts:
             model.add_module(FRESH, nn.ModuleDict(parts))
         return model
@@ -138,6 +151,26 @@ class VJEPA2(VideoTransformer):
         last: Tensor = network.encoder.layernorm(hidden)
         return last if self.pyramid is None else fresh["pyramid"](last, levels)
 
+    @property
+    def predicts(self) -> bool:
+        return self.predictor is not None
+
+    def predicted(self, network: Any, video: Tensor, *, hidden: Mapping[str, Hidden]) -> dict[str, Tensor]:
+        if self.predictor is None:
+            return super().predicted(network, video, hidden=hidden)
+        predictor = network.get_submodule(FRESH)[PREDICTOR]
+        return predicted_tokens(network, predictor, network.encoder.embeddings(video), hidden=hidden)
+
+    def write(self, network: Any, folder: pathlib.Path) -> None:
+        if self.predictor is None:
+            super().write(network, folder)
+        config, model = self._classes()
+        with torch.device("meta"):
+            whole = model(config(**self.shape(), **self.settings()))
+        whole.encoder.load_state_dict(network.encoder.state_dict(), assign=True)
+        whole.predictor.load_state_dict(network.get_submodule(FRESH)[PREDICTOR].state_dict(), assign=True)
+        whole.save_pretrained(folder)
+
     def switches(self, network: Any) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
         found: dict[str, Callable[[], AbstractContextManager[None]]] = {}
         if self.windows is not None:
@@ -148,8 +181,9 @@ class VJEPA2(VideoTransformer):
         return found
 
     def at_tiny_scale(self) -> VJEPA2:
-        plain = replace(self, pruning=None, windows=None, skips=None, pyramid=None)
+        plain = replace(self, pruning=None, windows=None, skips=None, pyramid=None, predictor=None)
         small: Any = super(VJEPA2, plain).at_tiny_scale()
+        shares = {n: getattr(small, n) / getattr(self, n) for n in ("width", "heads")}
         depth, whole = small.layers, self.depth_of_weights
         layers = max(1, round(self.layers * depth / whole))
         numbers = {"layers": layers, "of": self.layers}
@@ -161,11 +195,12 @@ class VJEPA2(VideoTransformer):
             windows=None if self.windows is None else self.windows.scaled(**numbers, **sides),
             skips=None if self.skips is None else self.skips.scaled(**numbers),
             pyramid=None if self.pyramid is None else self.pyramid.scaled(**numbers),
+            predictor=None if self.predictor is None else self.predictor.scaled(depth=depth / whole, **shares),
         )
         return tiny
 
     def sizes(self) -> str:
-        changed = (self.pruning, self.windows, self.skips, self.pyramid)
+        changed = (self.pruning, self.windows, self.skips, self.pyramid, self.predictor)
         return ", ".join([super().sizes(), *(str(x) for x in changed if x is not None)])
 
     @classmethod

@@ -1,0 +1,1 @@
+"""Pretrainings, one value per file as experiments are: `calot pretrain` trains them."""

@@ -1,0 +1,25 @@
+"""What does V-JEPA 2's own pretraining, continued on surgical video, give an encoder? No label is read.
+
+Published (Assran et al. 2025): masks, predictor, L1, momentum 0.99925, weight decay 0.04. Ours: a cosine from 1e-4,
+where 3,072 clips per step allowed 5.25e-4; no crops; weight decay on all parameters; gradients clipped at norm 1.
+Prediction: a frozen probe gains on the hub's encoder, most where train has many operations. Not run at full size yet.
+    calot pretrain ROOT --out DIR
+"""
+
+from calot.data.clips import AllFrames
+from calot.experiment import Experiment
+from calot.models.adaptation import FullFineTune
+from calot.models.backbones.predictor import Predictor
+from calot.models.backbones.vjepa2 import VJEPA2
+from calot.pretraining.objective import MaskedPrediction
+from calot.train.stage import Stage
+
+experiment = Experiment(
+    name="p01_vjepa2",
+    protocol=AllFrames(),
+    backbone=VJEPA2(weights="facebook/vjepa2-vitl-fpc64-256", predictor=Predictor()),
+    objective=MaskedPrediction(),
+    train=Stage(
+        adaptation=FullFineTune(lr=1e-4), lr=1e-4, weight_decay=0.04, epochs=40, warmup=4, batch=64, patience=40
+    ),
+)
