@@ -28,7 +28,7 @@ from calot.train.objective import own_tensors
 from calot.train.progress import Progress
 from calot.types import Batch, Hidden
 
-P01 = "p01_vjepa2"
+P01 = "p01_masked_prediction"
 SMALL = ("backbone.size=32", "backbone.frames=4", "clip.length=4", "backbone.layers=2", "backbone.predictor.layers=1")
 FAST = ("protocol=keyframes", "train.lr=1e-3", "train.adaptation.lr=1e-3", "train.epochs=4", "train.patience=4")
 

@@ -28,7 +28,8 @@ def list_experiments(json: Json = False) -> None:
     if json:
         print(json_module.dumps(_differences(), indent=1, default=str))
         return
-    headings = [_heading(path) for path in sorted(_FOLDER.glob("[a-z]*.py"))]
+    folders = (_FOLDER, _FOLDER.with_name("pretrainings"))
+    headings = [_heading(path) for folder in folders for path in sorted(folder.glob("[a-z]*.py"))]
     names, baselines = (max(len(h[i]) for h in headings) for i in (0, 1))
     room = shutil.get_terminal_size().columns - names - baselines - 4 if sys.stdout.isatty() else sys.maxsize
     for name, baseline, question in headings:
@@ -47,10 +48,10 @@ def _heading(path: Path) -> tuple[str, str, str]:
 
 
 def _differences() -> list[dict[str, Any]]:
-    from calot.experiments import find, names
+    from calot.experiments import find, names, pretraining_names
 
     rows: list[dict[str, Any]] = []
-    for name in names():
+    for name in (*names(), *pretraining_names()):
         experiment = find(name).experiment
         base = experiment.baseline
         changes = experiment.difference(find(base).experiment) if base else []
@@ -95,7 +96,11 @@ def show(
         for group, count in counts["groups"].items():
             print(f"  {group}: {count:,}")
     print(f"\nfingerprint {data['fingerprint'][:16]} at scale {scale}")
-    say_next("train", experiment, *(overrides or []), "--data", "ROOT", "--scale", "tiny")
+    changes = overrides or []
+    if value.objective.reads_labels:
+        say_next("train", experiment, *changes, "--data", "ROOT", "--scale", "tiny")
+    else:
+        say_next("pretrain", "ROOT", experiment, *changes, "--out", "DIR", "--scale", "tiny")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from calot.cli import (
     doctor,
     experiments,
     importing,
+    pretrain,
     report,
     statistics,
     sweep_command,
@@ -50,6 +51,7 @@ app.add_typer(data.app, name="data", help="Data sets: phantom, statistics, frame
 app.add_typer(experiments.app, name="experiments", help="The experiments: list, show, diff.")
 app.command()(train.train)
 app.command()(sweep_command.sweep)
+app.command()(pretrain.pretrain)
 app.command()(train.evaluate)
 app.command()(train.predict)
 app.command()(combine.ensemble)

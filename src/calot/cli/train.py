@@ -183,6 +183,8 @@ def requests(
                 results=results,
             )
         )
+    if blind := next((r.experiment for r in asked if not r.experiment.objective.reads_labels), None):
+        raise CalotError(f"{blind.name} reads no labels: calot pretrain {data} {blind.name} --out DIR")
     folders = [str(request.folder) for request in asked]
     if twice := next((folder for folder in folders if folders.count(folder) > 1), None):
         raise CalotError(

@@ -26,7 +26,7 @@ _AGAIN = "Put the run's own file back, or train again with --overwrite"
 _BOUND = (
     *("experiment.json", "data.json", "model.json", "environment.json", "receipt.json", "import.json", "metrics.csv"),
     *("source/**/*.py", "checkpoints/best/manifest.json", "predictions/*.parquet", "baselines/*.json"),
-    *("baselines/*/*.parquet", "views/*/*.parquet", "epochs/*.parquet", "attention/*.json"),
+    *("baselines/*/*.parquet", "views/*/*.parquet", "epochs/*.parquet", "attention/*.json", "weights/*"),
 )
 
 

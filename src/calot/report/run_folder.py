@@ -154,8 +154,20 @@ def read_run(path: Path) -> RunFolder:
 
 
 def find_runs(root: Path) -> list[Path]:
-    """Every folder at or below `root` that holds an `experiment.json`, sorted by path."""
-    return sorted(file.parent for file in root.rglob("experiment.json"))
+    """Every folder at or below `root` that holds an `experiment.json`, sorted by path; below it, no run that read no
+    labels, which has no score to stand beside others."""
+    found = sorted(file.parent for file in root.rglob("experiment.json"))
+    return [run for run in found if run == root or not _without_scores(run / "metrics.csv")]
+
+
+def _without_scores(path: Path) -> bool:
+    """Whether a run's metrics.csv is of an objective without labels."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            columns = file.readline().strip().split(",")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return "val_loss" in columns and "val_map" not in columns
 
 
 def _read(path: Path, kind: Any, *, required: bool) -> dict[str, Any]:
@@ -181,6 +193,10 @@ def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:
         return pl.DataFrame()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CalotError(f"{path} is not a readable CSV ({error}). Restore it from a copy, or train again.") from error
+    if not required and _without_scores(path):
+        raise CalotError(
+            f"{path.parent}: a pretraining reads no labels, so there are no scores to report; its curves are in {path}"
+        )
     absent = [name for name in _METRICS if name not in table.columns]
     if absent:
         raise CalotError(f"{path} lacks the columns {absent}; it has {table.columns}. Train again with this calot.")

@@ -24,6 +24,7 @@ from calot.progress import Ui
 from calot.provenance.checkpoint_files import STATE
 from calot.provenance.custody import Identity
 from calot.run import folder as run_folder
+from calot.run.apart import require_apart
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
 from calot.run.device import make_accelerator, placed
@@ -83,6 +84,8 @@ class Trainer:
         if experiment.objective.reads_labels:
             val_table.require_labels()
             val_table.require_positives()
+        else:
+            require_apart(data.manifest)
         train_masks = data.masks(train_table)
         return cls(
             request=request,

@@ -37,8 +37,8 @@ class Predictor(Regularised):
     def __str__(self) -> str:
         return f"a predictor of {self.layers} layers, width {self.width}"
 
-    def settings(self) -> dict[str, Any]:
-        """Fields of transformers' configuration."""
+    def shape(self) -> dict[str, Any]:
+        """Fields of transformers' configuration; weights that hold a predictor must agree with them."""
         return {
             "pred_num_hidden_layers": self.layers,
             "pred_hidden_size": self.width,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
-import torch
 from jaxtyping import Float
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from calot.config.fields import FractionBelowOne, Path, Since
@@ -39,7 +39,7 @@ class VJEPA2(VideoTransformer):
     linearly from 0 at the first.
 
     `pruning`: the `layers` are some of those that the weights have. `windows`, `skips`, `pyramid`: see `additions.py`.
-    `predictor`: what pretraining trains beside the encoder; from the weights where they hold one of its shape.
+    `predictor`: what pretraining trains beside the encoder; its weights, too, where they hold one, else random ones.
     """
 
     name = "V-JEPA 2 encoder"
@@ -89,11 +89,11 @@ class VJEPA2(VideoTransformer):
         return self.layers if self.pruning is None else self.pruning.of
 
     def shape(self) -> dict[str, Any]:
-        return super().shape() | {"mlp_ratio": self.mlp_ratio, "num_hidden_layers": self.depth_of_weights}
+        own = {"mlp_ratio": self.mlp_ratio, "num_hidden_layers": self.depth_of_weights}
+        return super().shape() | own | ({} if self.predictor is None else self.predictor.shape())
 
     def settings(self) -> dict[str, Any]:
-        own = {"crop_size": self.size, "frames_per_clip": self.frames, "drop_path_rate": self.drop_path}
-        return own if self.predictor is None else own | self.predictor.settings()
+        return {"crop_size": self.size, "frames_per_clip": self.frames, "drop_path_rate": self.drop_path}
 
     def trimmed(self, model: Any) -> Any:
         if self.predictor is None:
@@ -164,12 +164,12 @@ class VJEPA2(VideoTransformer):
     def write(self, network: Any, folder: pathlib.Path) -> None:
         if self.predictor is None:
             super().write(network, folder)
-        config, model = self._classes()
-        with torch.device("meta"):
-            whole = model(config(**self.shape(), **self.settings()))
-        whole.encoder.load_state_dict(network.encoder.state_dict(), assign=True)
-        whole.predictor.load_state_dict(network.get_submodule(FRESH)[PREDICTOR].state_dict(), assign=True)
-        whole.save_pretrained(folder)
+        parts = {"encoder": network.encoder, PREDICTOR: network.get_submodule(FRESH)[PREDICTOR]}
+        tensors = {f"{part}.{k}": v for part, module in parts.items() for k, v in module.state_dict().items()}
+        own = {"architectures": [self.classes[1]], "dtype": "float32"}
+        self._classes()[0](**self.shape(), **self.settings(), **own).save_pretrained(folder)
+        whole = {k: v.detach().float().cpu().contiguous() for k, v in tensors.items()}
+        save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
 
     def switches(self, network: Any) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
         found: dict[str, Callable[[], AbstractContextManager[None]]] = {}

@@ -15,7 +15,7 @@ from calot.pretraining.objective import MaskedPrediction
 from calot.train.stage import Stage
 
 experiment = Experiment(
-    name="p01_vjepa2",
+    name="p01_masked_prediction",
     protocol=AllFrames(),
     backbone=VJEPA2(weights="facebook/vjepa2-vitl-fpc64-256", predictor=Predictor()),
     objective=MaskedPrediction(),

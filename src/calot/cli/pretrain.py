@@ -1,0 +1,91 @@
+"""`calot pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calot.cli.next_step import say_next
+
+if TYPE_CHECKING:
+    from calot.run.request import Request
+
+_DEFAULT = "p01_masked_prediction"
+
+
+def pretrain(
+    data: Annotated[Path, typer.Argument(help="A data set's folder; its training videos train, no label is read.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; the encoder comes to lie in its weights/.")],
+    what: Annotated[
+        list[str] | None, typer.Argument(help=f"A pretraining by name or .py ({_DEFAULT}), and key=value changes.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The seed of all draws.")] = 42,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
+) -> None:
+    """Pretrain an encoder on video alone by masked latent prediction; ends with a folder for backbone.weights."""
+    from calot.errors import CalotError
+    from calot.machine_errors import TRAINING_ADDRESSES, require_address_space
+    from calot.pipeline import load_run, train_run
+    from calot.progress import Ui
+    from calot.provenance.custody import seal, unseal
+    from calot.run.signals import stop_on_signal
+    from calot.run.weights import best_of, epochs_of, write_weights
+
+    require_address_space(TRAINING_ADDRESSES)
+    if resume and overwrite:
+        raise CalotError("--resume continues a run and --overwrite starts it again: give one of them")
+    request, ui = _request(what or [], data, out, scale=scale, seed=seed, resume=resume, overwrite=overwrite), Ui()
+    with stop_on_signal() as stopper:
+        stopper.saying = f"{out}: stopped. Continue with --resume --out {out}."
+        ui.say(f"{request.experiment.name} seed {seed} -> {out}")
+        train_run(request, ui=ui, stopper=stopper)
+        experiment, model, _ = load_run(out)
+        unseal(out)
+        weights = write_weights(out, backbone=model.backbone, experiment=experiment)
+        seal(out)
+    rows = epochs_of(out)
+    best = best_of(rows)
+    print(f"{weights}: the encoder of epoch {best['epoch']} of {len(rows)}, val loss {float(best['val_loss']):.4g}")
+    if any(float(row.get("collapsed") or 0) for row in (best, rows[-1])):
+        print("collapse: the features say nearly the same of every token; do not use these weights (see metrics.csv)")
+        raise typer.Exit(1)
+    small = () if scale == "full" else ("--scale", scale)
+    say_next("train", "e02_frozen_probe", f"backbone.weights={weights}", "--data", data, *small)
+
+
+def _request(
+    words: list[str], data: Path, out: Path, *, scale: str, seed: int, resume: bool, overwrite: bool
+) -> Request:
+    """The run that a command line asks for. Raises CalotError for what trains on labels or leaves no weights."""
+    from calot.config.overrides import is_override
+    from calot.errors import CalotError
+    from calot.experiments import resolve
+    from calot.run.request import Request
+
+    named = [word for word in words if not is_override(word)]
+    if len(named) > 1:
+        raise CalotError(f"{named[1]}: one pretraining per command; {named[0]} is the first")
+    resolved = resolve(
+        named[0] if named else _DEFAULT, overrides=[word for word in words if is_override(word)], scale=scale
+    )
+    experiment = resolved.experiment
+    if experiment.objective.reads_labels:
+        raise CalotError(f"{experiment.name} trains on labels: calot train {experiment.name} --data {data}")
+    if not experiment.backbone.predicts:
+        raise CalotError(f"{experiment.name}: no weights could be written, for {experiment.backbone.unpredictable}")
+    return Request(
+        found=resolved.found,
+        experiment=experiment,
+        scale=scale,
+        overrides=resolved.overrides,
+        data=data,
+        folder=out,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        receipt=False,
+    )

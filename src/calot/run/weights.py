@@ -1,0 +1,85 @@
+"""A pretrained encoder as a folder: what `backbone.weights` takes and transformers reads, with a card."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from calot.experiment import Experiment
+from calot.models.backbones.protocol import RANDOM, Backbone
+from calot.reading import read_json
+from calot.run import folder as run_folder
+from calot.run.experiment_file import NAME
+from calot.writing import clear_disk_errors, write_text
+
+#: The folder's name inside a run's.
+WEIGHTS = "weights"
+
+_SHOWN = ("train_loss", "val_loss", "feature_std", "feature_spread", "effective_rank", "teacher_cosine", "collapsed")
+
+
+def write_weights(folder: Path, *, backbone: Backbone, experiment: Experiment) -> Path:
+    """Write `weights/` of a complete run: configuration, tensors and card, all of them or none."""
+    made, place = folder / f"{WEIGHTS}.new", folder / WEIGHTS
+    with clear_disk_errors(place):
+        shutil.rmtree(made, ignore_errors=True)
+        backbone.spec.write(backbone.model, made)
+        write_text(made / "README.md", card(folder, experiment=experiment))
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(made, place)
+    return place
+
+
+def epochs_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv."""
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def best_of(rows: list[dict[str, str]]) -> dict[str, str]:
+    """The epoch whose weights are kept: the first of the lowest val loss."""
+    return min(rows, key=lambda row: float(row["val_loss"]))
+
+
+def card(folder: Path, *, experiment: Experiment) -> str:
+    """What was trained, on what, how, and what its curve was; in Markdown."""
+    record, data = read_json(folder / NAME), run_folder.read_data(folder)
+    environment, rows = read_json(folder / "environment.json"), epochs_of(folder)
+    best, synthetic = best_of(rows), " (synthetic)" if data["synthetic"] else ""
+    facts: dict[str, Any] = {
+        "encoder": experiment.backbone.describe(),
+        "started from": experiment.backbone.weights or f"{RANDOM} weights",
+        "data": f"{data['dataset']}{synthetic}, manifest {data['manifest_hash'][:12]}",
+        "trained on": f"{data['splits']['train']['videos']} training videos; no label was read",
+        "val loss on": f"{data['splits']['val']['videos']} validation videos, which trained nothing; test is unread",
+        "pretraining": f"{record['name']} at scale {record['scale']}, fingerprint {record['fingerprint']}",
+        "seed": record["seed"],
+        "command": f"`{environment['command']}`",
+        "made with": f"calot {environment['calot']}, torch {environment['packages'].get('torch')}",
+        "epoch kept": f"{best['epoch']} of {len(rows)}, that of the lowest val loss",
+    }
+    shown = [column for column in _SHOWN if column in best]
+    lines = [f"| epoch | {' | '.join(shown)} |", f"|---{'|---' * len(shown)}|"]
+    lines += [f"| {row['epoch']} | {' | '.join(f'{float(row[c]):.4g}' for c in shown)} |" for row in _some(rows)]
+    return "\n".join(
+        [
+            f"# {record['name']}: a pretrained video encoder",
+            "",
+            *(f"- {what}: {value}" for what, value in facts.items()),
+            "",
+            *lines,
+            "",
+            "Load it with `backbone.weights=FOLDER` in calot, or with `from_pretrained(FOLDER)` of transformers.",
+            "The encoder is the trained one, not the teacher's moving average. Research only, not a medical device.",
+            "",
+        ]
+    )
+
+
+def _some(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """At most about a dozen epochs, the first and the last among them."""
+    step = max(1, len(rows) // 10)
+    return [row for place, row in enumerate(rows) if place % step == 0 or row is rows[-1]]
