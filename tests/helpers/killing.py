@@ -111,9 +111,17 @@ class Killer:
         self.context.set_forkserver_preload(list(WARM))
         self.log = self.home / "output.log"
 
+    def words(self, folder: Path, *, workers: int) -> list[str]:
+        """What is typed after `calot`."""
+        return command(self.data, folder, workers=workers, experiment=self.experiment)
+
+    def digests(self, folder: Path) -> dict[str, str]:
+        """What must be equal byte for byte."""
+        return digests(folder)
+
     def run(self, folder: Path, *, workers: int, seconds: float | None = None, event: int | None = None) -> int:
         """Start (or go on with) a run; kill it after `seconds`, or before a file event. Returns its exit code."""
-        words = command(self.data, folder, workers=workers, experiment=self.experiment)
+        words = self.words(folder, workers=workers)
         process = self.context.Process(target=_calot, args=(words, str(self.log), event, str(self.home / "events")))
         process.start()
         process.join(seconds)
@@ -131,8 +139,8 @@ class Killer:
         self._must_end(self.run(self.home / "unkilled", workers=0))
         self.lasts = time.monotonic() - start
         self.events = int((self.home / "events").read_text())
-        self.expected = digests(self.home / "unkilled")
-        assert digests(self.home / "warm-up") == self.expected
+        self.expected = self.digests(self.home / "unkilled")
+        assert self.digests(self.home / "warm-up") == self.expected
 
     def chain(self, *, workers: int, kills: int, events: tuple[int, ...] = ()) -> None:
         """One run without a frame store, killed at most `kills` times at random moments (or before the given events,
@@ -152,7 +160,7 @@ class Killer:
             self.fell[where(folder, store=self.data / ".calot" / "store")] += 1
         else:
             self._must_end(self.run(folder, workers=workers))
-        found = digests(folder)
+        found = self.digests(folder)
         assert found == self.expected, f"{folder}: {[n for n in found if found[n] != self.expected.get(n)]} differ"
         shutil.rmtree(folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,17 @@ def test_a_stopped_run_ends_as_one_that_was_not(phantom: Path, pretrained: Path,
     for name in ("metrics.csv", *(f"checkpoints/{kind}/model.safetensors" for kind in ("best", "last"))):
         one, other = (hashlib.sha256((f / name).read_bytes()).hexdigest() for f in (pretrained, tmp_path / "run"))
         assert one == other, name
+
+
+def test_the_last_epoch_is_kept_or_the_one_of_the_lowest_loss(pretrained: Path, small: Trainer) -> None:
+    best = json.loads((pretrained / "checkpoints" / "best" / "state.json").read_text())["progress"]
+    assert (best["epoch"], best["best_score"]) == (4, 4.0)
+    lowest = MaskedPrediction().build(model=small.model, loss=small.request.experiment.loss)
+    scores = lowest.evaluate(small.model, small.passes, epoch=2)
+    small.model.train()
+    assert scores.value == scores.columns["val_loss"] != 3.0
+    assert lowest.selection.better(0.4, than=0.5)
+    assert small.objective.selection.better(2.0, than=1.0)
 
 
 def test_the_teacher_is_kept_in_checkpoints(pretrained: Path) -> None:

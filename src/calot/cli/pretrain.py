@@ -33,7 +33,7 @@ def pretrain(
     from calot.progress import Ui
     from calot.provenance.custody import seal, unseal
     from calot.run.signals import stop_on_signal
-    from calot.run.weights import best_of, epochs_of, write_weights
+    from calot.run.weights import epochs_of, kept_epoch, write_weights
 
     require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
@@ -48,9 +48,9 @@ def pretrain(
         weights = write_weights(out, backbone=model.backbone, experiment=experiment)
         seal(out)
     rows = epochs_of(out)
-    best = best_of(rows)
-    print(f"{weights}: the encoder of epoch {best['epoch']} of {len(rows)}, val loss {float(best['val_loss']):.4g}")
-    if any(float(row.get("collapsed") or 0) for row in (best, rows[-1])):
+    kept = kept_epoch(out)
+    print(f"{weights}: the encoder of epoch {kept['epoch']} of {len(rows)}, val loss {float(kept['val_loss']):.4g}")
+    if any(float(row.get("collapsed") or 0) for row in (kept, rows[-1])):
         print("collapse: the features say nearly the same of every token; do not use these weights (see metrics.csv)")
         raise typer.Exit(1)
     small = () if scale == "full" else ("--scale", scale)

@@ -8,6 +8,7 @@ T; after each step, T = m T + (1 - m) E. The mean is over clips, hidden tokens a
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -31,6 +32,8 @@ from calot.types import Batch, Hidden, Predicted, at_least_float32
 
 #: Clips of validation that share the size of a block, whatever the batch of a pass.
 _TOGETHER = 16
+LOWEST_VAL_LOSS = Selection(column="val_loss", title="val loss", higher_is_better=False)
+LAST_EPOCH = Selection(column="epoch", title="epoch")
 #: What the draws of validation begin with: those of training begin with a seed, and have more numbers.
 _VALIDATION = 1
 
@@ -43,6 +46,8 @@ class MaskedPrediction(ObjectiveSpec):
     evenly over `ramp_steps` optimiser steps. `distance`: mean |difference|, as published, or smooth L1.
     `stop_gradient` False: the targets are the encoder's own, with gradient, in place of a teacher's. Features then
     collapse to a constant, for which the monitors are there.
+    `keep`: which epoch's weights are the result. V-JEPA 2 keeps the last. The loss rises again once the teacher's
+    features tell more apart, as they are then harder to guess, so that its lowest value may be of poor features.
     """
 
     reads_labels: ClassVar[bool] = False
@@ -53,6 +58,7 @@ class MaskedPrediction(ObjectiveSpec):
     first_momentum: Fraction | None = None
     ramp_steps: Annotated[int, Range(ge=1, le=100_000_000)] = 10_000
     stop_gradient: bool = True
+    keep: Literal["lowest val loss", "last epoch"] = "lowest val loss"
 
     def __post_init__(self) -> None:
         names = [kind.name for kind in self.masks]
@@ -95,10 +101,9 @@ def teacher_of(backbone: Backbone) -> Backbone:
 class MaskedPredictionObjective(Objective):
     """One term for each kind of mask; the teacher and the number of steps made are its own tensors."""
 
-    selection = Selection(column="val_loss", title="val loss", higher_is_better=False)
-
     def __init__(self, spec: MaskedPrediction, backbone: Backbone) -> None:
         self.spec, self.grid = spec, backbone.spec.grid
+        self.selection = LAST_EPOCH if spec.keep == "last epoch" else LOWEST_VAL_LOSS
         self.teacher = teacher_of(backbone)
         self.steps = 0
 
@@ -158,7 +163,8 @@ class MaskedPredictionObjective(Objective):
         seen, loss = features.monitors(), terms.mean()
         each = {f"val_{name}": terms.sums[name] / terms.units[name] for name in terms.sums}
         warnings = () if seen.collapse is None else (f"collapse: {seen.collapse}",)
-        return EpochScores(loss, {"val_loss": loss, **each, **seen.columns()}, warnings=warnings)
+        kept_by = float(epoch + 1) if self.selection == LAST_EPOCH and math.isfinite(loss) else loss
+        return EpochScores(kept_by, {"val_loss": loss, **each, **seen.columns()}, warnings=warnings)
 
     def state_dict(self) -> dict[str, Tensor]:
         teacher = {f"teacher.{name}": tensor for name, tensor in self.teacher.state_dict().items()}

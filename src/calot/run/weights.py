@@ -10,6 +10,7 @@ from typing import Any
 
 from calot.experiment import Experiment
 from calot.models.backbones.protocol import RANDOM, Backbone
+from calot.provenance.checkpoint_files import STATE
 from calot.reading import read_json
 from calot.run import folder as run_folder
 from calot.run.experiment_file import NAME
@@ -39,16 +40,18 @@ def epochs_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def best_of(rows: list[dict[str, str]]) -> dict[str, str]:
-    """The epoch whose weights are kept: the first of the lowest val loss."""
-    return min(rows, key=lambda row: float(row["val_loss"]))
+def kept_epoch(folder: Path) -> dict[str, str]:
+    """The row of the epoch whose weights are the run's result."""
+    at = read_json(folder / "checkpoints" / "best" / STATE)["progress"]
+    stage, epoch = str(at["stage"] + 1), str(at["epoch"])
+    return next(row for row in epochs_of(folder) if (row["stage"], row["epoch"]) == (stage, epoch))
 
 
 def card(folder: Path, *, experiment: Experiment) -> str:
     """What was trained, on what, how, and what its curve was; in Markdown."""
     record, data = read_json(folder / NAME), run_folder.read_data(folder)
     environment, rows = read_json(folder / "environment.json"), epochs_of(folder)
-    best, synthetic = best_of(rows), " (synthetic)" if data["synthetic"] else ""
+    kept, synthetic = kept_epoch(folder), " (synthetic)" if data["synthetic"] else ""
     facts: dict[str, Any] = {
         "encoder": experiment.backbone.describe(),
         "started from": experiment.backbone.weights or f"{RANDOM} weights",
@@ -59,9 +62,9 @@ def card(folder: Path, *, experiment: Experiment) -> str:
         "seed": record["seed"],
         "command": f"`{environment['command']}`",
         "made with": f"calot {environment['calot']}, torch {environment['packages'].get('torch')}",
-        "epoch kept": f"{best['epoch']} of {len(rows)}, that of the lowest val loss",
+        "epoch kept": f"{kept['epoch']} of {len(rows)}, val loss {float(kept['val_loss']):.4g}",
     }
-    shown = [column for column in _SHOWN if column in best]
+    shown = [column for column in _SHOWN if column in kept]
     lines = [f"| epoch | {' | '.join(shown)} |", f"|---{'|---' * len(shown)}|"]
     lines += [f"| {row['epoch']} | {' | '.join(f'{float(row[c]):.4g}' for c in shown)} |" for row in _some(rows)]
     return "\n".join(
