@@ -2,7 +2,7 @@
 
 Published (Assran et al. 2025): masks, predictor, L1, momentum 0.99925, weight decay 0.04. Ours: a cosine from 1e-4,
 where 3,072 clips per step allowed 5.25e-4; no crops; weight decay on all parameters; gradients clipped at norm 1.
-As published, the last epoch is kept: on the phantom the lowest val loss came with the poorest features (keep).
+As published, the last epoch is kept: on the phantom the lowest val loss came near the lowest effective rank.
 Prediction: a frozen probe gains on the hub's encoder, most where train has many operations. Not run at full size yet.
     calot pretrain ROOT --out DIR
 """
