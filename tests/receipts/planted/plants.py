@@ -541,7 +541,7 @@ def there_is_no_warm_up(patch: Patch) -> None:
 @plant("schedule", "e02_frozen_probe", "observed", "weight decay")
 def weights_do_not_decay(patch: Patch) -> None:
     real = optim.build_adamw
-    patch.setattr(running, "build_adamw", lambda groups, weight_decay: real(groups, weight_decay=0.0))
+    patch.setattr(running, "build_adamw", lambda groups, weight_decay, **how: real(groups, weight_decay=0.0, **how))
 
 
 @plant("schedule", "e02_frozen_probe", "dose", "without a gain is 12")
