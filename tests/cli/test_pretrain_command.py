@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 from command_line import calot
-from plain_table import frames_folder
+from plain_table import frames_folder, without_labels
 from run_requests import requested, trained
 
 from calot.data.readers import open_folder
@@ -29,10 +29,7 @@ TINY = (*QUICK, "--scale", "tiny", "--seed", "0")
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plain table of frames that nobody has judged."""
-    root = frames_folder(tmp_path_factory.mktemp("unlabelled"))
-    rows = [row.split(",")[:3] for row in (root / "labels.csv").read_text().splitlines()]
-    (root / "labels.csv").write_text("\n".join(map(",".join, rows)) + "\n")
-    return root
+    return without_labels(frames_folder(tmp_path_factory.mktemp("unlabelled")))
 
 
 @pytest.fixture(scope="module")

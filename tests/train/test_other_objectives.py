@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from plain_table import frames_folder
+from plain_table import frames_folder, without_labels
 from run_requests import QUICK, StopAfter, requested, step_of, trained, trainer, without_chance
 from safetensors.torch import load_file
 from torch import nn
@@ -52,10 +52,7 @@ def stopped_and_resumed(request: Request, *, after: int) -> Path:
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A plain table of frames that nobody has judged."""
-    root = frames_folder(tmp_path_factory.mktemp("unlabelled"))
-    rows = [row.split(",")[:3] for row in (root / "labels.csv").read_text().splitlines()]
-    (root / "labels.csv").write_text("\n".join(map(",".join, rows)) + "\n")
-    return root
+    return without_labels(frames_folder(tmp_path_factory.mktemp("unlabelled")))
 
 
 @pytest.fixture(scope="module")
