@@ -135,11 +135,17 @@ def predict_run(
     `on_open` gets the manifest hash before the first clip is scored; `check` is called after each batch and may raise.
     """
     run = load_run(folder)
-    opened = OpenData.of(data, experiment=run[0], ui=ui)
+    opened = _opened(folder, run[0], data=data, ui=ui, out=out)
+    return _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
+
+
+def _opened(folder: Path, experiment: Experiment, *, data: Path, ui: Ui, out: Path | None) -> OpenData:
+    """A data set that a run is to score; without `out` it must be the run's own, whose folder takes the result."""
+    opened = OpenData.of(data, experiment=experiment, ui=ui)
     ui.say(str(opened.understood()))
     if out is None:
         run_folder.require_own_data(folder, data=opened)
-    return _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
+    return opened
 
 
 def _predict(
@@ -247,11 +253,9 @@ def predict_views(
     """
     experiment, model, seed = load_run(folder)
     asked = RunViews.of(folder, views=views_named(tta, protocol=experiment.protocol), mean=mean)
-    opened = OpenData.of(data, experiment=experiment, ui=ui)
-    ui.say(str(opened.understood()))
+    opened = _opened(folder, experiment, data=data, ui=ui, out=out)
     place = views_folder(folder, tta=tta, mean=mean)
     if out is None:
-        run_folder.require_own_data(folder, data=opened)
         require_place(place, combination=asked.combination, split=split)
     table = opened.clips(split, training=False)
     if on_open is not None:

@@ -24,7 +24,7 @@ from calot.models.attention import tapped
 from calot.models.attention_statistics import normalised_entropy
 from calot.models.classifier import Classifier
 from calot.run.build import build_classifier
-from calot.run.device import make_accelerator, placed
+from calot.run.device import fused_step, make_accelerator, placed
 from calot.run.footprint import clip_flop
 from calot.train.loop import Fit, optimise
 from calot.train.optim import Schedule, build_adamw
@@ -277,16 +277,10 @@ def _clips(experiment: Experiment, *, count: int, tokens: bool) -> Batch:
 
 
 def _fit(experiment: Experiment, model: Classifier, *, accelerator: Accelerator) -> Fit:
-    """All that a step of the loop needs."""
+    """All that a step of the loop needs, for an adapted model."""
     stage = experiment.train
-    groups = [*stage.adapt(model.backbone)]
-    rest = [p for p in model.parameters() if p.requires_grad and not any(p is q for g in groups for q in g.parameters)]
-    parameters = (*(p for g in groups for p in g.parameters), *rest)
-    adamw = build_adamw(
-        [ParameterGroup("all", parameters, stage.lr)],
-        weight_decay=stage.weight_decay,
-        fused=True if accelerator.device.type == "cuda" and accelerator.scaler is None else None,
-    )
+    everything = ParameterGroup("all", tuple(model.parameters()), stage.lr)  # of which what trains is updated
+    adamw = build_adamw([everything], weight_decay=stage.weight_decay, fused=fused_step(accelerator))
     called = placed(model, accelerator=accelerator)
     return Fit(
         model=model,

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
 
-from calot.data.dataset import ClipDataset, batches
+from calot.data.dataset import ClipDataset, batches, uploaded
 from calot.evaluation.predict import score
 from calot.out_of_memory import ClipsAtATime, while_scoring
 from calot.processes import ALONE, Processes
@@ -56,10 +56,10 @@ class Passes:
     def val_batches(self) -> Iterator[Batch]:
         """The validation clips on the device, for an objective that scores something other than the criteria:
         all of them in every process."""
-        order = np.arange(len(self.val))
-        loaded = batches(self.val, order=order, epoch=0, batch_size=self.batch_size, workers=self.workers)
-        for batch in loaded:
-            yield batch.to(self.accelerator.device)
+        order, device = np.arange(len(self.val)), self.accelerator.device
+        how = {"batch_size": self.batch_size, "workers": self.workers, "pin": device.type == "cuda"}
+        for _, batch in uploaded(batches(self.val, order=order, epoch=0, **how), device=device):
+            yield batch
             self.check()
 
     def _score(self, model: nn.Module, **what: Any) -> NDArray[np.float32]:

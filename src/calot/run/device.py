@@ -79,6 +79,12 @@ def make_accelerator(compute: Compute) -> Accelerator:
     return _accelerator(compute)
 
 
+def fused_step(accelerator: Accelerator) -> bool | None:
+    """Whether AdamW updates in one kernel: on a GPU, but with fp16's scaler, from which it would hide what is skipped;
+    None is torch's own choice."""
+    return True if accelerator.device.type == "cuda" and accelerator.scaler is None else None
+
+
 def placed(model: nn.Module, *, accelerator: Accelerator) -> nn.Module:
     """The model on its device and in its precision, as a step calls it. Several processes have no wrapper: see
     `calot.processes`."""

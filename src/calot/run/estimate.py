@@ -180,6 +180,7 @@ def _evaluation_s(trainer: Trainer, *, wanted: int) -> float:
             accelerator=trainer.accelerator,
             batch_size=count,
             indices=np.arange(count),
+            at_a_time=trainer.scoring,  # as in the run, which tells where memory runs out
         )
         return (_now() - start) / count
 

@@ -27,7 +27,7 @@ from calot.run import folder as run_folder
 from calot.run.apart import require_apart
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
-from calot.run.device import make_accelerator, placed
+from calot.run.device import fused_step, make_accelerator, placed
 from calot.run.features import StageFeatures, cached, stage_features
 from calot.run.keeping import StageData, StageKeeper
 from calot.run.request import Request
@@ -193,9 +193,7 @@ class Trainer:
         torch.manual_seed(_stage_seed(self.request.seed, stage=self.progress.stage))
         groups = self.groups(stage)
         self.trained.update(p for p in self.model.backbone.parameters() if p.requires_grad)
-        on_gpu = self.accelerator.device.type == "cuda"
-        fused = True if on_gpu and self.accelerator.scaler is None else None  # a fused step hides what a scaler skips
-        optimiser = build_adamw(groups, weight_decay=stage.weight_decay, fused=fused)
+        optimiser = build_adamw(groups, weight_decay=stage.weight_decay, fused=fused_step(self.accelerator))
         prepared: torch.optim.Optimizer = self.accelerator.prepare(optimiser)
         return prepared
 
