@@ -8,6 +8,7 @@ from calot.criteria import PerCriterion
 from calot.errors import CalotError
 from calot.experiment import scaled
 from calot.experiments import find, names
+from calot.models.checkpoints import EMBEDDED
 from calot.receipts.reverting import changes
 from calot.run.build import parameter_counts
 from calot.train.losses import BCE
@@ -127,7 +128,7 @@ def test_tiny_is_the_embedded_size(name: str) -> None:
     tiny = scaled(find(name).experiment, "tiny")
     assert tiny.backbone.grid == (4, 8, 8)
     assert tiny.clip.frames == 8
-    assert tiny.backbone.weights is None
+    assert tiny.backbone.weights == EMBEDDED
     assert tiny.loss == find(name).experiment.loss
 
 

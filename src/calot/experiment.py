@@ -237,7 +237,7 @@ _TINY_EPOCHS, _TINY_BATCH = 12, 16
 
 
 def scaled(experiment: Experiment, scale: str, *, backbone_sizes: Mapping[str, Any] | None = None) -> Experiment:
-    """The experiment at a scale: `full` as it is, `tiny` the embedded size with random weights, for minutes on a CPU.
+    """The experiment at a scale: `full` as it is, `tiny` the embedded size, for minutes on a CPU.
 
     `backbone_sizes` are fields of the backbone that somebody chose for this scale; what follows the backbone follows
     them.

@@ -110,10 +110,10 @@ def _session(name: str, *, phantom: Path) -> Trainer:
 
 
 def _smaller(backbone: Any) -> Any:
-    """The backbone at the size of `CHANGES`, windows with it."""
+    """The backbone at the size of `CHANGES`, windows with it, and with random weights: calot's own may change."""
     windows, window = getattr(backbone, "windows", None), getattr(backbone, "window", None)
     changed = {"windows": replace(windows, size=2)} if windows else {"window": 2} if window else {}
-    return replace(backbone, size=CHANGES["size"], **changed)
+    return replace(backbone, size=CHANGES["size"], weights=None, **changed)
 
 
 def _stage(trainer: Trainer, number: int) -> dict[str, Any]:

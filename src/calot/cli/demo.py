@@ -97,6 +97,7 @@ def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:
 
 def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
     from calot.cli.train import finish, requests
+    from calot.models.checkpoints import EMBEDDED_IS
     from calot.pipeline import train_run
     from calot.run.signals import stop_on_signal
 
@@ -105,6 +106,7 @@ def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
         out = results / what[0] / f"s{_SEED}"
         (request,) = requests(what, data=data, out=out, results=results, scale="tiny", seeds=str(_SEED))
         ui.say(f"\ncalot train {' '.join(what)} --scale tiny")
+        ui.say(f"encoder: {request.experiment.backbone.weights}, {EMBEDDED_IS}")
         with stop_on_signal() as stopper:
             folders.append(train_run(request, ui=ui, stopper=stopper))
         finish(out, ui=ui, results=results)

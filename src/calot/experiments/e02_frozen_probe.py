@@ -2,8 +2,8 @@
 
 Documented: best val mAP 49.79 (epoch 2; by epoch 42.41, 49.79, 49.01, 48.31), all 1-fps frames, one seed.
 Caveats: best-epoch validation on filled labels, no interval; five seeds with intervals by video are needed. The
-study scored under `protocol=all-frames`; the default here is keyframes. At tiny scale the frozen weights are random:
-a control.
+study scored under `protocol=all-frames`; the default here is keyframes. At tiny scale the encoder is the small one that
+comes with calot, pretrained on phantom operations; `backbone.weights=None` makes the run a control with random weights.
     calot train e02_frozen_probe --data ROOT
 """
 

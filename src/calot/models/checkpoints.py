@@ -19,6 +19,11 @@ from torch import Tensor
 from calot.errors import CalotError, first_line
 from calot.identity import user_path
 
+#: The encoder that comes with calot, by the name that `backbone.weights` takes; its card lies beside it.
+EMBEDDED = "calot/vjepa2-tiny"
+#: What it is, for files and pages.
+EMBEDDED_IS = "pretrained on phantom operations, without labels; comes with calot"
+_EMBEDDED_AT = Path(__file__).parent / "embedded" / "vjepa2-tiny"
 _HUB_TIMEOUT_S = 5.0
 #: numpy's numbers, harmless and common: a training script keeps its best mAP as scikit-learn gave it.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -30,9 +35,10 @@ _FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
 def find_weights(weights: str) -> Path:
     """A local folder with `config.json` and safetensors, downloaded from the hub if it is not cached yet.
 
-    Raises CalotError within seconds when the hub cannot be reached and nothing is cached.
+    `EMBEDDED` is the folder inside calot. Raises CalotError within seconds when the hub cannot be reached and nothing
+    is cached.
     """
-    folder = user_path(Path(weights))
+    folder = _EMBEDDED_AT if weights == EMBEDDED else user_path(Path(weights))
     if folder.is_dir():
         if official_file(folder) is None and (
             not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors"))
@@ -40,11 +46,15 @@ def find_weights(weights: str) -> Path:
             raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors")
         _require_readable(folder)
         return folder
-    if weights.startswith((".", "/", "~")) or weights.count("/") != 1:
+    if not _may_be_hub_id(weights):
         raise CalotError(
             f"backbone.weights={weights!r}: no such folder or file, and not a hub id of the form owner/name"
         )
     return _from_hub(weights)
+
+
+def _may_be_hub_id(weights: str) -> bool:
+    return weights.count("/") == 1 and not weights.startswith((".", "/", "~"))
 
 
 def _require_readable(folder: Path) -> None:
@@ -115,7 +125,7 @@ def local_weights(weights: str) -> Path | None:
     if weights.endswith((".pt", ".pth")):
         file = user_path(Path(weights))
         return file if file.is_file() else None
-    if user_path(Path(weights)).is_dir() or weights.count("/") != 1 or weights.startswith((".", "/", "~")):
+    if weights == EMBEDDED or user_path(Path(weights)).is_dir() or not _may_be_hub_id(weights):
         return find_weights(weights)
     return _cached(weights)
 
@@ -150,7 +160,7 @@ def _unreachable(weights: str, why: str) -> str:
     return (
         f"backbone.weights={weights!r} are not on this machine and the hub did not give them ({why}). "
         "Remedies: download them where there is a network and set backbone.weights=FOLDER, "
-        "or try the whole pipeline without them: --scale tiny, which uses random weights and says so."
+        "or try the whole pipeline without them: --scale tiny, which uses the small encoder that comes with calot."
     )
 
 

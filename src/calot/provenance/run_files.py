@@ -118,6 +118,7 @@ class ModelFile(_File):
     """model.json: what was built."""
 
     weights: str | None = _ANY
+    weights_are: str | None = _ANY
     backbone: str = _ANY
     parameters: Parameters = _ANY
 

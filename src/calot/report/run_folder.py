@@ -110,6 +110,12 @@ class RunFolder:
         return trained is not None and not any(trained.get(group) for group in ("backbone", "lora"))
 
     @property
+    def weights(self) -> str:
+        """Where the backbone's weights came from, and what those are where calot knows it."""
+        said = (self.model.get("weights"), self.model.get("weights_are"))
+        return ": ".join(str(part) for part in said if part)
+
+    @property
     def is_random_control(self) -> bool:
         """A frozen backbone that was never trained: its scores are a floor, not a result."""
         return self.model.get("weights") == "random" and self.backbone_is_frozen

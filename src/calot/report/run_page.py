@@ -333,7 +333,7 @@ def _environment(run: RunFolder) -> dict[str, Any]:
     if model:
         parameters = model.get("parameters", {})
         facts.append(Fact(name="Backbone", text=str(model.get("backbone", "")), wide=False))
-        facts.append(Fact(name="Weights", text=str(model.get("weights", ""))))
+        facts.append(Fact(name="Weights", text=run.weights))
         trained = f"{parameters.get('trainable', 0):,} trainable of {parameters.get('total', 0):,}"
         facts.append(Fact(name="Parameters", text=trained))
     for key, name in (("fingerprint", "Experiment, sha256"), ("code", "Code, sha256")):

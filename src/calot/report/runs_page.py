@@ -210,7 +210,17 @@ def _reasons(runs: Sequence[RunFolder], *, groups: Sequence[Group], pairs: Seque
     waiting = [f"{run.label} seed {run.seed}" for run in runs if not run.finished]
     if waiting:
         found.append(Reason("Unfinished.", f"No val predictions yet: {verdict.spoken_list(waiting)}."))
-    return [*found, *trivial_told(runs), *_differences_told(pairs)]
+    return [*found, *_weights_told(runs), *trivial_told(runs), *_differences_told(pairs)]
+
+
+def _weights_told(runs: Sequence[RunFolder]) -> list[Reason]:
+    """Where the backbones' weights came from."""
+    by_weights: dict[str, list[str]] = {}
+    for run in runs:
+        if run.weights:
+            by_weights.setdefault(run.weights, []).append(run.label)
+    told = [f"{verdict.spoken_list(sorted(set(names)))}: {weights}" for weights, names in by_weights.items()]
+    return [Reason("Backbone weights.", f"{'; '.join(told)}.")] if told else []
 
 
 def _differences_told(pairs: Sequence[Paired]) -> list[Reason]:

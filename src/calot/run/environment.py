@@ -53,10 +53,11 @@ def describe_without_model(*, started: str, packages: Sequence[str] = ("numpy", 
 
 
 def command_line() -> str:
-    """The command as typed, with the program by its name alone."""
+    """The command as typed, with the program by its name alone; `python -m calot` is calot, too."""
     import shlex
 
-    return shlex.join([Path(sys.argv[0]).name or "calot", *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    return shlex.join(["calot" if program in ("", "__main__.py") else program, *sys.argv[1:]])
 
 
 def code_hash(*, below: str = "") -> str:

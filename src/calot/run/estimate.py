@@ -106,7 +106,7 @@ def dry_run(request: Request, *, ui: Ui) -> RunCost:
         stages, checkpoint = [], 0
         for number, stage in enumerate(experiment.stages):
             trainer.progress.stage = number
-            cost, size = _measure(trainer, stage, clips=clips, published=wanted is not None)
+            cost, size = _measure(trainer, stage, clips=clips, published=experiment.backbone.published)
             stages.append(cost)
             checkpoint = max(checkpoint, size)
         kind, peak = _peak()

@@ -15,6 +15,7 @@ from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.models.backbones.protocol import RANDOM
+from calot.models.checkpoints import EMBEDDED, EMBEDDED_IS
 from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.provenance.custody import unseal
@@ -136,6 +137,7 @@ def _model(experiment: Experiment, counts: dict[str, Any]) -> dict[str, Any]:
     spec = experiment.backbone
     return {
         "weights": spec.weights or RANDOM,
+        "weights_are": EMBEDDED_IS if spec.weights == EMBEDDED else None,
         "backbone": spec.describe(),
         "parameters": counts,
         "tokens": {"grid": list(spec.grid), "width": spec.width},

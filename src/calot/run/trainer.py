@@ -111,7 +111,7 @@ class Trainer:
 
     @property
     def _published(self) -> bool:
-        return self.request.experiment.backbone.weights is not None
+        return self.request.experiment.backbone.published
 
     def train(self) -> None:
         """Every stage, each from the best of the one before."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from calot.experiment import Experiment
 from calot.models.backbones.protocol import RANDOM, Backbone
+from calot.phantom.spec import PhantomSpec
 from calot.provenance.checkpoint_files import STATE
 from calot.reading import read_json
 from calot.run import folder as run_folder
@@ -56,6 +57,7 @@ def card(folder: Path, *, experiment: Experiment) -> str:
         "encoder": experiment.backbone.describe(),
         "started from": experiment.backbone.weights or f"{RANDOM} weights",
         "data": f"{data['dataset']}{synthetic}, manifest {data['manifest_hash'][:12]}",
+        **_drawn(Path(data["root"])),
         "trained on": f"{data['splits']['train']['videos']} training videos; no label was read",
         "val loss on": f"{data['splits']['val']['videos']} validation videos, which trained nothing; test is unread",
         "pretraining": f"{record['name']} at scale {record['scale']}, fingerprint {record['fingerprint']}",
@@ -80,6 +82,17 @@ def card(folder: Path, *, experiment: Experiment) -> str:
             "",
         ]
     )
+
+
+def _drawn(root: Path) -> dict[str, str]:
+    """How a phantom was drawn, and the licence of what a drawing taught; nothing where the data set is none."""
+    if not (root / "phantom.json").is_file():
+        return {"licence": "that of the data, which the weights follow"}
+    spec = read_json(root / "phantom.json")["spec"]
+    plain = PhantomSpec().to_dict()
+    changed = ", ".join(f"{name} {value}" for name, value in spec.items() if plain.get(name) != value)
+    licence = "Apache-2.0, as calot: no patient's picture is in it"
+    return {"drawn by": f"`calot data phantom`: {changed}", "licence": licence}
 
 
 def _some(rows: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -57,6 +57,10 @@ class MultiResolution(BackboneSpec):
         return replace(self.video, weights=self.weights, frames=frames, width=width, layers=layers)
 
     @property
+    def published(self) -> bool:
+        return super().published and self.swin.published
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         return self.of_video.grid
 
@@ -96,7 +100,9 @@ class MultiResolution(BackboneSpec):
         video, swin = self.of_video.at_tiny_scale(), replace(self.swin.at_tiny_scale(), size=96, window=3)
         sizes = {"size": swin.size, "frames": video.frames, "width": video.width, "layers": video.layers}
         few = min(self.swin_frames, video.frames)
-        return replace(self, **sizes, weights=None, swin_frames=few, swin=replace(swin, frames=few), video=video)
+        return replace(
+            self, **sizes, weights=video.weights, swin_frames=few, swin=replace(swin, frames=few), video=video
+        )
 
     def describe(self) -> str:
         return f"{self.name}: {self.of_video.describe()}; beside it {self.inner.describe()}"

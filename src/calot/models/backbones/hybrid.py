@@ -65,6 +65,10 @@ class SwinVJEPA(BackboneSpec):
         return self.of_frames
 
     @property
+    def published(self) -> bool:
+        return super().published and self.swin.published
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         _, height, width = self.of_frames.grid
         return self.frames // self.video.tubelet, height, width
@@ -96,7 +100,8 @@ class SwinVJEPA(BackboneSpec):
         swin = replace(self.swin.at_tiny_scale(), patch=2, window=8)
         video = replace(self.video, layers=self.layers).at_tiny_scale()
         sizes = {"size": swin.size, "width": swin.width, "frames": min(self.frames, 8), "layers": video.layers}
-        return replace(self, **sizes, weights=None, swin=swin, video=video)
+        weights = None if self.weights is None else video.weights
+        return replace(self, **sizes, weights=weights, swin=swin, video=video)
 
     def describe(self) -> str:
         return f"{self.name}: {self.of_frames.describe()}; then {self.of_blocks.sizes()}"

@@ -96,11 +96,16 @@ class BackboneSpec(Predicting, Regularised, ABC):
 
     @abstractmethod
     def at_tiny_scale(self) -> BackboneSpec:
-        """The same architecture at the embedded size, with random weights: minutes on a CPU."""
+        """The same architecture at the embedded size: minutes on a CPU. Its weights are random where calot has none."""
 
     @abstractmethod
     def describe(self) -> str:
         """The family's name and its sizes, for files and pages."""
+
+    @property
+    def published(self) -> bool:
+        """Whether all its weights but fresh parts come from a place that can be read again; random ones do not."""
+        return self.weights is not None
 
     @property
     def views(self) -> tuple[View, ...]:

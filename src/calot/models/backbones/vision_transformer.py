@@ -139,7 +139,8 @@ class VisionTransformer(BackboneSpec):
         if wrong:
             listed = ", ".join(f"{k} {theirs} where the experiment says {ours}" for k, (ours, theirs) in wrong.items())
             raise CalotError(
-                f"weights={self.weights!r} are of another size: {listed}. Set the backbone's fields to match."
+                f"weights={self.weights!r} are of another size: {listed}. Set the backbone's fields to match, or "
+                "backbone.weights=None for random weights."
             )
         loaded, info = self._read(
             model.from_pretrained,

@@ -19,7 +19,13 @@ from calot.models.backbones.additions import Pruning, Pyramid, Skips, WindowAtte
 from calot.models.backbones.predictor import Predictor, predicted_tokens
 from calot.models.backbones.protocol import FRESH, PREDICTOR, Backbone, Layout
 from calot.models.backbones.vision_transformer import VideoTransformer
-from calot.models.checkpoints import find_weights, official_encoder_names, official_file, read_official_encoder
+from calot.models.checkpoints import (
+    EMBEDDED,
+    find_weights,
+    official_encoder_names,
+    official_file,
+    read_official_encoder,
+)
 from calot.models.windows import turned_off, windows_in
 from calot.types import Hidden
 
@@ -34,9 +40,9 @@ _FILES = (".pt", ".pth", ".safetensors")
 class VJEPA2(VideoTransformer):
     """The encoder's shape and where its weights come from. Defaults: ViT-L, 16 frames of 256 x 256.
 
-    `weights`: a hub id, a local folder, an official `.pt` file, or None for random weights (drawn from the run's
-    seed, and stated in every report). `drop_path`: stochastic depth of the last layer (Huang et al. 2016), growing
-    linearly from 0 at the first.
+    `weights`: a hub id, a local folder, an official `.pt` file, `calot/vjepa2-tiny` (the tiny scale's, which come with
+    calot), or None for random weights (drawn from the run's seed, and stated in every report). `drop_path`: stochastic
+    depth of the last layer (Huang et al. 2016), growing linearly from 0 at the first.
 
     `pruning`: the `layers` are some of those that the weights have. `windows`, `skips`, `pyramid`: see `additions.py`.
     `predictor`: what pretraining trains beside the encoder; its weights, too, where they hold one, else random ones.
@@ -190,6 +196,7 @@ class VJEPA2(VideoTransformer):
         sides = {"side": small.grid[1], "of_side": self.grid[1]}
         tiny: VJEPA2 = replace(
             small,
+            weights=None if self.weights is None else EMBEDDED,
             layers=layers,
             pruning=None if self.pruning is None else replace(self.pruning, of=depth),
             windows=None if self.windows is None else self.windows.scaled(**numbers, **sides),
