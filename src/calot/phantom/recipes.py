@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from calot.errors import CalotError
 from calot.phantom.spec import PhantomSpec
@@ -21,6 +22,7 @@ TUNING_SEED = 7
 
 RECIPES: Mapping[str, PhantomSpec] = MappingProxyType(
     {
+        "plain": PhantomSpec(),
         "phantom-study": PhantomSpec(
             videos=220,
             seed=STUDY_SEED,
@@ -39,15 +41,14 @@ RECIPES: Mapping[str, PhantomSpec] = MappingProxyType(
             black_share=0.02,
             outside_share=0.015,
             ignored_share=0.3,
-            window_masks=7,
+            window_masks=8,
         )
     }
 )
 
 
-def recipe(name: str, *, seed: int | None = None, videos: int | None = None) -> PhantomSpec:
-    """A named phantom, of another seed or with another number of videos where given."""
+def recipe_named(name: str, **changes: Any) -> PhantomSpec:
+    """A named phantom with those of its fields changed that are not None. Raises CalotError for an unknown name."""
     if name not in RECIPES:
-        raise CalotError(f"recipe={name!r} is not a phantom; choose one of {', '.join(RECIPES)}")
-    given = {key: value for key, value in (("seed", seed), ("videos", videos)) if value is not None}
-    return replace(RECIPES[name], **given)  # type: ignore[arg-type]
+        raise CalotError(f"recipe={name!r} is not a phantom's name; choose one of {', '.join(RECIPES)}")
+    return replace(RECIPES[name], **{field: value for field, value in changes.items() if value is not None})

@@ -14,6 +14,8 @@ HEIGHT, WIDTH = 480, 854
 FRAME_STEP = 25  # 25-fps frame numbers at 1 fps
 KEYFRAME_STEP = 125
 SPLITS = ("train", "val", "test")
+#: Folder of the true masks of a keyframe's window, for the audit alone: no part of the Endoscapes layout.
+TRUTH = "truth"
 
 #: Longest operation of the real tables, in 1-fps frames (val).
 LONGEST = 1752
@@ -48,8 +50,8 @@ class PhantomSpec:
     triangle and are cut last; `artery_width` scales the artery. Every `turn_seconds` (0: never) the gallbladder is
     turned over: each criterion has two sides, a frame shows one, and raters judge the worse of both as last seen.
     `clipped_share` of operations have metal clips late; about `black_share` and `outside_share` of all frames are black
-    or out of the body. `ignored_share` of the masks have undecided pixels (class 255). `window_masks` further masks
-    before each keyframe's own are written to `truth/`, for the oracle of a window.
+    or out of the body. `ignored_share` of the masks have undecided pixels (class 255). The true masks of
+    the last `window_masks` frames up to each masked keyframe are written to `truth/`, for the oracle of a window.
     """
 
     videos: int = 60

@@ -28,7 +28,7 @@ from calot.phantom.ignored import with_ignored
 from calot.phantom.labels import PREVALENCE, VideoLabels, calibrated_plans, label_video, stream
 from calot.phantom.plan import VideoPlan
 from calot.phantom.render import Renderer, drawn_exposure
-from calot.phantom.spec import NOTICE, SPLITS, VERSION, PhantomSpec, PhantomSummary
+from calot.phantom.spec import NOTICE, SPLITS, TRUTH, VERSION, PhantomSpec, PhantomSummary
 from calot.phantom.staging import draw_staging, special_counts
 from calot.progress import Advance
 from calot.reading import read_json
@@ -39,8 +39,6 @@ COLUMNS = (
     *("cvs_annotator_1", "cvs_annotator_2", "cvs_annotator_3", "mask_path", "label_path"),
 )
 UNFINISHED = ".unfinished"
-#: Masks of the frames before a keyframe, for the audit alone: no part of the Endoscapes layout.
-TRUTH = "truth"
 #: The drawn structures of each criterion, which `PhantomSpec.invisible` hides.
 DRAWN = dict(zip(CRITERIA, (("duct", "artery"), ("triangle",), ("plate",)), strict=True))
 
@@ -174,7 +172,7 @@ def draw_video(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
         marker=marker_frames(labels, spec=spec),
         staging=staging,
     )
-    also = {key - back for key in masked for back in range(1, spec.window_masks + 1)} - masked
+    also = {key - back for key in masked for back in range(spec.window_masks)}
     annotations: list[dict[str, Any]] = []
     for index, number in enumerate(plan.numbers.tolist()):
         picture = renderer.frame(index, with_mask=index in masked or index in also)
