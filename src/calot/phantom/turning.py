@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.criteria import CRITERIA
-from calot.phantom.dynamics import STRUCTURES, Floats, State, exposed, latent_of, spells
+from calot.phantom.dynamics import CORRELATION, Floats, State, exposed, latent_of, spells
 from calot.phantom.plan import VideoPlan
 
 FRONT, BACK = 0, 1
@@ -21,7 +21,7 @@ FRONT, BACK = 0, 1
 #: How far one side is ahead of the other, in the state's unit: per video, and in spells of this many seconds.
 AHEAD_LEVEL_SD, AHEAD_SPELL_SD, AHEAD_SECONDS = 3.0, 1.2, 40.0
 #: Seconds-long spells of each side's own: the hand that turns the gallbladder does not hold still.
-HELD_SD, HELD_SECONDS = 0.6, 5.0
+HELD_SD, HELD_SECONDS = 0.4, 5.0
 #: A side is shown for between these shares of `PhantomSpec.turn_seconds`, in whole seconds and for two at least.
 SHORTEST, LONGEST_SHARE = 0.75, 1.25
 
@@ -45,9 +45,14 @@ def draw_turning(plan: VideoPlan, *, seconds: float, rng: np.random.Generator) -
     shown = rng.integers(low, high + 1, size=n)
     turns = np.cumsum(shown)
     side = (np.searchsorted(turns, np.arange(n) + rng.integers(0, low), side="right") + rng.integers(0, 2)) % 2
-    level = AHEAD_LEVEL_SD * rng.standard_normal(len(CRITERIA))
-    ahead = level + AHEAD_SPELL_SD * spells(rng.standard_normal((n, len(CRITERIA))), seconds=AHEAD_SECONDS)
-    held = HELD_SD * np.stack([spells(rng.standard_normal((n, len(CRITERIA))), seconds=HELD_SECONDS) for _ in "fb"])
+    together = np.linalg.cholesky(np.asarray(CORRELATION)).T
+
+    def drift(seconds: float) -> Floats:
+        return spells(rng.standard_normal((n, len(CRITERIA))) @ together, seconds=seconds)
+
+    level = rng.standard_normal(len(CRITERIA)) @ together
+    ahead = AHEAD_LEVEL_SD * level + AHEAD_SPELL_SD * drift(AHEAD_SECONDS)
+    held = HELD_SD * np.stack([drift(HELD_SECONDS) for _ in (FRONT, BACK)])
     return Turning(side=np.asarray(side, np.int64), adds=held + np.stack([np.maximum(ahead, 0), np.maximum(-ahead, 0)]))
 
 
@@ -63,6 +68,3 @@ def turned(state: State, *, turning: Turning) -> State:
     shown = np.where((turning.side == FRONT)[:, None], *turning.adds)[:, list(CRITERION_OF)]
     exposure = exposed(latent_of(state.exposure) + shown)
     return State(q=np.minimum(*judged), exposure=exposure, view=state.view, side=turning.side)
-
-
-assert len(CRITERION_OF) == len(STRUCTURES)
