@@ -94,19 +94,49 @@ def tube(points: Points, *, radius: NDArray[np.float64], x: Image, y: Image) -> 
     """Distance field of a curve with a radius that changes along it."""
     line, parameter = curve(points)
     radii = np.interp(parameter, np.linspace(0, 1, len(radius)), radius).astype(np.float32)
-    best = np.full(x.shape, np.inf, np.float32)
-    along, thick = np.zeros_like(x), np.ones_like(x)
-    for (x0, y0), (x1, y1), u0, u1, r0, r1 in zip(
-        line[:-1], line[1:], parameter[:-1], parameter[1:], radii[:-1], radii[1:], strict=True
-    ):
-        dx, dy = x1 - x0, y1 - y0
-        f = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
-        distance = np.hypot(x - x0 - f * dx, y - y0 - f * dy) / (r0 + f * (r1 - r0))
-        nearer = distance < best
-        best = np.where(nearer, distance, best)
-        along = np.where(nearer, u0 + f * (u1 - u0), along)
-        thick = np.where(nearer, r0 + f * (r1 - r0), thick)
-    return Tube(ratio=best, along=along, radius=thick)
+    rows, columns = _tiles(x), _tiles(y)
+    near = _near(line, radii, x=rows, y=columns)
+    best = np.full(rows.shape, np.inf, np.float32)
+    along, thick = np.zeros_like(rows), np.ones_like(rows)
+    for i, at in enumerate(near):
+        (x0, y0), (x1, y1) = line[i], line[i + 1]
+        u0, u1, r0, r1 = parameter[i], parameter[i + 1], radii[i], radii[i + 1]
+        dx, dy, px, py = x1 - x0, y1 - y0, rows[at], columns[at]
+        f = np.clip(((px - x0) * dx + (py - y0) * dy) / (dx * dx + dy * dy), 0, 1)
+        distance = np.hypot(px - x0 - f * dx, py - y0 - f * dy) / (r0 + f * (r1 - r0))
+        nearer = distance < best[at]
+        best[at] = np.where(nearer, distance, best[at])
+        along[at] = np.where(nearer, u0 + f * (u1 - u0), along[at])
+        thick[at] = np.where(nearer, r0 + f * (r1 - r0), thick[at])
+    return Tube(*(_whole(each) for each in (best, along, thick)))
+
+
+_TILE = 16  # pixels; divides the canvas: a curve's far segments are skipped tile by tile
+
+
+def _tiles(field: Image) -> Image:
+    rows, columns = SHAPE[0] // _TILE, -(-SHAPE[1] // _TILE)
+    padded = np.pad(field, ((0, 0), (0, columns * _TILE - SHAPE[1])), mode="edge")
+    return padded.reshape(rows, _TILE, columns, _TILE).swapaxes(1, 2).reshape(-1, _TILE * _TILE)
+
+
+def _whole(tiles: Image) -> Image:
+    rows, columns = SHAPE[0] // _TILE, -(-SHAPE[1] // _TILE)
+    laid = tiles.reshape(rows, columns, _TILE, _TILE).swapaxes(1, 2).reshape(SHAPE[0], -1)
+    return np.ascontiguousarray(laid[:, : SHAPE[1]])
+
+
+def _near(line: Points, radii: Points, *, x: Image, y: Image) -> list[NDArray[np.int64]]:
+    """For each segment of a curve the tiles in which it may be the nearest; elsewhere another one surely is nearer."""
+    cx, cy = x.mean(axis=1), y.mean(axis=1)
+    reach = np.hypot(x - cx[:, None], y - cy[:, None]).max(axis=1) + 1e-4
+    start, way = line[:-1, :, None], (line[1:] - line[:-1])[:, :, None]
+    f = ((cx - start[:, 0]) * way[:, 0] + (cy - start[:, 1]) * way[:, 1]) / (way**2).sum(axis=1)
+    f = np.clip(f, 0, 1)
+    far = np.hypot(cx - start[:, 0] - f * way[:, 0], cy - start[:, 1] - f * way[:, 1])  # segment x tile
+    thick, thin = (pick(radii[:-1], radii[1:])[:, None] for pick in (np.maximum, np.minimum))
+    surely = ((far + reach) / thin).min(axis=0)
+    return [np.flatnonzero(row) for row in (far - reach) / thick <= surely * 1.001]
 
 
 def signed_distance(polygon: Points) -> Image:

@@ -1,4 +1,4 @@
-"""Does time matter, and do small structures? Oracles of one frame and of a window beside classifiers that see little."""
+"""Does time matter, and do small structures? Oracles of one frame and of a window beside what sees little."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def oracle_rows(train: Sequence[Window], test: Sequence[Window], *, truth: Path,
     return rows
 
 
-def measure(
-    scores: NDArray[np.float64], *, labels: NDArray[np.int8], units: NDArray[np.int64], count: int
-) -> Measured:
+def measure(scores: NDArray[np.float64], *, labels: NDArray[np.int8], units: NDArray[np.int64], count: int) -> Measured:
     """AP of one table of scores, with 2,000 bootstrap draws of its `count` videos; `units` numbers each row's."""
     weights = np.concatenate([np.ones((1, count), np.int32), bootstrap_weights(count, replicates=REPLICATES)])
     aps = []

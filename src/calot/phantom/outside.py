@@ -28,7 +28,7 @@ class Outside:
 
     def frame(self, index: int) -> Pixels:
         """Frame `index`, without the round view's rim: HEIGHT x WIDTH x 3."""
-        top, left = ((self._at + (17 * index, 29 * index)) % _ROOM).tolist()
+        top, left = ((self._at + np.array((17, 29)) * index) % _ROOM).tolist()
         seen = self._cloth[top : top + HEIGHT // 2, left : left + WIDTH // 2]
         soft = cv2.GaussianBlur(seen, (0, 0), self._blur)
         return np.asarray(cv2.convertScaleAbs(cv2.resize(soft, (WIDTH, HEIGHT)), alpha=255.0), np.uint8)

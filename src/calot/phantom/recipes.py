@@ -42,7 +42,7 @@ RECIPES: Mapping[str, PhantomSpec] = MappingProxyType(
             outside_share=0.015,
             ignored_share=0.3,
             window_masks=8,
-        )
+        ),
     }
 )
 

@@ -103,11 +103,11 @@ class Renderer:
         y, x = np.mgrid[0:ROWS, 0:COLUMNS].astype(np.float32)
         self._x = (x + 0.5) / ROWS - 0.5 * COLUMNS / ROWS
         self._y = (y + 0.5) / ROWS - 0.5
-        self._unposed = np.eye(2)
+        self._unposed: NDArray[np.float64] = np.eye(2)
         if staging.pose is not None:
             pose = staging.pose.astype(np.float32)
             self._x, self._y = (a * self._x + b * self._y for a, b in pose)
-            self._unposed = np.linalg.inv(staging.pose)
+            self._unposed = np.asarray(np.linalg.inv(staging.pose), np.float64)
         self._outside = Outside(rng=rng) if staging.shows is not None and (staging.shows == OUTSIDE).any() else None
 
     def frame(self, index: int, *, with_mask: bool) -> Picture:
@@ -194,7 +194,7 @@ class Renderer:
 
     def _at(self, index: int) -> _Shown:
         """The side of the patient in view."""
-        return self._shown[self._side[index]]
+        return self._shown[int(self._side[index])]
 
     def _pull(self, index: int) -> NDArray[np.float64]:
         """How the holding instrument draws the neck: to its own side."""

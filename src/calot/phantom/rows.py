@@ -9,8 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AuditRow:
-    """One measured figure, its target and the band it must lie in (`low` or `high` None where open, both for none), and its
-    95 % interval over videos where there is one."""
+    """One measured figure, its target, the band it must lie in (`low` or `high` None where open, both for none), and
+    its 95 % interval over videos where there is one."""
 
     name: str
     value: float

@@ -1,4 +1,4 @@
-"""Thin bands of tissue across the triangle: the window is wide open early, and what tells is how many still cross it."""
+"""Thin bands of tissue across the triangle: it is wide open early, and what tells is how many still cross it."""
 
 from __future__ import annotations
 

@@ -65,6 +65,6 @@ def last_seen(values: Floats, *, at: NDArray[np.bool_]) -> Floats:
 def turned(state: State, *, turning: Turning) -> State:
     """The state with two sides: `q` is what is judged (the worse side, each as last seen), `exposure` what is shown."""
     judged = [last_seen(state.q + adds, at=turning.side == side) for side, adds in enumerate(turning.adds)]
-    shown = np.where((turning.side == FRONT)[:, None], *turning.adds)[:, list(CRITERION_OF)]
-    exposure = exposed(latent_of(state.exposure) + shown)
+    shown = np.asarray(np.where((turning.side == FRONT)[:, None], turning.adds[0], turning.adds[1]))
+    exposure = exposed(latent_of(state.exposure) + shown[:, list(CRITERION_OF)])
     return State(q=np.minimum(*judged), exposure=exposure, view=state.view, side=turning.side)

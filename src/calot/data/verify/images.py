@@ -204,9 +204,7 @@ def _black(
     labelled = [row for row in dark if row.keyframe]
     counts = (("black", len(dark)), ("black keyframes", len(labelled)))
     if known is not None and len(labelled) <= known.at_most:
-        message = (
-            f"black frames: {len(dark):,}, keyframes with labels among them: {len(labelled):,}; {known.words}"
-        )
+        message = f"black frames: {len(dark):,}, keyframes with labels among them: {len(labelled):,}; {known.words}"
         return Found(notes=(Note(check="black", message=message),) if dark else (), counts=counts)
     findings = []
     for row in dark:
