@@ -13,7 +13,7 @@ import simplejpeg
 from calot.errors import CalotError
 from calot.phantom import RECIPES, audit, generate, recipe_named
 from calot.phantom.anatomy import GALLBLADDER, PLATE
-from calot.phantom.oracles import BEST, COARSE, STILL, measure, oracle_rows
+from calot.phantom.oracles import BEST, COARSE, STILL, oracle_rows, resampled_ap
 from calot.phantom.recipes import TUNING_SEED
 from calot.phantom.rows import AuditRow
 from calot.phantom.windows import Window, structure_features, window_features, window_numbers
@@ -111,7 +111,7 @@ def test_a_missing_mask_of_a_window_is_named(tmp_path):
 def test_average_precision_and_its_draws_are_over_videos():
     labels = np.array([[1, 0, 1]] * 4 + [[0, 1, 1]] * 4, np.int8)
     scores = np.where(labels > 0, 1.0, 0.0)
-    found = measure(scores, labels=labels, units=np.repeat([0, 1], 4), count=2)
+    found = resampled_ap(scores, labels=labels, units=np.repeat([0, 1], 4), count=2)
     assert found.value.tolist() == [1, 1, 1]
     assert np.nanmin(found.drawn) == 1
     assert np.isnan(found.drawn[:, 0]).any()  # draws of the second video alone hold no positive of the first criterion

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.phantom.dynamics import STRUCTURES
-from calot.phantom.layout import FRONT_LAYOUT, ORDINARY, Layout, Path2, Variety
+from calot.phantom.layout import FRONT_LAYOUT, ORDINARY, OrganLayout, Path2, Variety
 from calot.phantom.strands import strands_of
 from calot.phantom.texture import Image, noise
 
@@ -163,7 +163,7 @@ def _beyond(points: Points, *, x: Image, y: Image) -> Image:
     return np.asarray(y - np.interp(x, by_x[:, 0], by_x[:, 1]), np.float32)
 
 
-def build(rng: np.random.Generator, *, layout: Layout = FRONT_LAYOUT, variety: Variety = ORDINARY) -> Anatomy:
+def build(rng: np.random.Generator, *, layout: OrganLayout = FRONT_LAYOUT, variety: Variety = ORDINARY) -> Anatomy:
     """Draw one patient; equal random numbers give the same patient in either layout."""
     shapes = _shapes(rng, layout=layout, variety=variety)
     region, order = _dissection(shapes, rng=rng)
@@ -188,7 +188,7 @@ def build(rng: np.random.Generator, *, layout: Layout = FRONT_LAYOUT, variety: V
     )
 
 
-def _shapes(rng: np.random.Generator, *, layout: Layout, variety: Variety) -> Shapes:
+def _shapes(rng: np.random.Generator, *, layout: OrganLayout, variety: Variety) -> Shapes:
     """The ordinary scene turned, stretched and bent."""
     wide = variety.anatomy
     turn = rng.normal(0, 0.09 * wide)

@@ -8,7 +8,7 @@ Path2 = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class OrganLayout:
     """Where the organs of an ordinary patient lie, in scene units; the two sides have equally many points."""
 
     gallbladder: Path2
@@ -20,7 +20,7 @@ class Layout:
 
 #: An ordinary scene, as seen on real frames: gallbladder from the top, drawn to the left; duct and artery run to the
 #: right into the fat of the hepatoduodenal ligament; liver above.
-FRONT_LAYOUT = Layout(
+FRONT_LAYOUT = OrganLayout(
     gallbladder=((0.62, -0.24), (0.53, 0.06), (0.53, 0.34), (0.65, 0.52), (0.79, 0.60)),
     duct=((0.76, 0.585), (0.87, 0.655), (0.98, 0.70), (1.10, 0.725), (1.25, 0.83)),
     artery=((0.72, 0.42), (0.86, 0.475), (0.97, 0.49), (1.08, 0.52), (1.25, 0.64)),
@@ -32,7 +32,7 @@ FRONT_LAYOUT = Layout(
 )
 
 #: The gallbladder turned over to the right: what lay behind it lies to its left; duct and artery run down and back.
-BACK_LAYOUT = Layout(
+BACK_LAYOUT = OrganLayout(
     gallbladder=((1.04, -0.26), (1.18, 0.02), (1.22, 0.28), (1.12, 0.46), (0.99, 0.55)),
     duct=((1.01, 0.54), (0.94, 0.63), (0.91, 0.71), (0.97, 0.79), (1.12, 0.87)),
     artery=((1.06, 0.40), (0.91, 0.44), (0.80, 0.53), (0.77, 0.66), (0.88, 0.82)),

@@ -19,7 +19,7 @@ _STEEL, _SHINE = (150, 152, 160), (232, 234, 240)
 
 
 @dataclass(frozen=True)
-class Clip:
+class MetalClip:
     """A clip's middle and half length as a vector, in scene units; the structure (an index) that must be laid open,
     and the share of its dissection that lays the clip's place open."""
 
@@ -29,7 +29,7 @@ class Clip:
     opened_at: float
 
 
-def lay_clips(anatomy: Anatomy) -> list[Clip]:
+def lay_clips(anatomy: Anatomy) -> list[MetalClip]:
     """The clips of one patient; none where the gallbladder or another structure lies in front."""
     found = []
     for name, places in _ALONG.items():
@@ -42,7 +42,7 @@ def lay_clips(anatomy: Anatomy) -> list[Clip]:
             way = np.asarray((spots[2][1] - spots[0][1], spots[2][0] - spots[0][0]), float)
             length = 1.45 * float(tube.radius[row, column]) / max(float(np.hypot(*way)), 1e-6)
             found.append(
-                Clip(
+                MetalClip(
                     middle=(column / SCALE + LEFT, row / SCALE + TOP),
                     half=(-way[1] * length, way[0] * length),
                     structure=index,

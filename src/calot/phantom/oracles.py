@@ -41,7 +41,7 @@ def oracle_rows(train: Sequence[Window], test: Sequence[Window], *, truth: Path,
     measured = {}
     for name in TABLE:
         scores = best_scores(seen[name], train_labels, test=held[name], test_labels=labels)
-        measured[name] = measure(scores, labels=labels, units=units, count=len(names))
+        measured[name] = resampled_ap(scores, labels=labels, units=units, count=len(names))
     rows = []
     for name, found in measured.items():
         for k, letter in enumerate(LETTERS):
@@ -60,7 +60,9 @@ def oracle_rows(train: Sequence[Window], test: Sequence[Window], *, truth: Path,
     return rows
 
 
-def measure(scores: NDArray[np.float64], *, labels: NDArray[np.int8], units: NDArray[np.int64], count: int) -> Measured:
+def resampled_ap(
+    scores: NDArray[np.float64], *, labels: NDArray[np.int8], units: NDArray[np.int64], count: int
+) -> Measured:
     """AP of one table of scores, with 2,000 bootstrap draws of its `count` videos; `units` numbers each row's."""
     weights = np.concatenate([np.ones((1, count), np.int32), bootstrap_weights(count, replicates=REPLICATES)])
     aps = []

@@ -14,7 +14,7 @@ from calot.phantom.dynamics import STRUCTURES, State
 from calot.phantom.instruments import KINDS, Pixels, Sprite, make_sprite, placement, stamp
 from calot.phantom.layout import BACK_LAYOUT
 from calot.phantom.lighting import Box, Moment, Tissue, open_share
-from calot.phantom.metal import Clip, draw_clip, lay_clips
+from calot.phantom.metal import MetalClip, draw_clip, lay_clips
 from calot.phantom.motion import Track, make_track
 from calot.phantom.outside import Outside
 from calot.phantom.scene import Scene, make_scene
@@ -47,10 +47,10 @@ class _Shown:
 
     scene: Scene
     tissue: Tissue
-    clips: list[Clip]
+    clips: list[MetalClip]
 
 
-def _clips(scene: Scene, *, staging: Staging) -> list[Clip]:
+def _clips(scene: Scene, *, staging: Staging) -> list[MetalClip]:
     return lay_clips(scene.anatomy) if staging.clipped is not None and staging.clipped.any() else []
 
 

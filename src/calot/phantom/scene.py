@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calot.phantom import palette as colours
 from calot.phantom.anatomy import SCALE, SHAPE, Anatomy, build, grid
-from calot.phantom.layout import FRONT_LAYOUT, ORDINARY, Layout, Variety
+from calot.phantom.layout import FRONT_LAYOUT, ORDINARY, OrganLayout, Variety
 from calot.phantom.texture import Image, lobules, mix, noise, slopes, smoothstep, vessels
 
 _SHADOW = np.array([[1, 0, 2.0], [0, 1, 4.0]], np.float32)
@@ -106,7 +106,7 @@ def _edge(field: Image, *, width: float) -> Image:
     return smoothstep(field / width + 0.5)
 
 
-def make_scene(rng: np.random.Generator, *, layout: Layout = FRONT_LAYOUT, variety: Variety = ORDINARY) -> Scene:
+def make_scene(rng: np.random.Generator, *, layout: OrganLayout = FRONT_LAYOUT, variety: Variety = ORDINARY) -> Scene:
     """Draw a patient: geometry, colours, textures, both states."""
     anatomy = build(rng, layout=layout, variety=variety)
     palette, grain = colours.draw_palette(rng), _grain(rng)
