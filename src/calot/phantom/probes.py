@@ -29,7 +29,7 @@ class Keyframe:
 
 def histogram(picture: NDArray[np.uint8]) -> Floats:
     """Where colours lie, not where in the picture: 12 bins of each RGB channel, 8 x 8 of hue and saturation."""
-    channels = [np.histogram(picture[..., c], bins=12, range=(0, 256))[0] for c in range(3)]
+    channels = [cv2.calcHist([picture], [c], None, [12], [0, 256]).ravel() for c in range(3)]
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
     joint = cv2.calcHist([hsv], [0, 1], None, [8, 8], [0, 180, 0, 256]).ravel()
     return np.asarray(np.concatenate([*channels, joint]) / picture[..., 0].size, np.float32)
