@@ -22,7 +22,7 @@ FRONT, BACK = 0, 1
 AHEAD_LEVEL_SD, AHEAD_SPELL_SD, AHEAD_SECONDS = 3.0, 1.2, 40.0
 #: Seconds-long spells of each side's own: the hand that turns the gallbladder does not hold still.
 HELD_SD, HELD_SECONDS = 0.4, 5.0
-#: A side is shown for between these shares of `PhantomSpec.turn_seconds`, in whole seconds and for two at least.
+#: How long one is shown: between these shares of `PhantomSpec.turn_seconds`, in whole seconds and for two at least.
 SHORTEST, LONGEST_SHARE = 0.75, 1.25
 
 #: The criterion of each structure in `STRUCTURES`.
