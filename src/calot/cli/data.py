@@ -159,9 +159,12 @@ def _geometry(name: GeometryName) -> Geometry:
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
-    videos: Annotated[int, typer.Option(help="Operations in total, split over train, val and test.")] = 60,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
-    mean_frames: Annotated[float, typer.Option(help="Mean length of a video in 1-fps frames.")] = 305.8,
+    recipe: Annotated[
+        str | None, typer.Option(help="A named phantom (phantom-study); what is given besides wins.")
+    ] = None,
+    videos: Annotated[int | None, typer.Option(help="Operations in all three splits; default 60.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal bytes; default 0.")] = None,
+    mean_frames: Annotated[float | None, typer.Option(help="Mean length in 1-fps frames; default 305.8.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,
     invisible: Annotated[str | None, typer.Option(help="A criterion whose anatomy is not drawn.")] = None,
     shortcut: Annotated[str | None, typer.Option(help="A criterion that a marker gives away, in train only.")] = None,
@@ -169,12 +172,12 @@ def phantom(
     json: AsJson = False,
 ) -> None:
     """Draw procedural operations in the Endoscapes layout. Scores on them mean nothing clinically."""
-    from calot.phantom import PhantomSpec, generate
+    from calot.phantom import generate, recipe_named
     from calot.progress import Ui
     from calot.run.signals import stop_on_signal
 
     knobs: dict[str, Any] = {"invisible": invisible, "shortcut": shortcut, "biased_rater": biased_rater}
-    spec = PhantomSpec(videos=videos, seed=seed, mean_frames=mean_frames, **knobs)
+    spec = recipe_named(recipe or "plain", videos=videos, seed=seed, mean_frames=mean_frames, **knobs)
     stopped = f"{out}: stopped; videos that are drawn stay. Run the same again to continue."
     with Ui().task("phantom") as advance, stop_on_signal(stopped):
         made = generate(out, spec=spec, workers=workers, progress=advance)

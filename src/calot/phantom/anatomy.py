@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.phantom.dynamics import STRUCTURES
+from calot.phantom.layout import FRONT_LAYOUT, ORDINARY, OrganLayout, Path2, Variety
+from calot.phantom.strands import strands_of
 from calot.phantom.texture import Image, noise
 
 SCALE = 300  # canvas pixels per unit
@@ -26,23 +28,7 @@ CLASS_OF = dict(zip(STRUCTURES, (DUCT, ARTERY, TRIANGLE, PLATE), strict=True))
 
 Points = NDArray[np.float32]
 
-# Control points of an ordinary scene, as seen on real frames: gallbladder from the top, drawn to the left; duct and
-# artery run to the right into the fat of the hepatoduodenal ligament; liver above.
-_GALLBLADDER = ((0.62, -0.24), (0.53, 0.06), (0.53, 0.34), (0.65, 0.52), (0.79, 0.60))
 _GALLBLADDER_RADIUS = (0.18, 0.19, 0.18, 0.14, 0.05)
-_DUCT = ((0.76, 0.585), (0.87, 0.655), (0.98, 0.70), (1.10, 0.725), (1.25, 0.83))
-_ARTERY = ((0.72, 0.42), (0.86, 0.475), (0.97, 0.49), (1.08, 0.52), (1.25, 0.64))
-_TRIANGLE = (
-    (0.70, 0.30),
-    (0.88, 0.29),
-    (1.03, 0.36),
-    (1.16, 0.50),
-    (1.15, 0.66),
-    (1.05, 0.68),
-    (0.90, 0.64),
-    (0.76, 0.56),
-)
-_PLATE = ((0.70, -0.02), (0.87, -0.04), (1.00, 0.10), (1.03, 0.26), (0.92, 0.30), (0.70, 0.31))
 _LIVER_EDGE = ((0.60, 0.24), (0.86, 0.28), (1.02, 0.33), (1.18, 0.44), (1.45, 0.50), (2.10, 0.46))
 _LIGAMENT = ((0.70, 1.30), (0.84, 0.86), (0.98, 0.76), (1.12, 0.60), (1.20, 0.48), (1.50, 0.50), (2.10, 0.44))
 
@@ -77,13 +63,15 @@ class Anatomy(Shapes):
 
     `region` says which structure's dissection lays a pixel open (0 none, else 1 + its index in `STRUCTURES`), `order`
     in which share of that dissection it happens, so that the open share of a region equals the state's exposure.
-    `open_class` is the class that then shows; `gallbladder_mask` holds where nothing is dissected.
+    `open_class` is the class that then shows; `gallbladder_mask` holds where nothing is dissected. `strands` is the
+    opacity of thin bands across the triangle (None without), which are cut last, so that its open share runs ahead.
     """
 
     region: NDArray[np.uint8]
     order: Image
     open_class: NDArray[np.uint8]
     gallbladder_mask: NDArray[np.bool_]
+    strands: Image | None = None
 
 
 def grid() -> tuple[Image, Image]:
@@ -106,19 +94,49 @@ def tube(points: Points, *, radius: NDArray[np.float64], x: Image, y: Image) -> 
     """Distance field of a curve with a radius that changes along it."""
     line, parameter = curve(points)
     radii = np.interp(parameter, np.linspace(0, 1, len(radius)), radius).astype(np.float32)
-    best = np.full(x.shape, np.inf, np.float32)
-    along, thick = np.zeros_like(x), np.ones_like(x)
-    for (x0, y0), (x1, y1), u0, u1, r0, r1 in zip(
-        line[:-1], line[1:], parameter[:-1], parameter[1:], radii[:-1], radii[1:], strict=True
-    ):
-        dx, dy = x1 - x0, y1 - y0
-        f = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
-        distance = np.hypot(x - x0 - f * dx, y - y0 - f * dy) / (r0 + f * (r1 - r0))
-        nearer = distance < best
-        best = np.where(nearer, distance, best)
-        along = np.where(nearer, u0 + f * (u1 - u0), along)
-        thick = np.where(nearer, r0 + f * (r1 - r0), thick)
-    return Tube(ratio=best, along=along, radius=thick)
+    rows, columns = _tiles(x), _tiles(y)
+    near = _near(line, radii, x=rows, y=columns)
+    best = np.full(rows.shape, np.inf, np.float32)
+    along, thick = np.zeros_like(rows), np.ones_like(rows)
+    for i, at in enumerate(near):
+        (x0, y0), (x1, y1) = line[i], line[i + 1]
+        u0, u1, r0, r1 = parameter[i], parameter[i + 1], radii[i], radii[i + 1]
+        dx, dy, px, py = x1 - x0, y1 - y0, rows[at], columns[at]
+        f = np.clip(((px - x0) * dx + (py - y0) * dy) / (dx * dx + dy * dy), 0, 1)
+        distance = np.hypot(px - x0 - f * dx, py - y0 - f * dy) / (r0 + f * (r1 - r0))
+        nearer = distance < best[at]
+        best[at] = np.where(nearer, distance, best[at])
+        along[at] = np.where(nearer, u0 + f * (u1 - u0), along[at])
+        thick[at] = np.where(nearer, r0 + f * (r1 - r0), thick[at])
+    return Tube(*(_whole(each) for each in (best, along, thick)))
+
+
+_TILE = 16  # pixels; divides the canvas: a curve's far segments are skipped tile by tile
+
+
+def _tiles(field: Image) -> Image:
+    rows, columns = SHAPE[0] // _TILE, -(-SHAPE[1] // _TILE)
+    padded = np.pad(field, ((0, 0), (0, columns * _TILE - SHAPE[1])), mode="edge")
+    return padded.reshape(rows, _TILE, columns, _TILE).swapaxes(1, 2).reshape(-1, _TILE * _TILE)
+
+
+def _whole(tiles: Image) -> Image:
+    rows, columns = SHAPE[0] // _TILE, -(-SHAPE[1] // _TILE)
+    laid = tiles.reshape(rows, columns, _TILE, _TILE).swapaxes(1, 2).reshape(SHAPE[0], -1)
+    return np.ascontiguousarray(laid[:, : SHAPE[1]])
+
+
+def _near(line: Points, radii: Points, *, x: Image, y: Image) -> list[NDArray[np.int64]]:
+    """For each segment of a curve the tiles in which it may be the nearest; elsewhere another one surely is nearer."""
+    cx, cy = x.mean(axis=1), y.mean(axis=1)
+    reach = np.hypot(x - cx[:, None], y - cy[:, None]).max(axis=1) + 1e-4
+    start, way = line[:-1, :, None], (line[1:] - line[:-1])[:, :, None]
+    f = ((cx - start[:, 0]) * way[:, 0] + (cy - start[:, 1]) * way[:, 1]) / (way**2).sum(axis=1)
+    f = np.clip(f, 0, 1)
+    far = np.hypot(cx - start[:, 0] - f * way[:, 0], cy - start[:, 1] - f * way[:, 1])  # segment x tile
+    thick, thin = (pick(radii[:-1], radii[1:])[:, None] for pick in (np.maximum, np.minimum))
+    surely = ((far + reach) / thin).min(axis=0)
+    return [np.flatnonzero(row) for row in (far - reach) / thick <= surely * 1.001]
 
 
 def signed_distance(polygon: Points) -> Image:
@@ -145,10 +163,15 @@ def _beyond(points: Points, *, x: Image, y: Image) -> Image:
     return np.asarray(y - np.interp(x, by_x[:, 0], by_x[:, 1]), np.float32)
 
 
-def build(rng: np.random.Generator) -> Anatomy:
-    """Draw one patient."""
-    shapes = _shapes(rng)
+def build(rng: np.random.Generator, *, layout: OrganLayout = FRONT_LAYOUT, variety: Variety = ORDINARY) -> Anatomy:
+    """Draw one patient; equal random numbers give the same patient in either layout."""
+    shapes = _shapes(rng, layout=layout, variety=variety)
     region, order = _dissection(shapes, rng=rng)
+    strands = None
+    if variety.strands:
+        where = region == 1 + STRUCTURES.index("triangle")
+        drawn = strands_of(where, order=order, count=variety.strands, rng=rng, grid=grid(), centre=shapes.centre)
+        order, strands = drawn.order, drawn.opacity
     open_class = np.zeros(SHAPE, np.uint8)
     plate, artery, duct = (region == 1 + STRUCTURES.index(name) for name in ("plate", "artery", "duct"))
     open_class[region > 0] = TRIANGLE  # a window, also beside the tubes
@@ -161,18 +184,24 @@ def build(rng: np.random.Generator) -> Anatomy:
         order=order,
         open_class=open_class,
         gallbladder_mask=shapes.gallbladder.ratio <= 1.0,
+        strands=strands,
     )
 
 
-def _shapes(rng: np.random.Generator) -> Shapes:
+def _shapes(rng: np.random.Generator, *, layout: OrganLayout, variety: Variety) -> Shapes:
     """The ordinary scene turned, stretched and bent."""
-    turn, stretch = rng.normal(0, 0.09), np.clip(rng.normal((1.03, 1.03), 0.06), 0.9, 1.18)
+    wide = variety.anatomy
+    turn = rng.normal(0, 0.09 * wide)
+    stretch = np.clip(rng.normal((1.03, 1.03), 0.06 * wide), *variety.band(0.9, 1.18))
     shift, pivot = rng.normal((0.0, 0.01), (0.045, 0.03)), np.array((0.92, 0.48))
     turning = np.array(((np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn)))) * stretch[:, None]
 
-    def place(points: tuple[tuple[float, float], ...], wobble: float = 0.012) -> Points:
+    def place(points: Path2) -> Points:
         moved = (np.asarray(points) - pivot) @ turning.T + pivot + shift
-        return np.asarray(moved + rng.normal(0, wobble, moved.shape), np.float32)
+        return np.asarray(moved + rng.normal(0, 0.012 * wide, moved.shape), np.float32)
+
+    def radius(low: float, high: float, *, scale: float = 1.0) -> NDArray[np.float64]:
+        return np.full(2, scale * rng.uniform(*variety.band(low, high)))
 
     def ragged(cell: float, strength: float) -> Image:
         return strength * noise(rng, shape=SHAPE, cell=cell, octaves=3)
@@ -180,15 +209,15 @@ def _shapes(rng: np.random.Generator) -> Shapes:
     flat_x, flat_y = grid()
     bend = ragged(70, 0.012)
     x, y = flat_x + bend, flat_y + ragged(70, 0.012)
-    girth = float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.25))
-    corners = place(_TRIANGLE)
+    girth = float(np.clip(rng.normal(1.0, 0.1 * wide), *variety.band(0.75, 1.25)))
+    corners = place(layout.triangle)
     beyond = np.array(((2.3, 1.4),), np.float32)  # closes the ligament's border outside the canvas
     return Shapes(
-        gallbladder=tube(place(_GALLBLADDER), radius=np.asarray(_GALLBLADDER_RADIUS) * girth, x=x, y=y),
-        duct=tube(place(_DUCT), radius=np.full(2, rng.uniform(0.034, 0.046)), x=x, y=y),
-        artery=tube(place(_ARTERY), radius=np.full(2, rng.uniform(0.023, 0.030)), x=x, y=y),
+        gallbladder=tube(place(layout.gallbladder), radius=np.asarray(_GALLBLADDER_RADIUS) * girth, x=x, y=y),
+        duct=tube(place(layout.duct), radius=radius(0.034, 0.046), x=x, y=y),
+        artery=tube(place(layout.artery), radius=radius(0.023, 0.030, scale=variety.artery), x=x, y=y),
         triangle=signed_distance(corners) + ragged(24, 0.012),
-        plate=signed_distance(place(_PLATE)) + ragged(24, 0.010),
+        plate=signed_distance(place(layout.plate)) + ragged(24, 0.010),
         liver=-_beyond(place(_LIVER_EDGE), x=x, y=y),
         ligament=signed_distance(np.concatenate([place(_LIGAMENT), beyond])) + bend,
         centre=(float(corners[:, 0].mean()), float(corners[:, 1].mean())),

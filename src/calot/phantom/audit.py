@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,39 +15,15 @@ import polars as pl
 
 from calot.criteria import CRITERIA
 from calot.errors import CalotError
+from calot.phantom.oracles import oracle_rows
 from calot.phantom.probes import ORACLE, PICTURE_PROBES, Keyframe, average_precisions, features
-from calot.phantom.spec import NOTICE, SPLITS
+from calot.phantom.rows import AuditRow
+from calot.phantom.spec import FRAME_STEP, NOTICE, SPLITS, TRUTH
 from calot.phantom.statistics import LETTERS, REAL, REAL_KEYFRAMES, Votes, describe_votes
+from calot.phantom.windows import Window, window_numbers
 
 #: mAP points: how far colour and thumbnail must stay below the masks, and small pixels above chance.
 MARGIN, ABOVE_CHANCE = 0.15, 0.05
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One measured figure, its target and the band it must lie in (`low` or `high` None where open, both for none)."""
-
-    name: str
-    value: float
-    target: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether the value lies in its band; None where there is none."""
-        if self.low is None and self.high is None:
-            return None
-        low, high = self.low if self.low is not None else -math.inf, self.high if self.high is not None else math.inf
-        return low <= self.value <= high
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values; an undefined figure is null."""
-        value = self.value if math.isfinite(self.value) else None
-        return {
-            "name": self.name, "value": value, "target": self.target,
-            "low": self.low, "high": self.high, "passed": self.passed,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,13 +47,15 @@ class AuditReport:
         return {"notice": NOTICE, "root": self.root, "passed": self.passed, "rows": [r.to_dict() for r in self.rows]}
 
     def __str__(self) -> str:
-        lines = [f"{'':40} {'measured':>9} {'real':>7}   band"]
+        width = max(40, *(len(row.name) for row in self.rows))
+        lines = [f"{'':{width}} {'measured':>9} {'real':>7}   band  [95 % over videos]"]
         for row in self.rows:
             target = "" if row.target is None else f"{row.target:.3f}"
             ends = ["" if end is None else f"{end:.3f}" for end in (row.low, row.high)]
             band = "" if row.passed is None else f"{ends[0]} .. {ends[1]}  {'ok' if row.passed else 'OUTSIDE'}"
             figure = f"{row.value:.3f}" if abs(row.value) < 1000 else f"{row.value:.0f}"
-            lines.append(f"{row.name:40} {figure:>9} {target:>7}   {band}".rstrip())
+            spread = "" if row.interval is None else "  [{:.3f}, {:.3f}]".format(*row.interval)
+            lines.append(f"{row.name:{width}} {figure:>9} {target:>7}   {band}{spread}".rstrip())
         return "\n".join([*lines, NOTICE])
 
 
@@ -134,6 +111,26 @@ def _keyframes(root: Path, table: pl.DataFrame, split: dict[int, str]) -> dict[s
     return found
 
 
+def _windows(root: Path, table: pl.DataFrame, split: dict[int, str]) -> dict[str, list[Window]]:
+    """Each labelled frame and the frames before it that have true masks."""
+    length = json.loads((root / "phantom.json").read_text(encoding="utf-8"))["spec"]["window_masks"]
+    first = dict(table.group_by("vid").agg(pl.col("frame").min()).iter_rows())
+    found: dict[str, list[Window]] = {name: [] for name in SPLITS}
+    for row in table.filter(pl.col("is_ds_keyframe")).iter_rows(named=True):
+        video, number, name = row["vid"], row["frame"], split[row["vid"]]
+        c1, c2, c3 = (int(row[letter] >= 0.5) for letter in LETTERS)
+        found[name].append(
+            Window(
+                video=video,
+                seconds=(number - first[video]) // FRAME_STEP,
+                folder=root / name,
+                numbers=window_numbers(number, first=first[video], length=length),
+                labels=(c1, c2, c3),
+            )
+        )
+    return found
+
+
 def probe_rows(train: Sequence[Keyframe], test: Sequence[Keyframe], *, workers: int) -> list[AuditRow]:
     """AP of each probe, fitted on train and scored on test, and the margins between them."""
     seen, held = features(train, workers=workers), features(test, workers=workers)
@@ -154,14 +151,18 @@ def probe_rows(train: Sequence[Keyframe], test: Sequence[Keyframe], *, workers: 
 
 def audit(root: Path, *, workers: int = 1) -> AuditReport:
     """Measure a phantom: label statistics on train and val (test is harder by design), probes fitted on train and
-    scored on val and test together."""
+    scored on val and test together; with true masks of whole windows also what a window says beyond one frame."""
     table, split = _metadata(root)
     lengths = table.group_by("vid").len()["len"]
     sizes = [AuditRow("videos", float(len(lengths))), AuditRow("frames", float(table.height))]
     sizes.append(AuditRow("frames per video, mean", table.height / len(lengths)))
     like_train = table.filter(pl.col("vid").is_in([v for v, name in split.items() if name != "test"]))
     keyframes = _keyframes(root, table, split)
-    probes = probe_rows(keyframes["train"], keyframes["val"] + keyframes["test"], workers=workers)
+    if (root / TRUTH).is_dir():
+        windows = _windows(root, table, split)
+        probes = oracle_rows(windows["train"], windows["val"] + windows["test"], truth=root / TRUTH, workers=workers)
+    else:
+        probes = probe_rows(keyframes["train"], keyframes["val"] + keyframes["test"], workers=workers)
     return AuditReport(str(root), (*sizes, *label_rows(read_votes(like_train)), *probes))
 
 

@@ -65,11 +65,13 @@ EXPOSURE_SLOPE = 1.3
 
 @dataclass(frozen=True)
 class State:
-    """An operation's hidden state at 1 fps: `q` n x 3 by criterion, `exposure` n x 4 by structure, `view` n."""
+    """An operation's hidden state at 1 fps: `q` n x 3 by criterion, `exposure` n x 4 by structure, `view` n, and
+    the `side` of the gallbladder in view where it is turned over (n; 0 front, 1 back)."""
 
     q: Floats
     exposure: Floats
     view: Floats
+    side: NDArray[np.int64] | None = None
 
     @property
     def met(self) -> NDArray[np.bool_]:
@@ -83,6 +85,17 @@ def spells(white: Floats, *, seconds: float) -> Floats:
     driven = white * np.sqrt(1.0 - keep**2)
     driven[0] = white[0]
     return np.asarray(lfilter([1.0], [1.0, -keep], driven, axis=0))
+
+
+def exposed(latent: Floats) -> Floats:
+    """The share of a structure's region that lies open, for its latent number."""
+    return np.asarray(1.0 / (1.0 + np.exp(-EXPOSURE_SLOPE * latent)))
+
+
+def latent_of(exposure: Floats) -> Floats:
+    """The latent number of an open share: the inverse of `exposed`, for shares a rounding away from 0 and 1."""
+    share = np.clip(exposure, 1e-12, 1.0 - 1e-12)
+    return np.asarray(np.log(share / (1.0 - share)) / EXPOSURE_SLOPE)
 
 
 def _smooth(x: Floats) -> Floats:
@@ -109,4 +122,4 @@ def simulate_state(plan: VideoPlan, *, rng: np.random.Generator) -> State:
     lead = LEAD_LEVEL_SD * rng.standard_normal() + LEAD_SPELL_SD * spells(rng.standard_normal(n), seconds=LEAD_SECONDS)
     latent = np.stack([q[:, 0] + np.maximum(lead, 0), q[:, 0] + np.maximum(-lead, 0), q[:, 1], q[:, 2]], axis=1)
     seen = spells(view_noise[:, 1], seconds=DYNAMICS[CRITERIA[1]].view_seconds)
-    return State(q=q, exposure=1.0 / (1.0 + np.exp(-EXPOSURE_SLOPE * latent)), view=seen)
+    return State(q=q, exposure=exposed(latent), view=seen)

@@ -13,6 +13,7 @@ from calot.phantom.dynamics import State, simulate_state
 from calot.phantom.plan import VideoPlan, plan_videos
 from calot.phantom.raters import Votes, fills, readings, votes
 from calot.phantom.spec import SPLITS, PhantomSpec
+from calot.phantom.turning import draw_turning, turned
 
 #: Majority prevalence (C1, C2, C3) that each split is set to: the real train and val keyframes; for test, whose
 #: tables are not public here, train's times 22.7 / 14.9, the published mean over train's.
@@ -48,13 +49,22 @@ class VideoLabels:
 
 
 def stream(spec: PhantomSpec, *, video: int, purpose: int) -> np.random.Generator:
-    """A video's own random numbers for one purpose (0 state, 1 raters, 2 picture, 3 cue)."""
+    """A video's own random numbers for one purpose (0 state, 1 raters, 2 picture, 3 cue, 4 turning, 5 staging)."""
     return np.random.default_rng([spec.seed, video, purpose])
+
+
+def state_of(plan: VideoPlan, *, spec: PhantomSpec) -> State:
+    """The hidden state of one planned video, of two sides where the spec turns the gallbladder over."""
+    state = simulate_state(plan, rng=stream(spec, video=plan.video, purpose=0))
+    if spec.turn_seconds == 0:
+        return state
+    rng = stream(spec, video=plan.video, purpose=4)
+    return turned(state, turning=draw_turning(plan, seconds=spec.turn_seconds, rng=rng))
 
 
 def label_video(plan: VideoPlan, *, spec: PhantomSpec) -> VideoLabels:
     """State and votes of one planned video."""
-    state = simulate_state(plan, rng=stream(spec, video=plan.video, purpose=0))
+    state = state_of(plan, spec=spec)
     seen = readings(state, plan=plan, rng=stream(spec, video=plan.video, purpose=1))
     return VideoLabels(plan=plan, state=state, votes=votes(seen, spec=spec)[plan.keyframes])
 
@@ -74,7 +84,7 @@ def calibrated_plans(spec: PhantomSpec) -> list[VideoPlan]:
 def _shift(plans: Sequence[VideoPlan], *, spec: PhantomSpec, prevalence: Sequence[float]) -> tuple[float, ...]:
     medians = []
     for plan in plans:
-        state = simulate_state(plan, rng=stream(spec, video=plan.video, purpose=0))
+        state = state_of(plan, spec=spec)
         seen = readings(state, plan=plan, rng=stream(spec, video=plan.video, purpose=1))
         medians.append(np.median(seen[plan.keyframes], axis=1))
     stacked = np.concatenate(medians)

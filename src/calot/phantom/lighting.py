@@ -74,6 +74,10 @@ class Tissue:
         near = cv2.GaussianBlur(share, (0, 0), 4)
         under = scene.opened.rgb[at] * (0.55 + 0.45 * near)[..., None]
         rim = (1.1 * near * (1.0 - share))[..., None]
+        if scene.anatomy.strands is not None:  # bands of pale tissue, which stay pale where they stand alone
+            band = scene.anatomy.strands[at][..., None] * near[..., None]
+            rim = rim * (1.0 - 0.8 * band)
+            rgb += (scene.palette.duct - rgb) * (0.75 * band)
         over = rgb + (scene.palette.raw - rgb) * rim
         rgb[...] = over + (under - over) * share[..., None]
         for normal, opened, axis in ((nx, scene.opened.nx, (1, 0)), (ny, scene.opened.ny, (0, 1))):

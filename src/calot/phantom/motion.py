@@ -46,8 +46,11 @@ def _events(rng: np.random.Generator, *, n: int, every: float, seconds: float) -
     return level
 
 
-def make_track(state: State, *, rng: np.random.Generator) -> Track:
-    """Draw one video's motion. Only retraction and the working tip depend on the state, through `view`."""
+def make_track(state: State, *, rng: np.random.Generator, zoom_spread: float = 1.0) -> Track:
+    """Draw one video's motion. Only retraction and the working tip depend on the state, through `view`.
+
+    `zoom_spread` scales how far the camera comes near and goes away within a video.
+    """
     n = len(state.view)
 
     def drift(seconds: float, columns: int = 1) -> Floats:
@@ -55,7 +58,7 @@ def make_track(state: State, *, rng: np.random.Generator) -> Track:
         return series[:, 0] if columns == 1 else series
 
     base_zoom, base_roll, base_pan = rng.normal(1.15, 0.09), rng.normal(0, 4.0), rng.normal(0, (0.05, 0.04))
-    view = np.tanh(state.view)
+    view, wide = np.tanh(state.view), zoom_spread - 1.0
     pull = np.stack([-0.020 * view, -0.010 * view], axis=1) + 0.012 * drift(8.0, 2)
     part = [_segments(rng, n=n, seconds=s) for s in (60.0, 25.0)]
     there = [rng.uniform(size=p[-1] + 1) < share for p, share in zip(part, (0.85, 0.72), strict=True)]
@@ -68,7 +71,11 @@ def make_track(state: State, *, rng: np.random.Generator) -> Track:
     work = np.stack([away * np.cos(bearing), 0.8 * away * np.sin(bearing)], axis=1) + 0.03 * drift(2.0, 2)
     hold = np.array((-0.10, 0.0)) + 0.02 * rng.standard_normal(2) + 0.006 * drift(5.0, 2)
     return Track(
-        zoom=np.clip(base_zoom * np.exp(0.10 * drift(25.0) + 0.012 * drift(2.0)), 0.96, 1.50),
+        zoom=np.clip(
+            base_zoom * (1.0 + 0.15 * wide) * np.exp(0.10 * zoom_spread * drift(25.0) + 0.012 * drift(2.0)),
+            0.96,
+            1.50 + 0.40 * wide,
+        ),
         pan=base_pan + (0.050, 0.035) * drift(20.0, 2) + 0.006 * drift(1.5, 2),
         roll=np.deg2rad(base_roll + 4.0 * drift(30.0)),
         pull=pull,

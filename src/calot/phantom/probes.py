@@ -29,7 +29,7 @@ class Keyframe:
 
 def histogram(picture: NDArray[np.uint8]) -> Floats:
     """Where colours lie, not where in the picture: 12 bins of each RGB channel, 8 x 8 of hue and saturation."""
-    channels = [np.histogram(picture[..., c], bins=12, range=(0, 256))[0] for c in range(3)]
+    channels = [cv2.calcHist([picture], [c], None, [12], [0, 256]).ravel() for c in range(3)]
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
     joint = cv2.calcHist([hsv], [0, 1], None, [8, 8], [0, 180, 0, 256]).ravel()
     return np.asarray(np.concatenate([*channels, joint]) / picture[..., 0].size, np.float32)
@@ -93,9 +93,21 @@ def _one(keyframe: Keyframe) -> dict[str, Floats]:
 def average_precisions(
     train: Floats, train_labels: NDArray[np.int8], *, test: Floats, test_labels: NDArray[np.int8]
 ) -> list[float]:
-    """AP by criterion on the test rows: the better of logistic regression and gradient boosting fitted on train.
+    """AP by criterion on the test rows of `best_scores`; NaN for a criterion without both labels on either side."""
+    from sklearn.metrics import average_precision_score
 
-    NaN for a criterion without both labels on either side.
+    scores = best_scores(train, train_labels, test=test, test_labels=test_labels)
+    return [
+        float(average_precision_score(target, own)) if np.isfinite(own).all() else float("nan")
+        for target, own in zip(test_labels.T, scores.T, strict=True)
+    ]
+
+
+def best_scores(
+    train: Floats, train_labels: NDArray[np.int8], *, test: Floats, test_labels: NDArray[np.int8]
+) -> NDArray[np.float64]:
+    """Scores of the test rows, by criterion: of the better (on the test rows) of logistic regression and gradient
+    boosting fitted on train. NaN for a criterion without both labels on either side.
     """
     from sklearn.decomposition import PCA
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -104,12 +116,11 @@ def average_precisions(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    wide = train.shape[1] > 400
-    found = []
+    wide = train.shape[1] > 1000
+    found = np.full(test_labels.shape, np.nan)
     for k in range(train_labels.shape[1]):
         y, target = train_labels[:, k], test_labels[:, k]
         if len(np.unique(y)) < 2 or not target.any():
-            found.append(float("nan"))
             continue
         logistic = LogisticRegression(C=0.02 if wide else 0.1, class_weight="balanced", max_iter=2000)
         parts = [PCA(min(120, len(train) - 1), random_state=0)] if wide else []
@@ -117,5 +128,5 @@ def average_precisions(
         if not wide:
             models.append(HistGradientBoostingClassifier(max_iter=120, learning_rate=0.06, max_depth=4, random_state=0))
         scores = [model.fit(train, y).predict_proba(test)[:, 1] for model in models]
-        found.append(max(float(average_precision_score(target, score)) for score in scores))
+        found[:, k] = max(scores, key=lambda score: float(average_precision_score(target, score)))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import cv2
@@ -11,11 +12,16 @@ from numpy.typing import NDArray
 from calot.phantom.anatomy import GALLBLADDER, LEFT, SCALE, SHAPE, TOOL, TOP
 from calot.phantom.dynamics import STRUCTURES, State
 from calot.phantom.instruments import KINDS, Pixels, Sprite, make_sprite, placement, stamp
+from calot.phantom.layout import BACK_LAYOUT
 from calot.phantom.lighting import Box, Moment, Tissue, open_share
+from calot.phantom.metal import MetalClip, draw_clip, lay_clips
 from calot.phantom.motion import Track, make_track
+from calot.phantom.outside import Outside
 from calot.phantom.scene import Scene, make_scene
 from calot.phantom.spec import HEIGHT, WIDTH
+from calot.phantom.staging import INSIDE, OUTSIDE, PLAIN, Staging
 from calot.phantom.texture import Image, noise
+from calot.phantom.turning import FRONT
 
 #: Tissue is drawn at two thirds of the picture's size and enlarged: real video is not sharper.
 ROWS, COLUMNS = 320, 570
@@ -35,6 +41,19 @@ class Picture:
     mask: Pixels | None
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """One side of the patient, ready to be drawn."""
+
+    scene: Scene
+    tissue: Tissue
+    clips: list[MetalClip]
+
+
+def _clips(scene: Scene, *, staging: Staging) -> list[MetalClip]:
+    return lay_clips(scene.anatomy) if staging.clipped is not None and staging.clipped.any() else []
+
+
 def _round_view(rng: np.random.Generator) -> Pixels:
     """Brightness 0..255 of the round view: black outside a circle, darker towards its rim."""
     radius = HEIGHT * rng.uniform(0.60, 0.98)
@@ -50,16 +69,28 @@ class Renderer:
     """Draws any frame of one video; frames do not depend on the order they are asked for in.
 
     `exposure` is the open share by structure that is drawn (frame x structure), `marker` the frames that carry the
-    shortcut's marker.
+    shortcut's marker, `staging` what is particular to the operation.
     """
 
     def __init__(
-        self, state: State, *, rng: np.random.Generator, exposure: NDArray[np.float64], marker: NDArray[np.bool_]
+        self,
+        state: State,
+        *,
+        rng: np.random.Generator,
+        exposure: NDArray[np.float64],
+        marker: NDArray[np.bool_],
+        staging: Staging = PLAIN,
     ) -> None:
-        self.exposure, self.marker = exposure, marker
-        self.scene: Scene = make_scene(rng)
-        self.track: Track = make_track(state, rng=rng)
-        self._tissue = Tissue(self.scene, shine=float(rng.uniform(0.45, 0.9)))
+        self.exposure, self.marker, self._staging = exposure, marker, staging
+        self._side = np.zeros(len(state.q), np.int64) if state.side is None else state.side
+        again = copy.deepcopy(rng)  # the same patient, turned over
+        self.scene: Scene = make_scene(rng, variety=staging.variety)
+        scenes = [self.scene]
+        if state.side is not None:
+            scenes.append(make_scene(again, layout=BACK_LAYOUT, variety=staging.variety))
+        self.track: Track = make_track(state, rng=rng, zoom_spread=staging.variety.zoom)
+        shine = float(rng.uniform(0.45, 0.9))
+        self._shown = [_Shown(scene, Tissue(scene, shine=shine), _clips(scene, staging=staging)) for scene in scenes]
         light = self.scene.palette.light
         self._sprites = [make_sprite(kind, rng=rng, light=light) for kind in KINDS]
         self._tool_scale = rng.uniform(0.95, 1.30, 2)
@@ -72,9 +103,32 @@ class Renderer:
         y, x = np.mgrid[0:ROWS, 0:COLUMNS].astype(np.float32)
         self._x = (x + 0.5) / ROWS - 0.5 * COLUMNS / ROWS
         self._y = (y + 0.5) / ROWS - 0.5
+        self._unposed: NDArray[np.float64] = np.eye(2)
+        if staging.pose is not None:
+            pose = staging.pose.astype(np.float32)
+            self._x, self._y = (a * self._x + b * self._y for a, b in pose)
+            self._unposed = np.asarray(np.linalg.inv(staging.pose), np.float64)
+        self._outside = Outside(rng=rng) if staging.shows is not None and (staging.shows == OUTSIDE).any() else None
 
     def frame(self, index: int, *, with_mask: bool) -> Picture:
         """Draw frame `index` of the video, and its mask when asked."""
+        picture = self._inside(index, with_mask=with_mask) if self._shows(index) == INSIDE else self._blank(index)
+        if self._staging.mirrored:
+            rgb, mask = (None if a is None else np.ascontiguousarray(a[:, ::-1]) for a in (picture.rgb, picture.mask))
+            return Picture(np.asarray(rgb, np.uint8), mask)
+        return picture
+
+    def _shows(self, index: int) -> int:
+        return INSIDE if self._staging.shows is None else int(self._staging.shows[index])
+
+    def _blank(self, index: int) -> Picture:
+        """A black frame, or one from outside the body; no structure is in either."""
+        rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        if self._shows(index) == OUTSIDE and self._outside is not None:
+            rgb = np.asarray(cv2.multiply(self._outside.frame(index), self._view, scale=1 / 255), np.uint8)
+        return Picture(rgb, np.zeros((HEIGHT, WIDTH), np.uint8))
+
+    def _inside(self, index: int, *, with_mask: bool) -> Picture:
         maps = self._maps(index)
         laid = self._tools(index)
         tissue = self._shadows(self._seen_tissue(maps, index), laid)
@@ -82,6 +136,8 @@ class Renderer:
         rgb = np.asarray(cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
         if self.marker[index]:
             self._draw_marker(rgb, index)
+        if self._staging.clipped is not None and self._staging.clipped[index]:
+            self._draw_clips(rgb, index)
         tools = np.zeros((HEIGHT, WIDTH), np.uint8) if with_mask else None
         for sprite, matrix in laid:
             stamp(rgb, tools, sprite=sprite, matrix=matrix)
@@ -93,9 +149,9 @@ class Renderer:
 
     def _maps(self, index: int) -> tuple[Image, Image]:
         """Where on the canvas each pixel of the tissue's picture looks."""
-        track, neck = self.track, self.scene.anatomy.neck
+        track, neck = self.track, self._at(index).scene.anatomy.neck
         cos, sin = (float(f(track.roll[index]) / track.zoom[index]) for f in (np.cos, np.sin))
-        pan_x, pan_y, pull_x, pull_y = map(float, (*track.pan[index], *track.pull[index]))
+        pan_x, pan_y, pull_x, pull_y = map(float, (*track.pan[index], *self._pull(index)))
         x = self._x * cos - self._y * sin + (CENTRE[0] + pan_x)
         y = self._x * sin + self._y * cos + (CENTRE[1] + pan_y)
         bump = cv2.exp(((x - neck[0]) ** 2 + (y - neck[1]) ** 2) * -20.0)
@@ -120,7 +176,7 @@ class Renderer:
             lamp=(float(lamp[0]), float(lamp[1])),
             gain=self.scene.palette.light * np.float32(255.0 * track.exposure[index]),
         )
-        lit = self._tissue.lit(view, moment=moment)
+        lit = self._at(index).tissue.lit(view, moment=moment)
         return np.asarray(
             cv2.remap(lit, maps[0] - starts[1], maps[1] - starts[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT),
             np.float32,
@@ -131,16 +187,30 @@ class Renderer:
         x = point[0] - CENTRE[0] - track.pan[index, 0]
         y = point[1] - CENTRE[1] - track.pan[index, 1] + track.breath[index]
         cos, sin = np.cos(track.roll[index]) * track.zoom[index], np.sin(track.roll[index]) * track.zoom[index]
-        return float((x * cos + y * sin) * HEIGHT + WIDTH / 2), float((y * cos - x * sin) * HEIGHT + HEIGHT / 2)
+        x, y = x * cos + y * sin, y * cos - x * sin
+        if self._staging.pose is not None:
+            x, y = self._unposed @ (x, y)
+        return float(x * HEIGHT + WIDTH / 2), float(y * HEIGHT + HEIGHT / 2)
+
+    def _at(self, index: int) -> _Shown:
+        """The side of the patient in view."""
+        return self._shown[int(self._side[index])]
+
+    def _pull(self, index: int) -> NDArray[np.float64]:
+        """How the holding instrument draws the neck: to its own side."""
+        return np.asarray(self.track.pull[index] * ((1.0, 1.0) if self._side[index] == FRONT else (-1.0, 1.0)))
 
     def _tools(self, index: int) -> Laid:
         """The instruments of this frame and where they lie."""
-        track, laid = self.track, []
-        for tool, anchor in enumerate((self.scene.anatomy.neck, self.scene.anatomy.centre)):
+        track, laid, anatomy = self.track, [], self._at(index).scene.anatomy
+        turned = self._side[index] != FRONT  # the hand that holds changes sides
+        for tool, anchor in enumerate((anatomy.neck, anatomy.centre)):
             if track.present[index, tool]:
-                offset = track.tip[index, tool] + (track.pull[index] if tool == 0 else 0.0)
+                offset = track.tip[index, tool] * ((-1.0, 1.0) if turned else (1.0, 1.0))
+                offset = offset + (self._pull(index) if tool == 0 else 0.0)
                 tip = self._to_screen((anchor[0] + offset[0], anchor[1] + offset[1]), index)
-                angle = float(track.angle[index, tool] - track.roll[index])
+                angle = float(np.pi - track.angle[index, tool] if turned else track.angle[index, tool])
+                angle = float(angle - track.roll[index]) - self._staging.roll
                 scale = float(self._tool_scale[tool] * track.zoom[index] / 1.2)
                 sprite = self._sprites[int(track.kind[index, tool])]
                 laid.append((sprite, placement(tip=tip, angle=angle, scale=scale)))
@@ -175,11 +245,20 @@ class Renderer:
         cv2.fillPoly(rgb, [corners], _MARKER_RGB, cv2.LINE_AA)
         cv2.line(rgb, (int(x) - 16, int(y) - 12), (int(x) + 18, int(y) + 6), (150, 190, 255), 4, cv2.LINE_AA)
 
+    def _draw_clips(self, rgb: Pixels, index: int) -> None:
+        """The clips whose place is laid open."""
+        for clip in self._at(index).clips:
+            if self.exposure[index, clip.structure] > clip.opened_at:
+                ends = [(clip.middle[0] + s * clip.half[0], clip.middle[1] + s * clip.half[1]) for s in (-1, 1)]
+                spots = np.asarray([self._to_screen(end, index) for end in ends])
+                draw_clip(rgb, spots, zoom=float(self.track.zoom[index]), light=float(self.track.exposure[index]))
+
     def _mask(self, maps: tuple[Image, Image], tools: Pixels, index: int) -> Pixels:
         """The classes of this frame from the same fields it was drawn from, instruments in front."""
-        anatomy, window = self.scene.anatomy, self.scene.window
+        scene = self._at(index).scene
+        anatomy, window = scene.anatomy, scene.window
         share = np.zeros(SHAPE, np.float32)
-        share[window] = open_share(self.scene, exposure=self.exposure[index], at=window)
+        share[window] = open_share(scene, exposure=self.exposure[index], at=window)
         solid = anatomy.gallbladder_mask.astype(np.uint8) * np.uint8(GALLBLADDER)
         x, y = (cv2.resize(look, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for look in maps)
         solid, opened = (

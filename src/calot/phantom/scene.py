@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from calot.phantom import palette as colours
 from calot.phantom.anatomy import SCALE, SHAPE, Anatomy, build, grid
+from calot.phantom.layout import FRONT_LAYOUT, ORDINARY, OrganLayout, Variety
 from calot.phantom.texture import Image, lobules, mix, noise, slopes, smoothstep, vessels
 
 _SHADOW = np.array([[1, 0, 2.0], [0, 1, 4.0]], np.float32)
@@ -105,10 +106,11 @@ def _edge(field: Image, *, width: float) -> Image:
     return smoothstep(field / width + 0.5)
 
 
-def make_scene(rng: np.random.Generator) -> Scene:
+def make_scene(rng: np.random.Generator, *, layout: OrganLayout = FRONT_LAYOUT, variety: Variety = ORDINARY) -> Scene:
     """Draw a patient: geometry, colours, textures, both states."""
-    anatomy, palette, grain = build(rng), colours.draw_palette(rng), _grain(rng)
-    surface = _surroundings(rng, anatomy, palette, grain)
+    anatomy = build(rng, layout=layout, variety=variety)
+    palette, grain = colours.draw_palette(rng), _grain(rng)
+    surface = _surroundings(rng, anatomy, palette, grain, variety)
     covered = surface.copy()
     _lay_open(surface, anatomy=anatomy, palette=palette, grain=grain)
     _cover(covered, anatomy=anatomy, palette=palette, grain=grain)
@@ -135,7 +137,9 @@ def _veined(rgb: Image, *, palette: colours.Palette, grain: _Grain, strength: fl
     return mix(rgb, np.broadcast_to(palette.vessel, (*SHAPE, 3)), strength * grain.capillaries)
 
 
-def _surroundings(rng: np.random.Generator, anatomy: Anatomy, palette: colours.Palette, grain: _Grain) -> Surface:
+def _surroundings(
+    rng: np.random.Generator, anatomy: Anatomy, palette: colours.Palette, grain: _Grain, variety: Variety
+) -> Surface:
     liver_rgb = _shade(palette.liver, by=0.10 * grain.broad + 0.05 * grain.mid + 0.035 * grain.fine)
     dome = 34.0 * smoothstep((anatomy.liver + 0.02) / 0.30) + 6.0 * grain.broad
     surface = Surface(liver_rgb, dome, np.full(SHAPE, 0.6, np.float32), np.full(SHAPE, 0.08, np.float32))
@@ -148,7 +152,7 @@ def _surroundings(rng: np.random.Generator, anatomy: Anatomy, palette: colours.P
     ligament = _edge(anatomy.ligament + 0.012 * grain.mid, width=0.035)
     mound = 42.0 * smoothstep((anatomy.ligament + 0.01) / 0.26) + 1.5 * grain.lobes + 5.0 * grain.broad
     surface.paint(ligament, rgb=fat_rgb, height=mound, gloss=0.5, rough=0.5, shadow=0.35)
-    amount = float(rng.normal(0.7, 0.5))  # fat that has nothing to do with the criteria
+    amount = float(rng.normal(0.7, 0.5 * variety.anatomy))  # fat that has nothing to do with the criteria
     patches = _edge(grain.broad + 0.25 * grain.mid - 1.5 + 0.6 * amount - 3.0 * np.abs(anatomy.liver - 0.02), width=0.4)
     patches = patches * cv2.GaussianBlur((anatomy.region == 0).astype(np.float32), (0, 0), 4)
     raised = surface.height + 9.0 * cv2.GaussianBlur(patches, (0, 0), 4)

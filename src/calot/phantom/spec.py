@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from calot.criteria import CRITERIA
@@ -14,6 +14,8 @@ HEIGHT, WIDTH = 480, 854
 FRAME_STEP = 25  # 25-fps frame numbers at 1 fps
 KEYFRAME_STEP = 125
 SPLITS = ("train", "val", "test")
+#: Folder of the true masks of a keyframe's window, for the audit alone: no part of the Endoscapes layout.
+TRUTH = "truth"
 
 #: Longest operation of the real tables, in 1-fps frames (val).
 LONGEST = 1752
@@ -21,6 +23,15 @@ LONGEST = 1752
 FEWEST_FRAMES = 18
 
 NOTICE = "Procedural drawings, not patients: scores on the phantom mean nothing clinically."
+
+
+#: Fields that are shares from 0 to 1, and those that are amounts; all were added later, and are described if set.
+SHARES = ("mirrored_share", "clipped_share", "black_share", "outside_share", "ignored_share")
+NOT_NEGATIVE = (
+    *("pose_spread", "anatomy_spread", "zoom_spread", "strands"),
+    *("artery_width", "turn_seconds", "window_masks"),
+)
+HARDER = frozenset((*SHARES, *NOT_NEGATIVE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,15 @@ class PhantomSpec:
     the masks while the labels still follow the state. `shortcut` draws a blue marker that agrees with that
     criterion in `shortcut_agreement` of the train keyframe intervals and is independent of it in val and test.
     `biased_rater` (1, 2 or 3) says yes `rater_bias` latent units too soon (too late when negative).
+
+    The fields from `pose_spread` on make a phantom harder, and at their defaults change nothing. `pose_spread` turns
+    and slants the camera of each operation, `mirrored_share` of them are seen in a mirror; `anatomy_spread` and
+    `zoom_spread` scale how patients differ and how far the camera moves within a video. `strands` thin bands cross the
+    triangle and are cut last; `artery_width` scales the artery. Every `turn_seconds` (0: never) the gallbladder is
+    turned over: each criterion has two sides, a frame shows one, and raters judge the worse of both as last seen.
+    `clipped_share` of operations have metal clips late; about `black_share` and `outside_share` of all frames are black
+    or out of the body. `ignored_share` of the masks have undecided pixels (class 255). The true masks of
+    the last `window_masks` frames up to each masked keyframe are written to `truth/`, for the oracle of a window.
     """
 
     videos: int = 60
@@ -47,6 +67,18 @@ class PhantomSpec:
     shortcut_agreement: float = 0.95
     biased_rater: int | None = None
     rater_bias: float = 2.0
+    pose_spread: float = 0.0
+    mirrored_share: float = 0.0
+    anatomy_spread: float = 1.0
+    zoom_spread: float = 1.0
+    strands: int = 0
+    artery_width: float = 1.0
+    turn_seconds: float = 0.0
+    clipped_share: float = 0.0
+    black_share: float = 0.0
+    outside_share: float = 0.0
+    ignored_share: float = 0.0
+    window_masks: int = 0
 
     def __post_init__(self) -> None:
         if self.videos < len(SPLITS):
@@ -58,7 +90,7 @@ class PhantomSpec:
                 raise CalotError(f"PhantomSpec.{name}={value!r} is not a criterion; choose one of {known}")
         if self.biased_rater not in (None, 1, 2, 3):
             raise CalotError(f"PhantomSpec.biased_rater={self.biased_rater!r}; choose 1, 2, 3 or None")
-        for name in ("mask_share", "shortcut_agreement"):
+        for name in ("mask_share", "shortcut_agreement", *SHARES):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise CalotError(f"PhantomSpec.{name}={getattr(self, name)} must lie between 0 and 1")
         if not FEWEST_FRAMES <= self.min_frames <= self.max_frames:
@@ -68,19 +100,24 @@ class PhantomSpec:
             )
         if not 0 < self.mean_frames < math.inf:
             raise CalotError(f"PhantomSpec.mean_frames={self.mean_frames} must be positive")
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < math.inf:
+                raise CalotError(f"PhantomSpec.{name}={getattr(self, name)} must not be negative")
         if self.seed < 0:
             raise CalotError(f"PhantomSpec.seed={self.seed} must not be negative")
         if len(self.split_shares) != len(SPLITS) or min(self.split_shares) <= 0:
             raise CalotError(f"PhantomSpec.split_shares={self.split_shares}: three positive shares, train, val, test")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self) | {"split_shares": list(self.split_shares)}
+        """The fields as plain JSON values, without the harder ones that stand at their defaults."""
+        plain = {f.name for f in fields(self) if f.name in HARDER and getattr(self, f.name) == f.default}
+        given = {name: value for name, value in asdict(self).items() if name not in plain}
+        return given | {"split_shares": list(self.split_shares)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomSummary:
-    """What was written: videos, 1-fps frames, keyframes and masks in all, and videos by split."""
+    """What was written: videos, 1-fps frames, keyframes and masks in all, videos by split, and what is special."""
 
     videos: int
     frames: int
@@ -88,7 +125,9 @@ class PhantomSummary:
     masks: int
     split_videos: dict[str, int]
     seconds: float
+    special: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+        """The fields as plain JSON values; `special` only where there is any."""
+        found = asdict(self)
+        return found if self.special else {name: value for name, value in found.items() if name != "special"}

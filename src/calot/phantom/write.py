@@ -24,10 +24,12 @@ from calot.data.digests import held_to_digest, with_digest
 from calot.errors import CalotError
 from calot.phantom import coco
 from calot.phantom.dynamics import spells
+from calot.phantom.ignored import with_ignored
 from calot.phantom.labels import PREVALENCE, VideoLabels, calibrated_plans, label_video, stream
 from calot.phantom.plan import VideoPlan
 from calot.phantom.render import Renderer, drawn_exposure
-from calot.phantom.spec import NOTICE, SPLITS, VERSION, PhantomSpec, PhantomSummary
+from calot.phantom.spec import NOTICE, SPLITS, TRUTH, VERSION, PhantomSpec, PhantomSummary
+from calot.phantom.staging import draw_staging, special_counts
 from calot.progress import Advance
 from calot.reading import read_json
 from calot.writing import write_json, write_text
@@ -75,6 +77,7 @@ def generate(out: Path, spec: PhantomSpec, *, workers: int = 1, progress: Advanc
         masks=sum(video.masks for video in written),
         split_videos={split: sum(plan.split == split for plan in plans) for split in SPLITS},
         seconds=round(time.perf_counter() - started, 2),
+        special=special_counts(plans, spec=spec),
     )
     _write_tables(out, spec=spec, written=written, summary=summary)
     shutil.rmtree(out / UNFINISHED)
@@ -96,7 +99,7 @@ def _claim(out: Path, *, spec: PhantomSpec) -> None:
             "new folder, or remove this one first"
         )
     write_json(out / UNFINISHED / "spec.json", _described(spec))
-    for folder in (*SPLITS, "semseg"):
+    for folder in (*SPLITS, "semseg", *((TRUTH,) if spec.window_masks else ())):
         (out / folder).mkdir(parents=True, exist_ok=True)
 
 
@@ -161,22 +164,28 @@ def draw_video(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
     keys = plan.keyframes.tolist()
     masked = {key for key, draw in zip(keys, rng.uniform(size=len(keys)), strict=True) if draw < spec.mask_share}
     hidden = DRAWN[spec.invisible] if spec.invisible else ()
+    staging = draw_staging(plan, spec=spec)
     renderer = Renderer(
         labels.state,
         rng=rng,
         exposure=drawn_exposure(labels.state, hidden=hidden),
         marker=marker_frames(labels, spec=spec),
+        staging=staging,
     )
+    also = {key - back for key in masked for back in range(spec.window_masks)}
     annotations: list[dict[str, Any]] = []
     for index, number in enumerate(plan.numbers.tolist()):
-        picture = renderer.frame(index, with_mask=index in masked)
+        picture = renderer.frame(index, with_mask=index in masked or index in also)
         stem = f"{plan.video}_{number}"
         encoded = simplejpeg.encode_jpeg(
             picture.rgb, quality=spec.jpeg_quality, colorspace="RGB", colorsubsampling="420"
         )
         (out / plan.split / f"{stem}.jpg").write_bytes(encoded)
-        if picture.mask is not None:
-            _write_mask(out / "semseg" / f"{stem}.png", picture.mask)
+        if index in also and picture.mask is not None:
+            write_truth(out / TRUTH / f"{stem}.png", picture.mask)
+        if index in masked and picture.mask is not None:
+            undecided = staging.ignored is not None and staging.ignored[index]
+            _write_mask(out / "semseg" / f"{stem}.png", with_ignored(picture.mask) if undecided else picture.mask)
             annotations += coco.instances(picture.mask, image=coco.image_id(plan.video, number))
     return _Written(
         plan=plan,
@@ -185,6 +194,14 @@ def draw_video(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
         annotations=annotations,
         masks=len(masked),
     )
+
+
+def write_truth(path: Path, mask: NDArray[np.uint8]) -> None:
+    """Write a mask that no reader of the layout sees: one channel."""
+    done, encoded = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise CalotError(f"mask {path} could not be encoded as PNG")
+    path.write_bytes(encoded.tobytes())
 
 
 def _write_mask(path: Path, mask: NDArray[np.uint8]) -> None:

@@ -15,7 +15,7 @@ from calot.data.verify.coco import check_coco
 from calot.data.verify.counts import check_counts, is_published
 from calot.data.verify.finding import CheckedFolder, Finding, Found
 from calot.data.verify.frames import check_frames
-from calot.data.verify.images import check_images
+from calot.data.verify.images import PUBLISHED_BLACK, KnownBlack, check_images
 from calot.data.verify.labels import check_labels
 from calot.data.verify.links import check_links
 from calot.data.verify.masks import check_masks
@@ -25,6 +25,7 @@ from calot.data.verify.training import check_training
 from calot.errors import CalotError
 from calot.identity import SPLITS
 from calot.progress import Ui
+from calot.reading import read_json
 
 
 def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFolder:
@@ -60,7 +61,7 @@ def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFold
             skip=skip,
             size=size,
             step=numbering.step,
-            published=published,
+            known=PUBLISHED_BLACK if published else _drawn_black(root) if drawn else None,
             workers=workers,
             advance=advance,
         )
@@ -77,6 +78,16 @@ def verify(root: Path, *, workers: int = 0, ui: Ui | None = None) -> CheckedFold
             advance=advance,
         )
     return _together(root, [*tables, links, images.found, masks, check_coco(root, table=table, lists=lists)])
+
+
+def _drawn_black(root: Path) -> KnownBlack | None:
+    """The black keyframes that a phantom says it was given; None where it says of none."""
+    try:
+        found = read_json(root / PHANTOM_MARK)["counts"]["special"]["black_keyframes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    words = f"{PHANTOM_MARK} says that {found} such keyframes were drawn"
+    return KnownBlack(at_most=float(found), words=words) if isinstance(found, int) else None
 
 
 def _require_data_set(root: Path) -> None:

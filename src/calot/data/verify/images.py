@@ -40,6 +40,19 @@ class DecodedImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnownBlack:
+    """How many black frames with labels a data set may hold before they are findings, and who says so."""
+
+    at_most: float
+    words: str
+
+
+PUBLISHED_BLACK = KnownBlack(
+    at_most=1.1 * BLACK_KEYFRAMES, words=f"the published archive holds about {BLACK_KEYFRAMES} such keyframes"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PictureChecks:
     """What the images' checks found, and each decoded image's size by `<video>_<frame>`."""
 
@@ -55,11 +68,12 @@ def check_images(
     skip: frozenset[str],
     size: Size | None,
     step: int,
-    published: bool,
+    known: KnownBlack | None,
     workers: int,
     advance: Advance,
 ) -> PictureChecks:
-    """Decode every listed image. `skip` are files known to be link texts; `size` is the size needed, or None."""
+    """Decode every listed image. `skip` are files known to be link texts; `size` is the size needed, or None; `known`
+    says how many black frames the data set is known to hold."""
     wanted = {row.stem: row for row in table.rows if row.video in lists.split_of}
     there = {split: pictures_in(root / split) for split in lists.present}
     first = {split: dict(reversed(files)) for split, files in there.items()}
@@ -77,7 +91,7 @@ def check_images(
     sizes = {stem: picture.size for stem, picture in decoded.items() if picture.size is not None}
     findings += _sizes(sizes, names=names, need=size)
     dark = [wanted[stem] for stem, picture in decoded.items() if picture.size and picture.mean < BLACK_MEAN]
-    black = _black(dark, names=names, decoded=decoded, published=published)
+    black = _black(dark, names=names, decoded=decoded, known=known)
     return PictureChecks(
         sizes=sizes,
         found=Found(
@@ -183,15 +197,14 @@ def _sizes(sizes: dict[str, Size], *, names: dict[str, str], need: Size | None) 
             yield Finding(check="sizes", file=names[stem], message=message, remedy=_AGAIN)
 
 
-def _black(dark: list[TableRow], *, names: dict[str, str], decoded: dict[str, DecodedImage], published: bool) -> Found:
-    """Black frames, and how many of them carry raters' labels; a known property of the published data set."""
+def _black(
+    dark: list[TableRow], *, names: dict[str, str], decoded: dict[str, DecodedImage], known: KnownBlack | None
+) -> Found:
+    """Black frames, and how many of them carry raters' labels: a note where the data set is known to hold as many."""
     labelled = [row for row in dark if row.keyframe]
     counts = (("black", len(dark)), ("black keyframes", len(labelled)))
-    if published and len(labelled) <= 1.1 * BLACK_KEYFRAMES:
-        message = (
-            f"black frames: {len(dark):,}, keyframes with labels among them: {len(labelled):,}; the published archive "
-            f"holds about {BLACK_KEYFRAMES} such keyframes"
-        )
+    if known is not None and len(labelled) <= known.at_most:
+        message = f"black frames: {len(dark):,}, keyframes with labels among them: {len(labelled):,}; {known.words}"
         return Found(notes=(Note(check="black", message=message),) if dark else (), counts=counts)
     findings = []
     for row in dark:
