@@ -16,7 +16,7 @@ EXPERIMENTS ?= e02_frozen_probe e03_focal e04_balanced e05_focal_balanced e06_c2
   frames5_global frames5_window frames16_window \
   layers_12 unet_skips feature_pyramid multi_layer_pooling key_moments
 
-.PHONY: demo test long quick fuzz seeds check install clean experiments bench-gpu
+.PHONY: demo test long quick fuzz seeds check install clean experiments embedded bench-gpu
 
 install: $(VENV)/.installed
 
@@ -62,6 +62,12 @@ experiments: install
 	$(BIN)/calot train $(EXPERIMENTS) --data $(OUT)/phantom --scale tiny --seeds 0 --out $(OUT)/runs --results $(OUT) --resume; \
 	  status=$$?; test $$status -gt 1 || $(BIN)/calot report $(OUT)/runs; \
 	  $(BIN)/calot experiments costs $(EXPERIMENTS) --data $(OUT)/phantom | tee $(OUT)/costs.md; exit $$status
+
+# The encoder that comes with calot, again: 110 phantom operations of a seed of their own, 25 minutes of pretraining.
+embedded: install
+	test -f $(OUT)/pretraining/phantom.json || $(BIN)/calot data phantom $(OUT)/pretraining --recipe phantom-pretraining --workers 2
+	cd $(OUT) && OMP_NUM_THREADS=1 $(abspath $(BIN))/calot pretrain pretraining p01_masked_prediction --scale tiny --seed 0 --out embedded \
+	  backbone.weights=None train.lr=1e-3 train.adaptation.lr=1e-3 train.batch=16 train.epochs=10 train.warmup=1 objective.momentum=0.996
 
 # Full-size ViT-L on the machine's GPU; without one the tiny size on the CPU, by the same code.
 bench-gpu: install

@@ -14,6 +14,7 @@ from calot.models.backbones.hybrid import SwinVJEPA
 from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.backbones.window_vit import WindowViT
 from calot.models.checkpoints import EMBEDDED, find_weights, local_weights
+from calot.phantom import recipe_named
 
 
 def test_the_tiny_scale_has_pretrained_weights_and_random_ones_where_asked() -> None:
@@ -42,6 +43,19 @@ def test_it_is_small_and_its_card_says_where_it_is_from() -> None:
     for said in ("phantom", "seed", "calot pretrain", "licence", "no label was read", "not a medical device"):
         assert said in card, said
     assert not [line for line in card.splitlines() if "/tmp" in line or "/work" in line or "/home" in line]
+
+
+def test_the_command_on_its_card_is_still_that_pretraining() -> None:
+    card = (find_weights(EMBEDDED) / "README.md").read_text(encoding="utf-8")
+    (line,) = (line for line in card.splitlines() if line.startswith("- command: "))
+    words = line.removeprefix("- command: ").strip("`").split()
+    changes = [word for word in words if "=" in word]
+    assert words[:2] == ["calot", "pretrain"]
+    assert "backbone.weights=None" in changes
+    again = resolve(words[3], overrides=changes, scale="tiny").experiment
+    assert f"fingerprint {again.fingerprint()}" in card
+    spec = recipe_named("phantom-pretraining")
+    assert f"seed {spec.seed}, " in card
 
 
 def test_another_size_is_refused_with_both_remedies() -> None:

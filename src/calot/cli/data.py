@@ -159,9 +159,7 @@ def _geometry(name: GeometryName) -> Geometry:
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
-    recipe: Annotated[
-        str | None, typer.Option(help="A named phantom (phantom-study); what is given besides wins.")
-    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A named phantom: phantom-study or phantom-pretraining.")] = None,
     videos: Annotated[int | None, typer.Option(help="Operations in all three splits; default 60.")] = None,
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal bytes; default 0.")] = None,
     mean_frames: Annotated[float | None, typer.Option(help="Mean length in 1-fps frames; default 305.8.")] = None,
