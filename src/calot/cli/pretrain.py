@@ -10,6 +10,8 @@ import typer
 from calot.cli.next_step import say_next
 
 if TYPE_CHECKING:
+    from calot.experiment import Experiment
+    from calot.progress import Ui
     from calot.run.request import Request
 
 _DEFAULT = "p01_masked_prediction"
@@ -32,8 +34,10 @@ def pretrain(
     from calot.pipeline import load_run, train_run
     from calot.progress import Ui
     from calot.provenance.custody import seal, unseal
+    from calot.provenance.pretraining_facts import epochs_of, kept_epoch
+    from calot.report.page import write_report
     from calot.run.signals import stop_on_signal
-    from calot.run.weights import epochs_of, kept_epoch, write_weights
+    from calot.run.weights import write_weights
 
     require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
@@ -45,8 +49,10 @@ def pretrain(
         train_run(request, ui=ui, stopper=stopper)
         experiment, model, _ = load_run(out)
         unseal(out)
-        weights = write_weights(out, backbone=model.backbone, experiment=experiment)
+        weights = write_weights(out, backbone=model.backbone)
         seal(out)
+        draw_masks(out, experiment=experiment, ui=ui)
+        ui.say(f"report: {write_report(out)}")
     rows = epochs_of(out)
     kept = kept_epoch(out)
     print(f"{weights}: the encoder of epoch {kept['epoch']} of {len(rows)}, val loss {float(kept['val_loss']):.4g}")
@@ -55,6 +61,15 @@ def pretrain(
         raise typer.Exit(1)
     small = () if scale == "full" else ("--scale", scale)
     say_next("train", "e02_frozen_probe", f"backbone.weights={weights}", "--data", data, *small)
+
+
+def draw_masks(folder: Path, *, experiment: Experiment, ui: Ui) -> None:
+    """Pictures of a validation clip under each kind of mask, for a run's page."""
+    from calot.report.mask_pictures import write_mask_strips
+    from calot.run.hidden_clip import hidden_clip
+
+    clip = hidden_clip(folder, experiment=experiment, ui=ui)
+    write_mask_strips(folder, video=clip.video, frame=clip.frame, frames=clip.frames, tokens=clip.tokens)
 
 
 def _request(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -24,18 +24,15 @@ from calot.models.adaptation import FullFineTune
 from calot.models.backbones.protocol import FRESH, PREDICTOR, Backbone, BackboneSpec
 from calot.models.classifier import Classifier
 from calot.pretraining.collapse import FeatureMeter
-from calot.pretraining.masks import LONG_RANGE, SHORT_RANGE, MultiBlock, Places, draw_places
+from calot.pretraining.hiding import hidden_in_training, hidden_in_validation
+from calot.pretraining.masks import LONG_RANGE, SHORT_RANGE, MultiBlock
 from calot.train.losses import Loss
 from calot.train.objective import EpochScores, Objective, ObjectiveSpec, Selection, TermMeter, TermValue
 from calot.train.stage import Stage
-from calot.types import Batch, Hidden, Predicted, at_least_float32
+from calot.types import Batch, Predicted, at_least_float32
 
-#: Clips of validation that share the size of a block, whatever the batch of a pass.
-_TOGETHER = 16
 LOWEST_VAL_LOSS = Selection(column="val_loss", title="val loss", higher_is_better=False)
 LAST_EPOCH = Selection(column="epoch", title="epoch")
-#: What the draws of validation begin with: those of training begin with a seed, and have more numbers.
-_VALIDATION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +118,7 @@ class MaskedPredictionObjective(Objective):
         return dict.fromkeys(self.terms(epoch=epoch), float(len(batch)))
 
     def prepared(self, batch: Batch, *, where: Sequence[int]) -> Batch:
-        return self._hiding(batch, {k.name: self._places(k, batch.index.tolist(), where) for k in self.spec.masks})
+        return hidden_in_training(batch, kinds=self.spec.masks, grid=self.grid, where=where)
 
     def step(self, model: nn.Module, batch: Batch, *, epoch: int) -> dict[str, TermValue]:
         predicted: Predicted = model(batch)
@@ -157,7 +154,7 @@ class MaskedPredictionObjective(Objective):
         model.eval()
         terms, features = TermMeter(self.terms(epoch=epoch)), FeatureMeter()
         for batch in passes.val_batches():
-            for part in self._validation(batch, clips=len(passes.val)):
+            for part in hidden_in_validation(batch, kinds=self.spec.masks, grid=self.grid, clips=len(passes.val)):
                 terms.add(self.step(model, part, epoch=epoch))
             features.add(model(batch).tokens.values, self.teacher(batch.video).values)
         seen, loss = features.monitors(), terms.mean()
@@ -177,26 +174,3 @@ class MaskedPredictionObjective(Objective):
 
     def _distance(self, found: Tensor, wanted: Tensor) -> Tensor:
         return F.l1_loss(found, wanted) if self.spec.distance == "l1" else F.smooth_l1_loss(found, wanted)
-
-    def _places(self, kind: MultiBlock, clips: Sequence[int], where: Sequence[int]) -> Places:
-        return draw_places(kind, grid=self.grid, clips=clips, where=where)
-
-    def _hiding(self, batch: Batch, places: Mapping[str, Places]) -> Batch:
-        def on_device(x: Any) -> Tensor:
-            return torch.from_numpy(x).to(batch.video.device)
-
-        hidden = {k: Hidden(on_device(p.context), on_device(p.targets)) for k, p in places.items()}
-        return replace(batch, hidden=hidden)
-
-    def _validation(self, batch: Batch, *, clips: int) -> Iterator[Batch]:
-        """A pass's batch with the masks of its clips, whichever others are in it."""
-        numbers = batch.index // _TOGETHER
-        for group in torch.unique(numbers).tolist():
-            first = group * _TOGETHER
-            members = range(first, min(first + _TOGETHER, clips))
-            chosen = torch.nonzero(numbers == group).flatten()
-            rows = (batch.index[chosen] - first).cpu().numpy()
-            drawn = {k.name: self._places(k, members, (_VALIDATION, first)) for k in self.spec.masks}
-            yield self._hiding(
-                batch.of(chosen), {k: Places(p.context[rows], p.targets[rows]) for k, p in drawn.items()}
-            )
