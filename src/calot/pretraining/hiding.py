@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from calot.pretraining.masks import Extent, MultiBlock, Places, draw_places
-from calot.types import Batch, Hidden
+from calot.data.dataset import ClipDataset
+from calot.pretraining.masks import Anatomy, Extent, MultiBlock, Places, draw_places
+from calot.types import Batch, Hidden, Masks, is_anatomy
 
 #: Clips of validation that share the size of a block, whatever the batch of a pass.
 _TOGETHER = 16
@@ -20,21 +22,54 @@ _VALIDATION = 1
 
 def hidden_in_training(batch: Batch, *, kinds: Sequence[MultiBlock], grid: Extent, where: Sequence[int]) -> Batch:
     """A whole effective batch with the masks of its clips; `where` is its place in the run, see `draw_places`."""
-    clips = batch.index.tolist()
-    return _hiding(batch, {k.name: draw_places(k, grid=grid, clips=clips, where=where) for k in kinds})
+    clips, anatomy = batch.index.tolist(), anatomy_in(batch.masks, grid=grid)
+    return _hiding(batch, {k.name: draw_places(k, grid=grid, clips=clips, where=where, anatomy=anatomy) for k in kinds})
 
 
-def hidden_in_validation(batch: Batch, *, kinds: Sequence[MultiBlock], grid: Extent, clips: int) -> Iterator[Batch]:
-    """A pass's batch, of `clips` in all, with the masks of its clips: the same in every epoch and run, whichever other
-    clips are in it. Clips come in parts that have as many hidden tokens each."""
+def hidden_in_validation(
+    batch: Batch, *, kinds: Sequence[MultiBlock], grid: Extent, val: ClipDataset
+) -> Iterator[Batch]:
+    """A pass's batch with the masks of its clips: the same in every epoch and run, whichever other clips are in it.
+    Clips come in parts that have as many hidden tokens each."""
     numbers = batch.index // _TOGETHER
     for group in torch.unique(numbers).tolist():
         first = group * _TOGETHER
-        members = range(first, min(first + _TOGETHER, clips))
+        members = np.arange(first, min(first + _TOGETHER, len(val)))
         chosen = torch.nonzero(numbers == group).flatten()
         rows = (batch.index[chosen] - first).cpu().numpy()
-        drawn = {k.name: draw_places(k, grid=grid, clips=members, where=(_VALIDATION, first)) for k in kinds}
+        anatomy = anatomy_in(None if val.masks is None else val.masks.read(members), grid=grid)
+        clips, where = members.tolist(), (_VALIDATION, first)
+        drawn = {k.name: draw_places(k, grid=grid, clips=clips, where=where, anatomy=anatomy) for k in kinds}
         yield _hiding(batch.of(chosen), {k: Places(p.context[rows], p.targets[rows]) for k, p in drawn.items()})
+
+
+def anatomy_in(masks: Masks | None, *, grid: Extent) -> list[Anatomy] | None:
+    """Of each clip, which tokens of a frame any of its segmentation masks gives a class of anatomy; None without."""
+    if masks is None:
+        return None
+    _, rows, columns = grid
+    pixels = is_anatomy(masks.values).any(dim=1)
+    clips, height, width = pixels.shape
+    tokens = pixels.view(clips, rows, height // rows, columns, width // columns).any(dim=4).any(dim=2)
+    return list(tokens.cpu().numpy())
+
+
+@dataclass
+class GuidedMeter:
+    """How many of an epoch's clips have anatomy for blocks to be placed on; part of a checkpoint."""
+
+    guided: int = 0
+    clips: int = 0
+
+    def add(self, masks: Masks | None, *, grid: Extent) -> None:
+        for anatomy in anatomy_in(masks, grid=grid) or ():
+            self.guided += bool(anatomy.any())
+            self.clips += 1
+
+    @property
+    def share(self) -> float | None:
+        """Of the clips so far; None of none."""
+        return self.guided / self.clips if self.clips else None
 
 
 def _hiding(batch: Batch, places: Mapping[str, Places]) -> Batch:

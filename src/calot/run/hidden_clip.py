@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from calot.data.dataset import ClipDataset, EpochIndices
 from calot.experiment import Experiment
-from calot.pretraining.hiding import hidden_in_validation
+from calot.pretraining.hiding import anatomy_in, hidden_in_validation
 from calot.pretraining.masks import Extent
 from calot.pretraining.objective import MaskedPrediction
 from calot.progress import Ui
@@ -34,21 +34,29 @@ class HiddenClip:
 
 
 def hidden_clip(folder: Path, *, experiment: Experiment, ui: Ui) -> HiddenClip:
-    """The middle clip of a run's validation split under the masks that every epoch's val loss had."""
+    """The middle clip of a run's validation split, or the next one with anatomy where masks of it place blocks, under
+    what every epoch's val loss hid of it."""
     objective, grid = experiment.objective, experiment.backbone.grid
     assert isinstance(objective, MaskedPrediction)
     data = OpenData.of(Path(run_folder.read_data(folder)["root"]), experiment=experiment, ui=ui)
     table = data.clips("val", training=False)
-    val = ClipDataset(table, data.store("val"))
-    place = len(val) // 2
+    val = ClipDataset(table, data.store("val"), masks=data.masks(table))
+    place = _shown(val, grid=grid)
     batch = val[EpochIndices(epoch=0, indices=(place,))]
-    (hidden,) = hidden_in_validation(batch, kinds=objective.masks, grid=grid, clips=len(val))
+    (hidden,) = hidden_in_validation(batch, kinds=objective.masks, grid=grid, val=val)
     return HiddenClip(
         video=str(table.videos[place]),
         frame=int(table.frame_numbers[place]),
         frames=batch.video[0].permute(0, 2, 3, 1).numpy(),
         tokens={name: _fates(places, grid=grid) for name, places in hidden.hidden.items()},
     )
+
+
+def _shown(val: ClipDataset, *, grid: Extent) -> int:
+    middle = len(val) // 2
+    later = np.arange(middle, len(val))
+    anatomy = anatomy_in(None if val.masks is None else val.masks.read(later), grid=grid) or ()
+    return next((place for place, tokens in enumerate(anatomy, start=middle) if tokens.any()), middle)
 
 
 def _fates(places: Hidden, *, grid: Extent) -> NDArray[np.uint8]:

@@ -142,6 +142,11 @@ class ObjectiveSpec(Component, ABC):
 
     reads_labels: ClassVar[bool] = True
 
+    @property
+    def reads_masks(self) -> bool:
+        """Whether its clips must travel with their segmentation masks, whatever the loss and the heads read."""
+        return False
+
     def unfit(self, *, backbone: BackboneSpec, stages: Sequence[Stage]) -> str | None:
         """Why it cannot train a backbone in these stages, if so; asked before anything is built."""
         return None
