@@ -64,6 +64,13 @@ class FeatureMeter:
         self.products = self.products + rows.T @ rows
         self.cosines += float(F.cosine_similarity(rows, theirs, dim=-1).sum())
 
+    def join(self, other: FeatureMeter) -> None:
+        """Add the tokens of another."""
+        self.count += other.count
+        self.total = self.total + other.total
+        self.products = self.products + other.products
+        self.cosines += other.cosines
+
     def monitors(self) -> Monitors:
         """Of all tokens so far."""
         products, mean = torch.as_tensor(self.products) / self.count, torch.as_tensor(self.total) / self.count

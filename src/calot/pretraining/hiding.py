@@ -66,6 +66,11 @@ class GuidedMeter:
             self.guided += bool(anatomy.any())
             self.clips += 1
 
+    def join(self, other: GuidedMeter) -> None:
+        """Add the clips of another."""
+        self.guided += other.guided
+        self.clips += other.clips
+
     @property
     def share(self) -> float | None:
         """Of the clips so far; None of none."""

@@ -161,11 +161,16 @@ class MaskedPredictionObjective(Objective):
         """The loss under masks that are the same in every epoch and run, and the monitors of whole clips."""
         model.eval()
         terms, features, guided = TermMeter(self.terms(epoch=epoch)), FeatureMeter(), GuidedMeter()
-        for batch in passes.val_batches():
+        for batch in passes.val_batches(passes.processes.block(len(passes.val))):
             guided.add(batch.masks, grid=self.grid)
             for part in hidden_in_validation(batch, kinds=self.spec.masks, grid=self.grid, val=passes.val):
                 terms.add(self.step(model, part, epoch=epoch))
             features.add(model(batch).tokens.values, self.teacher(batch.video).values)
+        (terms, features, guided), *others = passes.processes.gather([(terms, features, guided)])
+        for their_terms, their_features, their_guided in others:
+            terms.join(their_terms)
+            features.join(their_features)
+            guided.join(their_guided)
         seen, loss = features.monitors(), terms.mean()
         each = {f"val_{name}": terms.sums[name] / terms.units[name] for name in terms.sums}
         warnings = () if seen.collapse is None else (f"collapse: {seen.collapse}",)

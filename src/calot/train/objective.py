@@ -182,6 +182,13 @@ class TermMeter:
                 self.units[name] += value.units
                 self.weights[name] = value.weight
 
+    def join(self, other: TermMeter) -> None:
+        """Add what another was shown."""
+        for name in self.sums:
+            self.sums[name] += other.sums[name]
+            self.units[name] += other.units[name]
+        self.weights |= other.weights
+
     def mean(self) -> float:
         """The weighted sum of the terms' means; a term without units adds nothing."""
         met = [name for name in self.sums if name in self.weights]
