@@ -38,7 +38,19 @@ STEPS = 12
 
 def words(phantom: Path, folder: Path, *more: str) -> list[str]:
     """What is typed after `calot` for a quick run."""
-    return ["pretrain", str(phantom), *EXPERIMENT, "--scale", "tiny", "--seed", "0", "--out", str(folder), *more]
+    return [
+        "pretrain",
+        str(phantom),
+        *EXPERIMENT,
+        "--scale",
+        "tiny",
+        "--seed",
+        "0",
+        "--no-receipt",
+        "--out",
+        str(folder),
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")

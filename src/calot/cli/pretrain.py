@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,11 +29,15 @@ def pretrain(
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The seed of all draws.")] = 42,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
+    receipt: Annotated[
+        bool, typer.Option(help="Prove before training that encoder and teacher do as they should.")
+    ] = True,
 ) -> None:
     """Pretrain an encoder on video alone by masked latent prediction; ends with a folder for backbone.weights."""
     from calot.errors import CalotError
     from calot.machine_errors import TRAINING_ADDRESSES, require_address_space
     from calot.provenance.pretraining_facts import epochs_of, kept_epoch
+    from calot.provenance.receipt import Receipt
     from calot.run.device import join_processes
     from calot.run.weights import WEIGHTS
 
@@ -40,15 +45,20 @@ def pretrain(
     if resume and overwrite:
         raise CalotError("--resume continues a run and --overwrite starts it again: give one of them")
     request = _request(what or [], data, out, scale=scale, seed=seed, resume=resume, overwrite=overwrite)
+    request = replace(request, receipt=receipt)
     processes = join_processes(request.experiment.compute)
     with processes.ending_together():
         _train(request, processes=processes)
         rows, kept, weights = epochs_of(out), kept_epoch(out), out / WEIGHTS
+        invalid = (made := Receipt.load(out)) is not None and made.failed
         processes.leave()
     said = print if processes.first else _unsaid
     said(f"{weights}: the encoder of epoch {kept['epoch']} of {len(rows)}, val loss {float(kept['val_loss']):.4g}")
     if any(float(row.get("collapsed") or 0) for row in (kept, rows[-1])):
         said("collapse: the features say nearly the same of every token; do not use these weights (see metrics.csv)")
+        raise typer.Exit(1)
+    if invalid:
+        said(f"INVALID, see receipt.json: {out}")
         raise typer.Exit(1)
     small = () if scale == "full" else ("--scale", scale)
     if processes.first:
@@ -127,5 +137,4 @@ def _request(
         seed=seed,
         resume=resume,
         overwrite=overwrite,
-        receipt=False,
     )

@@ -16,9 +16,12 @@ from calot.errors import CalotError
 from calot.provenance.checkpoint_files import STATE
 from calot.provenance.custody import require_sealed
 from calot.provenance.pretraining_facts import CURVES, kept_epoch, pretraining_facts
+from calot.provenance.receipt import Receipt
 from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, read_file
+from calot.provenance.treatment import Treatment, treatment_of
 from calot.report.mask_pictures import mask_views
 from calot.report.pretraining_figures import collapsed_epochs, pretraining_curves
+from calot.report.receipt_view import ReceiptView, receipt_view
 from calot.report.tables import Column, Fact, Row, Table
 from calot.report.verdict import Reason, Stamp, Verdict
 
@@ -89,6 +92,7 @@ def pretraining_context(path: Path) -> dict[str, Any]:
     resolved, packages = run.experiment.get("experiment"), run.environment.get("packages") or {}
     started = str(run.environment.get("started", ""))[:16].replace("T", " ")
     sections = [("verdict", "Verdict"), ("curves", "Learning curves"), ("masks", "Masks"), ("facts", "What it is")]
+    sections.append(("receipt", "Receipt"))
     return {
         "title": f"{name}, seed {seed}: calot report",
         "kicker": " · ".join(part for part in ("calot report", path.name, started) if part),
@@ -104,6 +108,7 @@ def pretraining_context(path: Path) -> dict[str, Any]:
         "masks": views,
         "masks_caption": f"{clip[0].upper()}{clip[1:]}. {_MASKS}" if views else "",
         "facts": _facts(run),
+        "receipt": _receipt(run),
         "packages": "\n".join(f"{name}=={version}" for name, version in sorted(packages.items())),
         "resolved": json.dumps(resolved, indent=2, ensure_ascii=False) if resolved else "",
         "command": run.environment.get("command"),
@@ -111,9 +116,20 @@ def pretraining_context(path: Path) -> dict[str, Any]:
     }
 
 
+def _receipt(run: PretrainingRun) -> ReceiptView | None:
+    receipt = Receipt.load(run.path)
+    return None if receipt is None else receipt_view(receipt, treatment=_treatment(run, receipt))
+
+
+def _treatment(run: PretrainingRun, receipt: Receipt | None) -> Treatment:
+    return treatment_of(receipt, fingerprint=str(run.experiment.get("fingerprint")), combination=None)
+
+
 def _stamps(run: PretrainingRun) -> list[Stamp]:
     found = [] if run.complete else [Stamp("unfinished", warn=True)]
     found += [Stamp("collapsed", warn=True)] if run.collapsed else []
+    treatment = _treatment(run, Receipt.load(run.path))
+    found.append(Stamp(f"treatment {treatment.status}", warn=treatment.status != "verified"))
     return [
         *found,
         Stamp("pretraining: no labels"),
