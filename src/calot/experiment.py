@@ -77,7 +77,7 @@ class Experiment(Component):
     @property
     def uses_masks(self) -> bool:
         """Whether clips travel with their masks."""
-        read = [self.loss.reads_masks, *(head.reads_masks for head in self.every_head)]
+        read = [self.objective.reads_masks, self.loss.reads_masks, *(head.reads_masks for head in self.every_head)]
         return any(read) or self.masking is not None
 
     @property

@@ -28,8 +28,7 @@ from calot.provenance.checkpoint_files import STATE
 from calot.provenance.combination import Mean
 from calot.provenance.combined_run import CombinedRun, require_place, write_combined
 from calot.provenance.receipt import Receipt
-from calot.receipts.receipt import opening_receipt, with_training
-from calot.receipts.watching import RunObserver
+from calot.receipts.receipt import observer_of, opening_receipt, with_training
 from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
 from calot.run.baselines import affordable_baselines, write_baselines
@@ -71,9 +70,9 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
             lambda: Trainer.start(request, data=data, ui=ui, stopper=stopper, processes=processes)
         )
         trainer.caches = True
-        receipt = processes.once(lambda: opening_receipt(request, ui=ui)) if request.receipt else None
+        receipt = processes.once(lambda: opening_receipt(request, data=data, ui=ui)) if request.receipt else None
         if receipt is not None:
-            trainer.observer = RunObserver(experiment, trainer.train_set, trainer.val_set)
+            trainer.observer = observer_of(trainer)
         processes.once(lambda: run_folder.describe_run(request, data=data, accelerator=trainer.accelerator))
         with stopper.held():  # for the step under way, which is then saved
             trainer.train()

@@ -144,13 +144,17 @@ def test_what_it_cannot_train_is_refused(words: tuple[str, ...], message: str, p
     assert not (tmp_path / "run").exists()
 
 
-def test_train_and_report_send_a_pretraining_where_it_belongs(run: Path, phantom: Path, tmp_path: Path) -> None:
+def test_train_sends_a_pretraining_where_it_belongs_and_report_shows_it(
+    run: Path, phantom: Path, tmp_path: Path
+) -> None:
     done = calot(
         "train", "p01_masked_prediction", "--data", phantom, "--scale", "tiny", "--out", tmp_path / "x", cwd=tmp_path
     )
     assert f"p01_masked_prediction reads no labels: calot pretrain {phantom} p01_masked_prediction" in done.stderr
     done = calot("report", run, cwd=tmp_path)
-    assert "a pretraining reads no labels, so there are no scores to report" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Report of 1 run" in done.stdout
+    assert "calot train e02_frozen_probe backbone.weights=" in (run / "report.html").read_text()
     assert (
         "calot pretrain ROOT p01_masked_prediction"
         in calot("experiments", "show", "p01_masked_prediction", cwd=tmp_path).stdout

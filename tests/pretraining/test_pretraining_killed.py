@@ -17,7 +17,17 @@ class Pretraining(killing.Killer):
     """The same kills of `calot pretrain`."""
 
     def words(self, folder: Path, *, workers: int) -> list[str]:
-        rest = [f"compute.workers={workers}", "--scale", "tiny", "--seed", "0", "--out", str(folder), "--resume"]
+        rest = [
+            f"compute.workers={workers}",
+            "--scale",
+            "tiny",
+            "--seed",
+            "0",
+            "--no-receipt",
+            "--out",
+            str(folder),
+            "--resume",
+        ]
         return ["pretrain", str(self.data), *QUICK, *rest]
 
     def digests(self, folder: Path) -> dict[str, str]:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, WIDTHS, visit
+from browser import CHROMIUM, FITS, WIDTHS, probed, visit
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"),
 ]
-
-
-def _with_script(page: str, code: str) -> str:
-    """The page with a script of the test's own, allowed by its policy."""
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    page = page.replace("script-src '", f"script-src 'sha256-{digest}' '", 1)
-    return page.replace("</body>", f"<script>{code}</script></body>")
-
-
-def _report(page: str, code: str, *, folder: Path, width: int = 1440) -> str:
-    """What the test's script writes into the page's title."""
-    path = folder / "probed.html"
-    path.write_text(_with_script(page, f"document.title = String((() => {{ {code} }})());"), encoding="utf-8")
-    seen = visit(path, width=width)
-    assert seen.console == []
-    found = re.search(r"<title>(.*?)</title>", seen.dom, re.S)
-    assert found is not None
-    return found[1]
 
 
 def test_a_table_sorts_by_the_heading_chosen_and_back(page: str, tmp_path: Path) -> None:
@@ -44,7 +23,7 @@ def test_a_table_sorts_by_the_heading_chosen_and_back(page: str, tmp_path: Path)
       const ordered = [down, up.reverse()].every(list => list.every((v, i) => i === 0 || list[i - 1] >= v));
       return `${ordered} ${down.length > 2} ${table.tHead.rows[0].cells[column].ariaSort}`;
     """
-    assert _report(page, code, folder=tmp_path) == "true true ascending"
+    assert probed(page, code, folder=tmp_path) == "true true ascending"
 
 
 def test_a_clips_frames_enlarge(page: str, tmp_path: Path) -> None:
@@ -53,23 +32,14 @@ def test_a_clips_frames_enlarge(page: str, tmp_path: Path) -> None:
       const small = button.getBoundingClientRect().width; button.click();
       return `${dialog.open} ${dialog.querySelector("img").getBoundingClientRect().width > small}`;
     """
-    assert _report(page, code, folder=tmp_path) == "true true"
+    assert probed(page, code, folder=tmp_path) == "true true"
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 def test_the_page_is_no_wider_than_the_screen_and_no_text_is_below_11_pixels(
     page: str, tmp_path: Path, width: int
 ) -> None:
-    code = """
-      const texts = [...document.querySelectorAll("body *")].filter(e => e.checkVisibility()
-        && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
-      const size = e => { const own = parseFloat(getComputedStyle(e).fontSize), svg = e.ownerSVGElement;
-        const drawn = svg ? svg.viewBox.baseVal.width : 0;
-        return drawn ? own * svg.getBoundingClientRect().width / drawn : own; };
-      const small = texts.map(e => [size(e), e.textContent.trim()]).filter(([pixels]) => pixels < 11);
-      return `${document.documentElement.scrollWidth <= innerWidth} ${small.slice(0, 3)}`;
-    """
-    assert _report(page, code, folder=tmp_path, width=width) == "true "
+    assert probed(page, FITS, folder=tmp_path, width=width) == "true "
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

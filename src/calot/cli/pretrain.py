@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,9 @@ import typer
 from calot.cli.next_step import say_next
 
 if TYPE_CHECKING:
+    from calot.experiment import Experiment
+    from calot.processes import Processes
+    from calot.progress import Ui
     from calot.run.request import Request
 
 _DEFAULT = "p01_masked_prediction"
@@ -25,36 +29,82 @@ def pretrain(
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The seed of all draws.")] = 42,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
+    receipt: Annotated[
+        bool, typer.Option(help="Prove before training that encoder and teacher do as they should.")
+    ] = True,
 ) -> None:
     """Pretrain an encoder on video alone by masked latent prediction; ends with a folder for backbone.weights."""
     from calot.errors import CalotError
     from calot.machine_errors import TRAINING_ADDRESSES, require_address_space
-    from calot.pipeline import load_run, train_run
-    from calot.progress import Ui
-    from calot.provenance.custody import seal, unseal
-    from calot.run.signals import stop_on_signal
-    from calot.run.weights import epochs_of, kept_epoch, write_weights
+    from calot.provenance.pretraining_facts import epochs_of, kept_epoch
+    from calot.provenance.receipt import Receipt
+    from calot.run.device import join_processes
+    from calot.run.weights import WEIGHTS
 
     require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
         raise CalotError("--resume continues a run and --overwrite starts it again: give one of them")
-    request, ui = _request(what or [], data, out, scale=scale, seed=seed, resume=resume, overwrite=overwrite), Ui()
-    with stop_on_signal() as stopper:
-        stopper.saying = f"{out}: stopped. Continue with --resume --out {out}."
-        ui.say(f"{request.experiment.name} seed {seed} -> {out}")
-        train_run(request, ui=ui, stopper=stopper)
-        experiment, model, _ = load_run(out)
-        unseal(out)
-        weights = write_weights(out, backbone=model.backbone, experiment=experiment)
-        seal(out)
-    rows = epochs_of(out)
-    kept = kept_epoch(out)
-    print(f"{weights}: the encoder of epoch {kept['epoch']} of {len(rows)}, val loss {float(kept['val_loss']):.4g}")
+    request = _request(what or [], data, out, scale=scale, seed=seed, resume=resume, overwrite=overwrite)
+    request = replace(request, receipt=receipt)
+    processes = join_processes(request.experiment.compute)
+    with processes.ending_together():
+        _train(request, processes=processes)
+        rows, kept, weights = epochs_of(out), kept_epoch(out), out / WEIGHTS
+        invalid = (made := Receipt.load(out)) is not None and made.failed
+        processes.leave()
+    said = print if processes.first else _unsaid
+    said(f"{weights}: the encoder of epoch {kept['epoch']} of {len(rows)}, val loss {float(kept['val_loss']):.4g}")
     if any(float(row.get("collapsed") or 0) for row in (kept, rows[-1])):
-        print("collapse: the features say nearly the same of every token; do not use these weights (see metrics.csv)")
+        said("collapse: the features say nearly the same of every token; do not use these weights (see metrics.csv)")
+        raise typer.Exit(1)
+    if invalid:
+        said(f"INVALID, see receipt.json: {out}")
         raise typer.Exit(1)
     small = () if scale == "full" else ("--scale", scale)
-    say_next("train", "e02_frozen_probe", f"backbone.weights={weights}", "--data", data, *small)
+    if processes.first:
+        say_next("train", "e02_frozen_probe", f"backbone.weights={weights}", "--data", data, *small)
+
+
+def _unsaid(text: str) -> None:
+    """What another process than the first has to say."""
+
+
+def _train(request: Request, *, processes: Processes) -> None:
+    """The run, alone or with processes that a launcher started, of which the first writes what it ends with."""
+    from calot.pipeline import train_run
+    from calot.progress import Silent, Ui
+    from calot.run.signals import stop_on_signal
+
+    ui, out = Ui() if processes.first else Silent(), request.folder
+    with stop_on_signal() as stopper:
+        stopper.saying = f"{out}: stopped. Continue with --resume --out {out}."
+        ui.say(f"{request.experiment.name} seed {request.seed} -> {out}")
+        train_run(request, ui=ui, stopper=stopper, processes=processes)
+        processes.once(lambda: _finish(out, ui=ui))
+
+
+def _finish(folder: Path, *, ui: Ui) -> None:
+    """The weights' folder, the run's seal, pictures of its masks, then the page."""
+    from calot.pipeline import load_run
+    from calot.provenance.custody import seal, unseal
+    from calot.report.page import write_report
+    from calot.run.weights import write_weights
+
+    experiment, model, _ = load_run(folder)
+    unseal(folder)
+    write_weights(folder, backbone=model.backbone)
+    seal(folder)
+    draw_masks(folder, experiment=experiment, ui=ui)
+    ui.say(f"report: {write_report(folder)}")
+
+
+def draw_masks(folder: Path, *, experiment: Experiment, ui: Ui) -> None:
+    """Pictures of a validation clip under each kind of mask, for a run's page."""
+    from calot.report.mask_pictures import write_mask_strips
+    from calot.run.hidden_clip import hidden_clip
+
+    clip = hidden_clip(folder, experiment=experiment, ui=ui)
+    write_mask_strips(folder, video=clip.video, frame=clip.frame, frames=clip.frames, tokens=clip.tokens)
 
 
 def _request(
@@ -87,5 +137,4 @@ def _request(
         seed=seed,
         resume=resume,
         overwrite=overwrite,
-        receipt=False,
     )

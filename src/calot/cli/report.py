@@ -16,12 +16,13 @@ def report(
     from json import dumps
 
     from calot.cli.printed import print_runs
+    from calot.provenance.pretraining_facts import without_scores
     from calot.report.page import write_report
     from calot.report.run_folder import find_runs
 
     path = write_report(folder)
     runs = find_runs(folder)
-    rows = [row for row in map(_scored, runs) if row is not None]
+    rows = [row for row in map(_scored, runs if not without_scores(folder) else ()) if row is not None]
     if json:
         text = dumps({"report": str(path), "runs": [str(run) for run in runs], "scores": rows}, allow_nan=False)
         print(text)

@@ -53,10 +53,11 @@ class Passes:
         """The criteria's logits of the chosen training clips."""
         return self._score(model, dataset=self.clean, indices=self.chosen, observers=observers)
 
-    def val_batches(self) -> Iterator[Batch]:
-        """The validation clips on the device, for an objective that scores something other than the criteria:
-        all of them in every process."""
-        order, device = np.arange(len(self.val)), self.accelerator.device
+    def val_batches(self, clips: range | None = None) -> Iterator[Batch]:
+        """Validation clips on the device, for an objective that scores something other than the criteria: all of them
+        in every process, or those asked for. One that shares them out joins what its `processes` found."""
+        device, asked = self.accelerator.device, range(len(self.val)) if clips is None else clips
+        order = np.arange(asked.start, asked.stop)
         how = {"batch_size": self.batch_size, "workers": self.workers, "pin": device.type == "cuda"}
         for _, batch in uploaded(batches(self.val, order=order, epoch=0, **how), device=device):
             yield batch

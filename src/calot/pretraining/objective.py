@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -24,24 +24,23 @@ from calot.models.adaptation import FullFineTune
 from calot.models.backbones.protocol import FRESH, PREDICTOR, Backbone, BackboneSpec
 from calot.models.classifier import Classifier
 from calot.pretraining.collapse import FeatureMeter
-from calot.pretraining.masks import LONG_RANGE, SHORT_RANGE, MultiBlock, Places, draw_places
+from calot.pretraining.hiding import GuidedMeter, hidden_in_training, hidden_in_validation
+from calot.pretraining.masks import LONG_RANGE, SHORT_RANGE, MultiBlock
 from calot.train.losses import Loss
 from calot.train.objective import EpochScores, Objective, ObjectiveSpec, Selection, TermMeter, TermValue
 from calot.train.stage import Stage
-from calot.types import Batch, Hidden, Predicted, at_least_float32
+from calot.types import Batch, Predicted, at_least_float32
 
-#: Clips of validation that share the size of a block, whatever the batch of a pass.
-_TOGETHER = 16
 LOWEST_VAL_LOSS = Selection(column="val_loss", title="val loss", higher_is_better=False)
 LAST_EPOCH = Selection(column="epoch", title="epoch")
-#: What the draws of validation begin with: those of training begin with a seed, and have more numbers.
-_VALIDATION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedPrediction(ObjectiveSpec):
     """Predicts the teacher's features of hidden tokens; labels are never read.
 
+    `masks`: what is hidden. Where a kind among them reads segmentation masks, clips travel with theirs, and metrics.csv
+    has the shares of clips whose blocks they placed (`train_guided`, `val_guided`).
     `momentum`: the teacher's share of itself in each step, constant as in V-JEPA 2; from `first_momentum` on it grows
     evenly over `ramp_steps` optimiser steps. `distance`: mean |difference|, as published, or smooth L1.
     `stop_gradient` False: the targets are the encoder's own, with gradient, in place of a teacher's. Features then
@@ -66,6 +65,10 @@ class MaskedPrediction(ObjectiveSpec):
             raise ValueError(f"masks={names}: needs at least one kind, each with a name of its own")
         if not self.stop_gradient and (self.momentum or self.first_momentum):
             raise ValueError("stop_gradient=False needs momentum=0: without it the targets are not a teacher's")
+
+    @property
+    def reads_masks(self) -> bool:
+        return any(kind.reads_masks for kind in self.masks)
 
     def idle(self) -> tuple[str, ...]:
         return ("ramp_steps",) if self.first_momentum is None else ()
@@ -106,6 +109,7 @@ class MaskedPredictionObjective(Objective):
         self.selection = LAST_EPOCH if spec.keep == "last epoch" else LOWEST_VAL_LOSS
         self.teacher = teacher_of(backbone)
         self.steps = 0
+        self.guided = GuidedMeter()
 
     @property
     def reaches(self) -> Mapping[str, frozenset[str]]:
@@ -121,7 +125,8 @@ class MaskedPredictionObjective(Objective):
         return dict.fromkeys(self.terms(epoch=epoch), float(len(batch)))
 
     def prepared(self, batch: Batch, *, where: Sequence[int]) -> Batch:
-        return self._hiding(batch, {k.name: self._places(k, batch.index.tolist(), where) for k in self.spec.masks})
+        self.guided.add(batch.masks, grid=self.grid)
+        return hidden_in_training(batch, kinds=self.spec.masks, grid=self.grid, where=where)
 
     def step(self, model: nn.Module, batch: Batch, *, epoch: int) -> dict[str, TermValue]:
         predicted: Predicted = model(batch)
@@ -155,48 +160,39 @@ class MaskedPredictionObjective(Objective):
     def evaluate(self, model: nn.Module, passes: Passes, *, epoch: int) -> EpochScores:
         """The loss under masks that are the same in every epoch and run, and the monitors of whole clips."""
         model.eval()
-        terms, features = TermMeter(self.terms(epoch=epoch)), FeatureMeter()
-        for batch in passes.val_batches():
-            for part in self._validation(batch, clips=len(passes.val)):
+        terms, features, guided = TermMeter(self.terms(epoch=epoch)), FeatureMeter(), GuidedMeter()
+        for batch in passes.val_batches(passes.processes.block(len(passes.val))):
+            guided.add(batch.masks, grid=self.grid)
+            for part in hidden_in_validation(batch, kinds=self.spec.masks, grid=self.grid, val=passes.val):
                 terms.add(self.step(model, part, epoch=epoch))
             features.add(model(batch).tokens.values, self.teacher(batch.video).values)
+        (terms, features, guided), *others = passes.processes.gather([(terms, features, guided)])
+        for their_terms, their_features, their_guided in others:
+            terms.join(their_terms)
+            features.join(their_features)
+            guided.join(their_guided)
         seen, loss = features.monitors(), terms.mean()
         each = {f"val_{name}": terms.sums[name] / terms.units[name] for name in terms.sums}
         warnings = () if seen.collapse is None else (f"collapse: {seen.collapse}",)
         kept_by = float(epoch + 1) if self.selection == LAST_EPOCH and math.isfinite(loss) else loss
-        return EpochScores(kept_by, {"val_loss": loss, **each, **seen.columns()}, warnings=warnings)
+        columns = {"val_loss": loss, **each, **seen.columns()}
+        if self.spec.reads_masks:
+            columns |= {"train_guided": self.guided.share, "val_guided": guided.share}
+            self.guided = GuidedMeter()
+        return EpochScores(kept_by, columns, warnings=warnings)
 
     def state_dict(self) -> dict[str, Tensor]:
         teacher = {f"teacher.{name}": tensor for name, tensor in self.teacher.state_dict().items()}
-        return {**teacher, "steps": torch.tensor(self.steps)}
+        guided = torch.tensor([self.guided.guided, self.guided.clips])  # of the epoch under way
+        return {**teacher, "steps": torch.tensor(self.steps), **({"guided": guided} if self.spec.reads_masks else {})}
 
     def load_state_dict(self, tensors: dict[str, Tensor]) -> Any:
         self.steps = int(tensors["steps"])
-        own = {name.removeprefix("teacher."): t for name, t in tensors.items() if name != "steps"}
+        if "guided" in tensors:
+            self.guided = GuidedMeter(*tensors["guided"].tolist())
+        prefix = "teacher."
+        own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         self.teacher.load_state_dict(own)
 
     def _distance(self, found: Tensor, wanted: Tensor) -> Tensor:
         return F.l1_loss(found, wanted) if self.spec.distance == "l1" else F.smooth_l1_loss(found, wanted)
-
-    def _places(self, kind: MultiBlock, clips: Sequence[int], where: Sequence[int]) -> Places:
-        return draw_places(kind, grid=self.grid, clips=clips, where=where)
-
-    def _hiding(self, batch: Batch, places: Mapping[str, Places]) -> Batch:
-        def on_device(x: Any) -> Tensor:
-            return torch.from_numpy(x).to(batch.video.device)
-
-        hidden = {k: Hidden(on_device(p.context), on_device(p.targets)) for k, p in places.items()}
-        return replace(batch, hidden=hidden)
-
-    def _validation(self, batch: Batch, *, clips: int) -> Iterator[Batch]:
-        """A pass's batch with the masks of its clips, whichever others are in it."""
-        numbers = batch.index // _TOGETHER
-        for group in torch.unique(numbers).tolist():
-            first = group * _TOGETHER
-            members = range(first, min(first + _TOGETHER, clips))
-            chosen = torch.nonzero(numbers == group).flatten()
-            rows = (batch.index[chosen] - first).cpu().numpy()
-            drawn = {k.name: self._places(k, members, (_VALIDATION, first)) for k in self.spec.masks}
-            yield self._hiding(
-                batch.of(chosen), {k: Places(p.context[rows], p.targets[rows]) for k, p in drawn.items()}
-            )

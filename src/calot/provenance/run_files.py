@@ -132,6 +132,23 @@ class ImportFile(_File):
     experiment: str = _ANY
 
 
+class HiddenStrip(_File):
+    """Of a kind of mask, the shares of a clip's tokens that are predicted, seen, and neither."""
+
+    kind: str
+    predicted: float
+    seen: float
+    unused: float
+
+
+class HiddenClipFile(_File):
+    """figures/masks/masks.json: the clip of a pretraining that is shown under its masks."""
+
+    video: str
+    frame: int
+    strips: list[HiddenStrip]
+
+
 class AttentionOfVideo(_File):
     """Over the clips of one video whose mask shows anatomy: the mean attention on it, and the area it covers."""
 

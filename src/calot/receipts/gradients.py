@@ -51,13 +51,14 @@ def training_checks(
     clips = len(data.of_experiment(experiment).whole("train", training=True))
     for number, stage in enumerate(experiment.stages):
         trainer.progress = Progress(stage=number)
-        counts.append(_counts(trainer, stage))
+        counts.append(stage_counts(trainer, stage))
         terms += _terms(trainer)
         gradients.append(_steps(trainer, stage, clips=clips))
-    return _counted(counts), _learnt(gradients), _reached(terms)
+    return parameters_check(counts), gradients_check(gradients), terms_check(terms)
 
 
-def _counts(trainer: Trainer, stage: Stage) -> StageCounts:
+def stage_counts(trainer: Trainer, stage: Stage) -> StageCounts:
+    """How many parameters of each target train in a stage, and how many it declares."""
     groups = trainer.groups(stage)
     model = trainer.model
     observed: dict[str, int] = {}
@@ -84,7 +85,8 @@ def _counts(trainer: Trainer, stage: Stage) -> StageCounts:
     )
 
 
-def _counted(stages: list[StageCounts]) -> ReceiptCheck:
+def parameters_check(stages: list[StageCounts]) -> ReceiptCheck:
+    """Check 2, from the counts of every stage."""
     problems = []
     for s in stages:
         problems += [
@@ -114,11 +116,11 @@ def _steps(trainer: Trainer, stage: Stage, *, clips: int) -> GradientEvidence:
     """A few steps: the largest gradient of each trainable tensor, and which frozen tensors moved."""
     fit = with_every_term(trainer.fit(stage))
     model = trainer.model
-    still = _still(fit, schedule=stage_schedule(stage, clips=clips))
+    still = still_groups(fit, schedule=stage_schedule(stage, clips=clips))
     frozen = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
     largest = {n: 0.0 for n, p in model.named_parameters() if p.requires_grad}
     handles = [
-        p.register_post_accumulate_grad_hook(_keep_largest(largest, n, scaled=trainer.accelerator.scaler is not None))  # type: ignore[no-untyped-call]
+        p.register_post_accumulate_grad_hook(keep_largest(largest, n, scaled=trainer.accelerator.scaler is not None))  # type: ignore[no-untyped-call]
         for n, p in model.named_parameters()
         if p.requires_grad
     ]
@@ -143,7 +145,7 @@ def _steps(trainer: Trainer, stage: Stage, *, clips: int) -> GradientEvidence:
     )
 
 
-def _still(fit: Fit, *, schedule: Schedule) -> tuple[str, ...]:
+def still_groups(fit: Fit, *, schedule: Schedule) -> tuple[str, ...]:
     """Groups that Adam, which moves each weight by about its rate in a step, cannot move over the whole stage."""
     found = []
     for group in fit.optimiser.param_groups:
@@ -155,7 +157,7 @@ def _still(fit: Fit, *, schedule: Schedule) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
+def keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
     """Note a parameter's largest gradient; under fp16's loss scaler, which skips a step that overflows, the finite."""
 
     def hook(parameter: torch.Tensor) -> None:
@@ -169,7 +171,8 @@ def _keep_largest(largest: dict[str, float], name: str, *, scaled: bool) -> Any:
     return hook
 
 
-def _learnt(stages: list[GradientEvidence]) -> ReceiptCheck:
+def gradients_check(stages: list[GradientEvidence]) -> ReceiptCheck:
+    """Check 3, from the steps of every stage."""
     problems: list[str] = []
     for s in stages:
         problems += _some(s.stage, "without gradient", s.without_gradient)
@@ -201,13 +204,13 @@ def _terms(trainer: Trainer) -> list[TermReach]:
             units=term.loss.units(batch),
             declared=tuple(sorted(model.reached(term.loss.reaches) & trains)),
             reached=tuple(sorted(norms[term.name])),
-            share=_share(term.name, norms=norms),
+            share=share_of_term(term.name, norms=norms),
         )
         for term in terms
     ]
 
 
-def _share(term: str, *, norms: Mapping[str, Mapping[str, float]]) -> float:
+def share_of_term(term: str, *, norms: Mapping[str, Mapping[str, float]]) -> float:
     """The part of the gradient's norm that is one term's: in the whole model, or in a part that others reach too, where
     that is more."""
     wholes = {name: sqrt(sum(n * n for n in parts.values())) for name, parts in norms.items()}
@@ -243,7 +246,8 @@ def _any_trains(module: torch.nn.Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
 
 
-def _reached(terms: list[TermReach]) -> ReceiptCheck:
+def terms_check(terms: list[TermReach]) -> ReceiptCheck:
+    """Check 4, from every term of every stage."""
     problems = []
     for t in terms:
         where = f"stage {t.stage}: {t.term}"

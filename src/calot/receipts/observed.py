@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,17 @@ def observed_check(
     labels: NDArray[np.float32],
     steps: Sequence[int],
     chosen: ObservedReading,
+    beside: Mapping[str, DoseBand] = MappingProxyType({}),
 ) -> ReceiptCheck:
     """Hold every reading of every epoch against its band; `labels` (clips, criteria) are the training table's, `steps`
-    the optimiser steps per epoch of each stage, `chosen` what is known of the epoch that was kept."""
+    the optimiser steps per epoch of each stage, `chosen` what is known of the epoch that was kept, `beside` bands for
+    what an observer of its own has read."""
     readings = [chosen]
     for number in range(1, len(experiment.stages) + 1):
         epochs = [row["readings"] for row in observed if row["stage"] == number]
         if epochs:
             bands = declared_bands(experiment, stage=number - 1, labels=labels)
-            readings += _held(number, epochs, bands=bands, steps=steps[number - 1])
+            readings += _held(number, epochs, bands={**bands, **beside}, steps=steps[number - 1])
     wrong = [r for r in readings if not r.met]
     why = "; ".join(map(str, wrong[:4])) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
     if not wrong:
@@ -135,5 +138,6 @@ def declared_bands(experiment: Experiment, *, stage: int, labels: NDArray[np.flo
         bands["training: share of tokens masked"] = DoseBand.between(1e-6, 1.0)
     if experiment.objective.reads_labels:
         return bands
-    own = ("model: ", "scoring: ", "gradient share of ")  # such an objective calls the model as it sees fit
+    idle = tuple(f"{part}: " for part in ("pooling", *(head.name for head in experiment.every_head)))
+    own = ("model: ", "scoring: ", "gradient share of ", *idle)  # such an objective calls the model as it sees fit
     return {name: band.optional() if name.startswith(own) else band for name, band in bands.items()}

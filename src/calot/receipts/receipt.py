@@ -19,8 +19,11 @@ from calot.receipts.difference import declared_difference
 from calot.receipts.dose import dose_check
 from calot.receipts.gradients import training_checks
 from calot.receipts.observed import observed_check
+from calot.receipts.pretraining import PretrainingObserver, receipt_of_pretraining, with_pretraining
 from calot.receipts.probe import ProbeData, probe_data
 from calot.receipts.sanity import controls_check
+from calot.receipts.watching import RunObserver
+from calot.run.data import OpenData
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.train import checkpoint
@@ -80,8 +83,9 @@ def _baseline(request: Request) -> tuple[str | None, Experiment | None]:
     return name, replace(base, name=experiment.name, baseline=experiment.baseline, compute=experiment.compute)
 
 
-def opening_receipt(request: Request, *, ui: Ui) -> Receipt:
-    """The receipt a run begins with, printed and written; a resumed run keeps its own.
+def opening_receipt(request: Request, *, ui: Ui, data: OpenData | None = None) -> Receipt:
+    """The receipt a run begins with, printed and written; a resumed run keeps its own. `data` is the run's, where it
+    is open already.
 
     Raises CalotError where a check failed: a treatment that provably does nothing, or not what it says, is not trained
     unless the request insists.
@@ -89,7 +93,11 @@ def opening_receipt(request: Request, *, ui: Ui) -> Receipt:
     kept = Receipt.load(request.folder) if request.resume else None
     if kept is not None and kept.fingerprint == request.experiment.fingerprint() and not kept.old:
         return kept
-    receipt = receipt_before(request, ui=ui, results=request.results)
+    if request.experiment.objective.reads_labels:
+        receipt = receipt_before(request, ui=ui, results=request.results)
+    else:
+        opened = data or OpenData.of(request.data, experiment=request.experiment, ui=ui)
+        receipt = receipt_of_pretraining(request, data=opened)
     say(receipt, ui=ui)
     if receipt.failed and not request.despite_receipt:
         found = "; ".join(f"{c.name}: {c.why}" for c in receipt.failed)
@@ -128,6 +136,8 @@ def with_starts(receipt: Receipt, starts: Sequence[Mapping[str, Any]]) -> Receip
 def with_training(receipt: Receipt, trainer: Trainer) -> Receipt:
     """What training and the trained model showed: later stages' starts, what was observed, and parts switched off."""
     receipt = with_starts(receipt, trainer.progress.starts)
+    if not trainer.request.experiment.objective.reads_labels:
+        return with_pretraining(receipt, trainer, chosen=chosen_epoch(trainer))
     if all(receipt.check(name).status != "pending" for name in ("observed", "ablation")):
         return receipt  # a complete run that is resumed
     experiment, table = trainer.request.experiment, trainer.train_set.table
@@ -136,12 +146,19 @@ def with_training(receipt: Receipt, trainer: Trainer) -> Receipt:
         trainer.progress.observed,
         labels=table.labels,
         steps=[-(-len(table) // stage.batch) for stage in experiment.stages],
-        chosen=_chosen(trainer),
+        chosen=chosen_epoch(trainer),
     )
     return receipt.with_check(seen).with_check(ablation_check(trainer))
 
 
-def _chosen(trainer: Trainer) -> ObservedReading:
+def observer_of(trainer: Trainer) -> RunObserver:
+    """Who looks on in a run, for the check of what was observed."""
+    experiment = trainer.request.experiment
+    kind = RunObserver if experiment.objective.reads_labels else PretrainingObserver
+    return kind(experiment, trainer.train_set, trainer.val_set)
+
+
+def chosen_epoch(trainer: Trainer) -> ObservedReading:
     """How far the epoch whose weights were kept is from the best that could have been, by its own score."""
     best, selection = checkpoint.load(trainer.checkpoints.best).progress, trainer.objective.selection
     rows = [r for r in trainer.progress.rows if r["stage"] == best["stage"] + 1]

@@ -71,7 +71,7 @@ class RunObserver(Observer):
     def loaded(self, batch: Batch, *, progress: Progress, number: int) -> Watch | None:
         seen = progress.observing
         positive = self.train_set.table.labels[batch.index.numpy()] >= 0.5
-        for k in range(positive.shape[1]):
+        for k in range(positive.shape[1] if self.experiment.objective.reads_labels else 0):
             add(seen, f"drawn: positive rate of C{k + 1}", positive[:, k].astype(float).tolist())
         self._look = None
         if not self.looks(progress=progress, number=number):

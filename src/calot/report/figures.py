@@ -28,7 +28,7 @@ def learning_curves(metrics: pl.DataFrame, *, best_row: int | None) -> list[Mark
     Where the loss has several terms, these; where there is a segmentation decoder, its IoU.
     """
     panels = [
-        _loss_panel(metrics, best_row=best_row),
+        loss_panel(metrics, best_row=best_row),
         map_panel(metrics, best_row=best_row),
         _criteria_panel(metrics, best_row=best_row),
     ]
@@ -45,19 +45,20 @@ def loss_terms(metrics: pl.DataFrame) -> list[str]:
     return [name for name in shares if f"train_{name}" in metrics.columns]
 
 
-def _loss_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+def loss_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
+    """The loss on training clips and on val, as far as `metrics.csv` has them."""
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = _epochs(axes, metrics, best_row=best_row)
+        epochs = epoch_axis(axes, metrics, best_row=best_row)
         for column, name, look in (
             ("train_loss", "train, as trained on", {"color": MUTED, "linestyle": (0, (1, 2)), "linewidth": 1.4}),
             ("train_clean_loss", "train, clean", {"color": MUTED}),
             ("val_loss", "val", {"color": ACCENT}),
         ):
             if column in metrics.columns:
-                axes.plot(epochs, metrics[column].to_numpy(), label=name, **look, **_points(metrics))
+                axes.plot(epochs, metrics[column].to_numpy(), label=name, **look, **epoch_points(metrics))
         axes.set_title("Loss")
-        _legend(axes)
+        legend_on(axes)
         return svg(
             figure, name="curve-loss", describe="Loss over epochs: training as trained on, training clean, validation"
         )
@@ -70,10 +71,10 @@ def map_panel(
     train, val = metrics["train_clean_map"].to_numpy(), metrics["val_map"].to_numpy()
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = _epochs(axes, metrics, best_row=best_row)
+        epochs = epoch_axis(axes, metrics, best_row=best_row)
         axes.fill_between(epochs, val, train, color=BAND, linewidth=0, label="gap")
-        axes.plot(epochs, train, color=MUTED, label="train, clean", **_points(metrics))
-        axes.plot(epochs, val, color=ACCENT, label="val", **_points(metrics))
+        axes.plot(epochs, train, color=MUTED, label="train, clean", **epoch_points(metrics))
+        axes.plot(epochs, val, color=ACCENT, label="val", **epoch_points(metrics))
         if best_row is not None:
             axes.plot(epochs[best_row], val[best_row], "o", color=ACCENT, markersize=6, zorder=5)
             axes.annotate(
@@ -87,21 +88,21 @@ def map_panel(
         axes.set_title(f"{title}, points")
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(_IN_POINTS)
-        _legend(axes)
+        legend_on(axes)
         return svg(figure, name=name, describe="Macro mAP over epochs on clean training clips and on validation")
 
 
 def _criteria_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = _epochs(axes, metrics, best_row=best_row)
+        epochs = epoch_axis(axes, metrics, best_row=best_row)
         for criterion in CRITERIA:
             values = metrics[f"val_ap_{criterion}"].to_numpy()
-            axes.plot(epochs, values, color=CRITERION[criterion], label=label(criterion), **_points(metrics))
+            axes.plot(epochs, values, color=CRITERION[criterion], label=label(criterion), **epoch_points(metrics))
         axes.set_title("Validation AP per criterion, points")
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(_IN_POINTS)
-        _legend(axes)
+        legend_on(axes)
         return svg(figure, name="curve-criteria", describe="Validation average precision per criterion over epochs")
 
 
@@ -109,11 +110,11 @@ def _terms_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
     looks: list[dict[str, Any]] = [{"color": ACCENT}, {"color": MUTED}, {"color": INK, "linestyle": (0, (3, 2))}]
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = _epochs(axes, metrics, best_row=best_row)
+        epochs = epoch_axis(axes, metrics, best_row=best_row)
         for name, look in zip(loss_terms(metrics), looks, strict=False):
-            axes.plot(epochs, metrics[f"train_{name}"].to_numpy(), label=name, **look, **_points(metrics))
+            axes.plot(epochs, metrics[f"train_{name}"].to_numpy(), label=name, **look, **epoch_points(metrics))
         axes.set_title("Loss by term, train")
-        _legend(axes)
+        legend_on(axes)
         return svg(figure, name="curve-terms", describe="Each term of the training loss over epochs")
 
 
@@ -128,17 +129,17 @@ def _iou_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
     }
     with canvas(width=PANEL[0], height=280.0) as figure:
         axes = figure.subplots()
-        epochs = _epochs(axes, metrics, best_row=best_row)
+        epochs = epoch_axis(axes, metrics, best_row=best_row)
         top = 0.0
         for name, look in looks.items():
             values = metrics[f"val_iou_{name}"].to_numpy()
             top = max(top, float(np.nanmax(values, initial=0.0)))
-            axes.plot(epochs, values, label=name.replace("_", " "), linewidth=1.2, **look, **_points(metrics))
+            axes.plot(epochs, values, label=name.replace("_", " "), linewidth=1.2, **look, **epoch_points(metrics))
         mean = metrics["val_miou"].to_numpy()
-        axes.plot(epochs, mean, color=INK, linewidth=2.2, label="mean", **_points(metrics))
+        axes.plot(epochs, mean, color=INK, linewidth=2.2, label="mean", **epoch_points(metrics))
         axes.set_ylim(0, min(1.02, max(0.1, 1.6 * top)))
         axes.set_title("Masks: IoU on val")
-        _legend(axes, columns=2)
+        legend_on(axes, columns=2)
         return svg(figure, name="curve-iou", describe="Intersection over union of the masks on validation over epochs")
 
 
@@ -155,12 +156,12 @@ def entropy(lines: Mapping[str, np.ndarray]) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
         axes.grid(axis="x", visible=False)
         axes.set_title("Attention entropy, val")
-        _legend(axes)
+        legend_on(axes)
         described = f"Entropy of the last layer's attention over epochs: {' and '.join(lines)}"
         return svg(figure, name="attention-entropy", describe=described)
 
 
-def _epochs(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.ndarray:
+def epoch_axis(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.ndarray:
     """Rows from 1 (a second stage continues where the first ended); marks the best epoch and changes of stage."""
     epochs = np.arange(1, metrics.height + 1)
     axes.set_xlabel("epoch")
@@ -178,12 +179,13 @@ def _epochs(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.nda
     return epochs
 
 
-def _points(metrics: pl.DataFrame) -> dict[str, Any]:
+def epoch_points(metrics: pl.DataFrame) -> dict[str, Any]:
     """Mark the points where a line alone would hide how few there are."""
     return {"marker": "o", "markersize": 3.2} if metrics.height <= 12 else {}
 
 
-def _legend(axes: Any, *, columns: int = 1) -> None:
+def legend_on(axes: Any, *, columns: int = 1) -> None:
+    """The panel's legend, on paper so that lines do not cross its words."""
     look = {"handlelength": 1.6, "borderaxespad": 0.2, "labelspacing": 0.3, "columnspacing": 0.9}
     place = "best" if columns == 1 else "upper left"
     legend = axes.legend(loc=place, fontsize=11, labelcolor=INK, ncols=columns, **look)
@@ -241,7 +243,7 @@ def decision(
         top = max(prevalence, float(np.nanmax(model, initial=0.0)), 0.02)
         axes.set(xlim=(0, 1), ylim=(-0.5 * top, 1.4 * top), xlabel="threshold probability", ylabel="net benefit")
         axes.set_title(f"{label(criterion)}, {split}")
-        _legend(axes)
+        legend_on(axes)
         described = f"Decision curve of {label(criterion)}, {split}, with its interval"
         return svg(figure, name=f"decision-{split}-{criterion}", describe=described)
 

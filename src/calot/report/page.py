@@ -11,6 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from calot.errors import CalotError
+from calot.provenance.pretraining_facts import without_scores
+from calot.report.pretraining_page import pretraining_context
 from calot.report.run_folder import find_runs, read_run
 from calot.report.run_page import run_context
 from calot.report.runs_page import runs_context
@@ -23,9 +25,12 @@ def write_report(folder: Path, *, results: Path | None = None) -> Path:
     """Write `report.html` into `folder`: a run, or a folder that holds runs at any depth, which are then compared.
 
     `results` is the results root, where the ledger and the baseline's runs are looked for; by default the nearest
-    folder above a run that holds a ledger, else the run's grandparent. Raises CalotError for what cannot be read.
+    folder above a run that holds a ledger, else the run's grandparent. A pretraining's page is another one, as it has
+    no scores. Raises CalotError for what cannot be read.
     """
     folder = Path(folder)
+    if (folder / "experiment.json").is_file() and without_scores(folder):
+        return _write(folder, template="pretraining.html", context=pretraining_context(folder))
     if (folder / "experiment.json").is_file():
         return _write(folder, template="run.html", context=run_context(read_run(folder), results=results))
     if not folder.is_dir():

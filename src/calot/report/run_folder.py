@@ -15,6 +15,7 @@ from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.provenance.combination import Combination, combination_in
 from calot.provenance.custody import Identity, require_own, require_sealed
+from calot.provenance.pretraining_facts import without_scores
 from calot.provenance.receipt import Receipt
 from calot.provenance.run_facts import changed_name
 from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, ImportFile, ModelFile, read_file
@@ -163,17 +164,7 @@ def find_runs(root: Path) -> list[Path]:
     """Every folder at or below `root` that holds an `experiment.json`, sorted by path; below it, no run that read no
     labels, which has no score to stand beside others."""
     found = sorted(file.parent for file in root.rglob("experiment.json"))
-    return [run for run in found if run == root or not _without_scores(run / "metrics.csv")]
-
-
-def _without_scores(path: Path) -> bool:
-    """Whether a run's metrics.csv is of an objective without labels."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            columns = file.readline().strip().split(",")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return "val_loss" in columns and "val_map" not in columns
+    return [run for run in found if run == root or not without_scores(run)]
 
 
 def _read(path: Path, kind: Any, *, required: bool) -> dict[str, Any]:
@@ -199,7 +190,7 @@ def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:
         return pl.DataFrame()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise CalotError(f"{path} is not a readable CSV ({error}). Restore it from a copy, or train again.") from error
-    if not required and _without_scores(path):
+    if not required and without_scores(path.parent):
         raise CalotError(
             f"{path.parent}: a pretraining reads no labels, so there are no scores to report; its curves are in {path}"
         )

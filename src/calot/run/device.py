@@ -29,8 +29,8 @@ def require_one_process() -> None:
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1" and not (distributed.is_available() and distributed.is_initialized()):
         raise CalotError(
-            f"WORLD_SIZE={processes}: of calot's commands only `train` runs in several processes, and not with "
-            "--dry-run. Start this one without torchrun or accelerate launch, or unset WORLD_SIZE."
+            f"WORLD_SIZE={processes}: of calot's commands only `train` and `pretrain` run in several processes, and "
+            "not with --dry-run. Start this one without torchrun or accelerate launch, or unset WORLD_SIZE."
         )
 
 

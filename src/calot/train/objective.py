@@ -142,6 +142,11 @@ class ObjectiveSpec(Component, ABC):
 
     reads_labels: ClassVar[bool] = True
 
+    @property
+    def reads_masks(self) -> bool:
+        """Whether its clips must travel with their segmentation masks, whatever the loss and the heads read."""
+        return False
+
     def unfit(self, *, backbone: BackboneSpec, stages: Sequence[Stage]) -> str | None:
         """Why it cannot train a backbone in these stages, if so; asked before anything is built."""
         return None
@@ -176,6 +181,13 @@ class TermMeter:
                 self.sums[name] += value.units * float(value.mean)
                 self.units[name] += value.units
                 self.weights[name] = value.weight
+
+    def join(self, other: TermMeter) -> None:
+        """Add what another was shown."""
+        for name in self.sums:
+            self.sums[name] += other.sums[name]
+            self.units[name] += other.units[name]
+        self.weights |= other.weights
 
     def mean(self) -> float:
         """The weighted sum of the terms' means; a term without units adds nothing."""
