@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,20 @@ def test_phantom_passes_its_settings_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert done.stdout.rstrip().endswith(f"Next: calot data stats {tmp_path / 'out'} --protocol keyframes")
     as_json = call("phantom", tmp_path / "out", "--videos", 5, "--seed", 3, "--json")
     assert json.loads(as_json.stdout)["frames"] == 10
+
+
+def test_phantom_draws_a_named_recipe_with_what_is_given_besides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[PhantomSpec] = []
+
+    def drawn(_out: Path, spec: PhantomSpec, **_more: object) -> PhantomSummary:
+        seen.append(spec)
+        return PhantomSummary(videos=5, frames=10, keyframes=2, masks=2, split_videos={"train": 5}, seconds=0.1)
+
+    monkeypatch.setattr(calot.phantom, "generate", drawn)
+    assert call("phantom", tmp_path / "a", "--recipe", "phantom-study").exit_code == 0
+    assert call("phantom", tmp_path / "b", "--recipe", "phantom-study", "--seed", 5, "--videos", 9).exit_code == 0
+    study = calot.phantom.RECIPES["phantom-study"]
+    assert seen == [study, replace(study, seed=5, videos=9)]
+    assert "phantom-study" in str(call("phantom", tmp_path / "c", "--recipe", "study").exception)
