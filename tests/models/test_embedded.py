@@ -35,6 +35,12 @@ def test_its_tokens_are_those_of_transformers_alone() -> None:
         assert torch.allclose(backbone(video).values, expected, atol=1e-6)
 
 
+def test_reading_it_draws_no_bar(capfd: pytest.CaptureFixture[str]) -> None:
+    VJEPA2().at_tiny_scale().build()
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
+
+
 def test_it_is_small_and_its_card_says_where_it_is_from() -> None:
     folder = find_weights(EMBEDDED)
     assert folder == local_weights(EMBEDDED)

@@ -13,7 +13,7 @@ import torch
 from calot.config.fields import Range, Size
 from calot.errors import CalotError, first_line
 from calot.models.backbones.protocol import Backbone, BackboneSpec
-from calot.models.checkpoints import find_weights
+from calot.models.checkpoints import find_weights, without_bars
 
 _TINY: dict[str, Any] = {"weights": None, "size": 64, "frames": 8, "patch": 8, "width": 128, "layers": 4, "heads": 2}
 
@@ -122,7 +122,8 @@ class VisionTransformer(BackboneSpec):
             wanted = self._classes()[0].model_type
             if kind not in (None, wanted):
                 raise ValueError(f"its config.json is of a {kind} model, and {self.name} needs {wanted}")
-            return reader(place, **options)
+            with without_bars():
+                return reader(place, **options)
         except Exception as error:  # a mangled file makes it raise nearly anything
             raise CalotError(
                 f"{place}: no weights that {self.name} can be read from ({first_line(error)}); download them again, or "
