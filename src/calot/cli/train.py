@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from calot.cli.archive import EngineName, predict_archive, require_no_recording
 from calot.cli.combine import Tta, TtaMean, enter_combined, mean_of
 from calot.cli.next_step import report_of, say_next
 from calot.cli.sweep import combinations, say_choice, setting_name
+from calot.wall import measured, spent_on
 
 if TYPE_CHECKING:
     from calot.processes import Processes
@@ -112,8 +114,9 @@ def _train_each(asked: list[Request], *, out: Path | None, processes: Processes)
         for request in asked:
             stopper.saying = f"{request.folder}: stopped. Continue with --resume --out {out or request.folder}."
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
-            folder = train_run(request, ui=ui, stopper=stopper, processes=processes)
-            processes.once(partial(finish, folder, ui=ui, results=request.results))
+            with measured(request.folder) if processes.first else nullcontext():
+                folder = train_run(request, ui=ui, stopper=stopper, processes=processes)
+                processes.once(partial(finish, folder, ui=ui, results=request.results))
 
 
 def _after_training(asked: list[Request]) -> tuple[object, ...]:
@@ -209,6 +212,7 @@ def _seeds(text: str) -> list[int]:
     return numbers
 
 
+@spent_on("page")
 def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
     """A line in the ledger, the run's seal, pictures of the clips the page shows, then the page."""
     from calot.provenance.custody import seal, unseal

@@ -24,6 +24,7 @@ from calot.receipts.sanity import controls_check
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.train import checkpoint
+from calot.wall import spent_on
 
 NO_BASELINE = "no baseline: nothing is declared to differ"
 
@@ -80,6 +81,7 @@ def _baseline(request: Request) -> tuple[str | None, Experiment | None]:
     return name, replace(base, name=experiment.name, baseline=experiment.baseline, compute=experiment.compute)
 
 
+@spent_on("rehearsal")
 def opening_receipt(request: Request, *, ui: Ui) -> Receipt:
     """The receipt a run begins with, printed and written; a resumed run keeps its own.
 
@@ -154,6 +156,7 @@ def _chosen(trainer: Trainer) -> ObservedReading:
     )
 
 
+@spent_on("closing")
 def closing_receipt(folder: Path, *, twins: Sequence[str], ui: Ui) -> None:
     """Put the ledger's answer into a run's receipt, where it has one, and print it: `twins` are runs of another
     treatment with equal predictions, each with what is equal."""

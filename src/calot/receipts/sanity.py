@@ -25,6 +25,7 @@ from calot.run.environment import code_hash
 from calot.run.request import Request
 from calot.train.loop import optimise
 from calot.train.stage import Compute, Stage
+from calot.wall import spent_on
 from calot.writing import write_json
 
 _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 12, 32
@@ -34,6 +35,7 @@ _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 12, 32
 _DEALS, _RARE = 6, 0.002
 
 
+@spent_on("controls")
 def controls_check(experiment: Experiment, *, request: Request, results: Path, data: ProbeData) -> ReceiptCheck:
     """Make both controls once an experiment (a treatment and this code), and keep them in the results folder."""
     bare = unregularised(scaled(experiment, TINY) if request.scale != TINY else experiment)

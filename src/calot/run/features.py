@@ -25,6 +25,7 @@ from calot.run.feature_choice import chosen_kind, feature_shape, unfit
 from calot.train.features import TOLERANCE, FeatureBuild, FeatureCache, Kind, features_key, open_features
 from calot.train.stage import Stage
 from calot.types import Batch, Tokens
+from calot.wall import spent_on
 
 if TYPE_CHECKING:
     from calot.run.trainer import Trainer
@@ -77,6 +78,7 @@ def cached(clips: ClipDataset, features: FeatureCache) -> CachedClips:
     return CachedClips(clips.table, clips.store, masks=clips.masks, features=features)
 
 
+@spent_on("features")
 def stage_features(trainer: Trainer, stage: Stage) -> StageFeatures | None:
     """The features of a stage whose backbone is frozen, or frozen below some layer, built where they are missing; None
     where it computes them.
