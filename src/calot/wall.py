@@ -17,7 +17,16 @@ NAME = "costs.json"
 
 #: What a run's time is spent on. `start-up` is what nothing else claims: imports, opening data, building the model.
 Part = Literal[
-    "start-up", "frame store", "features", "training", "evaluation", "rehearsal", "controls", "closing", "saving", "page"
+    "start-up",
+    "frame store",
+    "features",
+    "training",
+    "evaluation",
+    "rehearsal",
+    "controls",
+    "closing",
+    "saving",
+    "page",
 ]
 PARTS: tuple[str, ...] = get_args(Part)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,18 +14,16 @@ from sklearn.metrics import roc_auc_score
 
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, EpochIndices
-from calot.errors import CalotError
 from calot.experiment import TINY, Experiment, scaled
-from calot.provenance.evidence import ControlsEvidence, Evidence, Shuffled
-from calot.provenance.receipt import ReceiptCheck, Status
+from calot.provenance.evidence import ControlsEvidence, Shuffled
+from calot.provenance.receipt import Receipt, ReceiptCheck, Status
 from calot.receipts.overfitting import overfit, why_not_learnt
 from calot.receipts.probe import ProbeData, every_clip, trainer_for
-from calot.run.environment import code_hash
+from calot.receipts.sharing import conditions, shared_checks
 from calot.run.request import Request
 from calot.train.loop import optimise
 from calot.train.stage import Compute, Stage
 from calot.wall import spent_on
-from calot.writing import write_json
 
 _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 12, 32
 
@@ -36,15 +33,25 @@ _DEALS, _RARE = 6, 0.002
 
 
 @spent_on("controls")
-def controls_check(experiment: Experiment, *, request: Request, results: Path, data: ProbeData) -> ReceiptCheck:
-    """Make both controls once an experiment (a treatment and this code), and keep them in the results folder."""
+def with_controls(
+    receipt: Receipt, experiment: Experiment, *, request: Request, results: Path, data: ProbeData
+) -> Receipt:
+    """The receipt with both controls: made once per treatment, code, data and machine, and kept in the results folder
+    for every run that they stand for, whatever its seed."""
     bare = unregularised(scaled(experiment, TINY) if request.scale != TINY else experiment)
-    path = results / "controls" / f"{bare.fingerprint()[:16]}_{code_hash()[:8]}.json"
-    evidence = _kept(path)
-    if evidence is None:
-        asked = replace(request, experiment=bare, scale=TINY, seed=0)
-        evidence = ControlsEvidence(overfit=overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
-        write_json(path, evidence.to_json())
+    asked = replace(request, experiment=bare, scale=TINY)
+    return shared_checks(
+        receipt,
+        "controls",
+        lambda: (_controls(replace(asked, seed=0), data=data),),
+        under=conditions(bare, None, request=asked, data=data),
+        request=request,
+        results=results,
+    )
+
+
+def _controls(request: Request, *, data: ProbeData) -> ReceiptCheck:
+    evidence = ControlsEvidence(overfit=overfit(request, data=data), shuffled=_shuffled(request, data=data))
     over, shuffled = evidence.overfit, evidence.shuffled
     problems = [said] if (said := why_not_learnt(over)) else []
     auc = f"AUC {shuffled.auc:.2f}, p {shuffled.p:.2g}"
@@ -133,11 +140,3 @@ def _area(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> float:
     """The area under the ROC curve, averaged over the criteria that have both kinds of clips."""
     pairs = [(y, x) for y, x in zip(labels.T, logits.T, strict=True) if 0 < y.sum() < len(y)]
     return float(np.mean([roc_auc_score(y, x) for y, x in pairs]))
-
-
-def _kept(path: Path) -> ControlsEvidence | None:
-    try:
-        evidence = Evidence.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, CalotError):  # of another version, or damaged: made again
-        return None
-    return evidence if isinstance(evidence, ControlsEvidence) else None
