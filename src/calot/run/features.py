@@ -28,6 +28,7 @@ from calot.train.features import TOLERANCE, FeatureBuild, FeatureCache, FeatureS
 from calot.train.stage import Stage
 from calot.types import Batch, Tokens
 from calot.wall import spent_on
+from calot.writing import clear_disk_errors
 
 if TYPE_CHECKING:
     from calot.run.trainer import Trainer
@@ -141,9 +142,11 @@ def _opened(
     windows = hashlib.sha256(np.ascontiguousarray(clips.table.frames, dtype=np.int64).tobytes()).hexdigest()
     facts = backbone | {"pixels": clips.store.digest, "windows": windows, "views": list(preparation.listed)}
     home = clips.store.path.parent.parent / "features" / features_key(facts, shape)[:24]
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with locked(home.with_name(f"{home.name}.lock")):  # a second run that needs them waits, and finds them
-        _build(trainer, clips, preparation=preparation, home=home, facts=facts, shape=shape)
+    if not home.exists():
+        with clear_disk_errors(home):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            with locked(home.parent.parent / f"features-{home.name}.lock"):  # a second run that needs them waits
+                _build(trainer, clips, preparation=preparation, home=home, facts=facts, shape=shape)
     found = replace(open_features(home, facts=facts, shape=shape), entering=backbone["entering"])
     _recompute_some(trainer, clips, preparation=preparation, found=found)
     return _placed(found, trainer=trainer)
@@ -158,11 +161,11 @@ def _build(
     facts: dict[str, Any],
     shape: FeatureShape,
 ) -> None:
-    """Build a cache where it is missing."""
+    """Build a cache where it is still missing."""
     if not home.exists():
         free, split = shutil.disk_usage(home.parent.parent).free, clips.table.split
         trainer.ui.say(
-            f"features of {shape.clips} {split} clips in {', '.join(preparation.listed)} ({kind}): "
+            f"features of {shape.clips} {split} clips in {', '.join(preparation.listed)} ({shape.kind}): "
             f"{shape.bytes / 1e9:.3f} GB of {free / 1e9:.1f} GB free at {home.parent}"
         )
         with trainer.ui.task(f"features {split}") as advance:
