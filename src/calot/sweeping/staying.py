@@ -21,6 +21,8 @@ from calot.writing import clear_disk_errors
 SERVER = "calot.cli.worker"
 #: Words before a job's own command line that start `calot`; a worker has calot already.
 PREFIX = (sys.executable, "-m", "calot")
+#: The exit code of a command, and of its worker, that a signal stopped after saving.
+_SAVED = 75
 
 
 @dataclass(eq=False)
@@ -85,7 +87,7 @@ class OrderedJob:
             code = self.worker.answers.get(timeout=0.5) if dead is not None else self.worker.answers.get_nowait()
         except queue.Empty:
             return dead
-        if dead is None:
+        if dead is None and code != _SAVED:  # after that it ends
             self.idle.append(self.worker)
         return code
 
