@@ -8,7 +8,7 @@ import pytest
 
 from calot.errors import CalotError
 from calot.provenance.evidence import ParametersEvidence, StageStart
-from calot.provenance.measured import CONDITIONS, Measured, keep_measured, kept_measured, place_of
+from calot.provenance.measured import CONDITIONS, Measured, keep_measured, kept_measured, measured_place
 from calot.provenance.receipt import Receipt, ReceiptCheck, record_of
 
 UNDER = {name: f"this {name}" for name in CONDITIONS}
@@ -49,7 +49,7 @@ def test_they_are_refused_where_any_condition_differs(tmp_path: Path, differs: s
     assert kept_measured(tmp_path, "controls", under=UNDER) is None
     changed = UNDER | {differs: "another"}
     assert kept_measured(tmp_path, "rehearsals", under=changed) is None
-    place_of(tmp_path, "rehearsals", under=UNDER).rename(place_of(tmp_path, "rehearsals", under=changed))
+    measured_place(tmp_path, "rehearsals", under=UNDER).rename(measured_place(tmp_path, "rehearsals", under=changed))
     assert kept_measured(tmp_path, "rehearsals", under=changed) is None  # under another's name
 
 

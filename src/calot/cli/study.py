@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from calot.sweeping.jobs import Job, JobRecord
 
 _LOCK, _JOBS, _PLAN, _STUDY = "study.lock", "jobs.json", "plan.json", "study.json"
+_SUBSET = "compute.train_subset"
 
 
 def study(
@@ -47,10 +48,11 @@ def study(
     """Train the study's experiments, several seeds each, and print one table; exit code 1 where a run failed."""
     from calot.errors import CalotError
 
-    asked = _asked(experiments, list(changes or ()), data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
+    own = _with_small_subset(changes or (), scale=scale)
+    asked = _asked(experiments, own, data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise CalotError("WORLD_SIZE is set: a study starts its own processes; run it without torchrun")
-    work = _Work(asked, out=out, data=data, changes=tuple(changes or ()), places=_places(workers))
+    work = _Work(asked, out=out, data=data, changes=tuple(own), places=_places(workers))
     if dry_run:
         work.plan(json=json)
         return
@@ -60,6 +62,15 @@ def study(
     work.show(rows, json=json)
     if any(row.unfinished for row in rows):
         raise typer.Exit(1)
+
+
+def _with_small_subset(changes: Sequence[str], *, scale: str) -> list[str]:
+    """The changes, and at tiny scale fewer training clips that are scored after each epoch, unless they are among them.
+
+    A small data set's training clips would all be scored, and cost more than its validation.
+    """
+    typed = {change.partition("=")[0] for change in changes}
+    return [*changes, *([] if scale != "tiny" or typed & {"compute", _SUBSET} else [f"{_SUBSET}=32"])]
 
 
 def _asked(

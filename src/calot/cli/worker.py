@@ -32,7 +32,7 @@ def main() -> None:
     orders = os.fdopen(os.dup(0), encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
-    os.dup2(nothing, 1)  # until a job's log takes its place: what is printed is no answer
+    os.dup2(nothing, 1)  # until a job's log takes its place: what is printed does not answer an order
     with guarded_streams(), never_deaf(), last_words():
         try:
             with stop_on_signal(), contextlib.suppress(BrokenPipeError):  # whoever ordered is gone

@@ -89,7 +89,7 @@ def _as_measured(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": _GROWS, "evidence": evidence}
 
 
-def place_of(results: Path, kind: Kind, *, under: Mapping[str, str]) -> Path:
+def measured_place(results: Path, kind: Kind, *, under: Mapping[str, str]) -> Path:
     """Where checks measured under these conditions are kept for other runs."""
     text = json.dumps(dict(under), sort_keys=True)
     return results / kind / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
@@ -97,7 +97,7 @@ def place_of(results: Path, kind: Kind, *, under: Mapping[str, str]) -> Path:
 
 def keep_measured(measured: Measured, records: Sequence[Mapping[str, Any]], *, results: Path) -> Path:
     """Write checks for other runs to take."""
-    path = place_of(results, measured.kind, under=measured.under)
+    path = measured_place(results, measured.kind, under=measured.under)
     return write_json(path, {"format": 1, "measured": measured.to_json(), "checks": list(records)})
 
 
@@ -106,7 +106,7 @@ def kept_measured(
 ) -> tuple[Measured, list[dict[str, Any]]] | None:
     """Checks that another run measured under just these conditions; None where there are none, or not as measured."""
     try:
-        data = read_record(place_of(results, kind, under=under), remedy="remove it")
+        data = read_record(measured_place(results, kind, under=under), remedy="remove it")
         measured, records = Measured.from_json(data.get("measured")), data.get("checks")
         if not isinstance(records, list) or measured.kind != kind or dict(measured.under) != dict(under):
             return None

@@ -18,7 +18,7 @@ from calot.experiment import TINY, Experiment, scaled
 from calot.provenance.evidence import ControlsEvidence, Shuffled
 from calot.provenance.receipt import Receipt, ReceiptCheck, Status
 from calot.receipts.overfitting import overfit, why_not_learnt
-from calot.receipts.probe import ProbeData, every_clip, trainer_for
+from calot.receipts.probe import ProbeData, every_clip, trainer_for, with_frozen_tokens
 from calot.receipts.sharing import conditions, shared_checks
 from calot.run.request import Request
 from calot.train.loop import optimise
@@ -124,13 +124,18 @@ def val_logits(
     trainer = trainer_for(request.experiment, request=replace(request, seed=deal), data=data)
     dataset, rng = labels(trainer.train_set), np.random.default_rng([deal, 1])
     fit = trainer.fit(request.experiment.train)
+    device = trainer.accelerator.device
+    known = with_frozen_tokens(trainer, dataset[every_clip(dataset)].to(device))
     for _ in range(_SHUFFLED_STEPS):
         chosen = tuple(rng.choice(len(dataset), size=min(8, len(dataset)), replace=False).tolist())
         trainer.model.train()
-        batch = dataset[EpochIndices(epoch=0, indices=chosen)].to(trainer.accelerator.device)
+        if known.tokens is not None:
+            batch = known.of(torch.tensor(chosen, device=device))
+        else:
+            batch = dataset[EpochIndices(epoch=0, indices=chosen)].to(device)
         optimise(fit, batch, progress=trainer.progress)
     trainer.model.eval()
-    val = trainer.val_set[every_clip(trainer.val_set)].to(trainer.accelerator.device)
+    val = trainer.val_set[every_clip(trainer.val_set)].to(device)
     with torch.no_grad():
         logits = trainer.model(val).logits.cpu().numpy()
     return logits, trainer.val_set.table.majority

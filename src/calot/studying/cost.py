@@ -18,7 +18,7 @@ from calot.run.request import Request
 _CONTROLS, _REHEARSAL, _PER_FIELD, _CLIPS = 200, 30, 15, 8
 #: Seconds to import everything, once a worker, and to open data, build the model and close the receipt, once a run.
 _IMPORT_S, _OPEN_S = 8.0, 2.5
-#: A step on cached features takes at least this share of a whole one.
+#: Steps on cached features take at least this share of a whole one.
 _HEADS = 0.04
 
 
