@@ -145,7 +145,7 @@ def _opened(
     if not home.exists():
         with clear_disk_errors(home):
             home.parent.mkdir(parents=True, exist_ok=True)
-            with locked(home.parent.parent / f"features-{home.name}.lock"):  # a second run that needs them waits
+            with locked(home.with_name(f"{home.name}.lock")):  # a second run that needs them waits
                 _build(trainer, clips, preparation=preparation, home=home, facts=facts, shape=shape)
     found = replace(open_features(home, facts=facts, shape=shape), entering=backbone["entering"])
     _recompute_some(trainer, clips, preparation=preparation, found=found)
