@@ -9,12 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Every experiment of the study at tiny scale, one run each, on one phantom whose 6 validation operations give each
 # criterion an interval (4 have positives of it); started again, it continues where it was.
 OUT ?= results/experiments
-EXPERIMENTS ?= e02_frozen_probe e03_focal e04_balanced e05_focal_balanced e06_c2_weighted e06_cystic_plate \
-  e08_multitask e09_stage_one e09_staged e10a_lora_r16 e10b_lora_r32_qkv e10b_documented e10b_recipe e10b_ten_epochs e10c_lora_low_lr \
-  e11_attention_supervision e11_attention_supervision_l1 e12_regularized e12_attention_bias e12_lora_r64 \
-  e13_window_vit e14_hybrid e15_vjepa_window e15_window_parallel multires_fusion swincvs_lstm swincvs_e2e swincvs_frozen \
-  frames5_global frames5_window frames16_window \
-  layers_12 unet_skips feature_pyramid multi_layer_pooling key_moments
+EXPERIMENTS ?= all
 
 .PHONY: demo test long quick fuzz seeds check install clean experiments embedded bench-gpu
 
@@ -59,9 +54,9 @@ check: install
 
 experiments: install
 	test -f $(OUT)/phantom/phantom.json || (rm -rf $(OUT)/phantom && $(BIN)/calot data phantom $(OUT)/phantom --videos 30 --mean-frames 40 --seed 7)
-	$(BIN)/calot train $(EXPERIMENTS) --data $(OUT)/phantom --scale tiny --seeds 0 --out $(OUT)/runs --results $(OUT) --resume; \
+	$(BIN)/calot study --data $(OUT)/phantom --out $(OUT)/runs --experiments $(EXPERIMENTS) --seeds 1 --resume; \
 	  status=$$?; test $$status -gt 1 || $(BIN)/calot report $(OUT)/runs; \
-	  $(BIN)/calot experiments costs $(EXPERIMENTS) --data $(OUT)/phantom | tee $(OUT)/costs.md; exit $$status
+	  $(BIN)/calot experiments costs $$($(BIN)/python -m calot.studying.listed) --data $(OUT)/phantom | tee $(OUT)/costs.md; exit $$status
 
 # The encoder that comes with calot, again: 110 phantom operations of a seed of their own, 25 minutes of pretraining.
 embedded: install

@@ -44,6 +44,7 @@ from calot.statistics.average import averaged
 from calot.train import checkpoint
 from calot.train.objective import model_tensors_alone
 from calot.train.progress import Progress
+from calot.wall import spent_on
 
 
 def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processes = ALONE) -> Path:
@@ -86,6 +87,7 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
         )
 
 
+@spent_on("closing")
 def _write_trained(trainer: Trainer, receipt: Receipt | None) -> None:
     """What training leaves beside its checkpoints, by one process: the adapter, the receipt."""
     folder = trainer.request.folder
@@ -147,6 +149,7 @@ def _opened(folder: Path, experiment: Experiment, *, data: Path, ui: Ui, out: Pa
     return opened
 
 
+@spent_on("evaluation")
 def _predict(
     folder: Path,
     run: tuple[Experiment, Classifier, int],

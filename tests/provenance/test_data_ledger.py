@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prediction_tables import clustered
 
-from calot.cli.train import _enter
+from calot.cli.finishing import _enter
 from calot.errors import CalotError
 from calot.progress import Ui
 from calot.provenance import ledger

@@ -21,7 +21,7 @@ from calot.receipts.difference import declared_difference
 from calot.receipts.gradients import training_checks
 from calot.receipts.probe import ProbeData, probe_data
 from calot.receipts.receipt import opening_receipt, receipt_before
-from calot.receipts.sanity import controls_check
+from calot.receipts.sanity import with_controls
 from calot.run.request import Request
 from calot.train.stage import Stage
 
@@ -54,7 +54,9 @@ def _declared(request: Request) -> dict[str, ReceiptCheck]:
 
 def _controls(request: Request, results: Path) -> ReceiptCheck:
     with _probing(request) as data:
-        return controls_check(request.experiment, request=request, results=results, data=data)
+        none = Receipt(experiment=request.experiment.name, baseline=None, fingerprint="", checks=())
+        receipt = with_controls(none, request.experiment, request=request, results=results, data=data)
+    return receipt.check("controls")
 
 
 @pytest.mark.parametrize("criterion", ["two_structures", "hepatocystic_triangle", "cystic_plate"])

@@ -49,7 +49,7 @@ class StopInStage(Stopper):
 
 
 def caches(data: Path) -> set[Path]:
-    return set((data / ".calot" / "features").glob("*"))
+    return {path for path in (data / ".calot" / "features").glob("*") if path.suffix != ".lock"}
 
 
 def opened(data: Path, folder: Path, *changes: str, kind: str = "fp32") -> Trainer:

@@ -96,7 +96,8 @@ def _statistics(data: Path, *, figure: Path, ui: Ui) -> None:
 
 
 def _train(data: Path, *, results: Path, ui: Ui) -> list[Path]:
-    from calot.cli.train import finish, requests
+    from calot.cli.finishing import finish
+    from calot.cli.train import requests
     from calot.models.checkpoints import EMBEDDED_IS
     from calot.pipeline import train_run
     from calot.run.signals import stop_on_signal

@@ -23,6 +23,7 @@ from calot.cli import (
     pretrain,
     report,
     statistics,
+    study,
     sweep_command,
     train,
 )
@@ -51,6 +52,7 @@ app.add_typer(data.app, name="data", help="Data sets: phantom, statistics, frame
 app.add_typer(experiments.app, name="experiments", help="The experiments: list, show, diff.")
 app.command()(train.train)
 app.command()(sweep_command.sweep)
+app.command()(study.study)
 app.command()(pretrain.pretrain)
 app.command()(train.evaluate)
 app.command()(train.predict)
@@ -83,10 +85,10 @@ def main() -> None:
     130 interrupted, 141 broken pipe."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
     with guarded_streams(), never_deaf(), last_words():
-        sys.exit(_run(words, debug="--debug" in sys.argv))
+        sys.exit(run_words(words, debug="--debug" in sys.argv))
 
 
-def _run(words: list[str], *, debug: bool) -> int:
+def run_words(words: list[str], *, debug: bool = False) -> int:
     """The exit code of one command, with what went wrong printed on standard error."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads spin on busy cores otherwise
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's products are not repeatable

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from calot.cli.archive import EngineName, predict_archive, require_no_recording
 from calot.cli.combine import Tta, TtaMean, enter_combined, mean_of
+from calot.cli.finishing import draw_clips, finish
 from calot.cli.next_step import report_of, say_next
 from calot.cli.sweep import combinations, say_choice, setting_name
+from calot.wall import measured
 
 if TYPE_CHECKING:
     from calot.processes import Processes
-    from calot.progress import Ui
     from calot.run.request import Request
-    from calot.statistics.predictions import Predictions
 
 Data = Annotated[Path, typer.Option(help="A data set's folder, in the Endoscapes layout.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Run the components that a run from elsewhere brings along.")]
@@ -43,6 +44,10 @@ def train(
         bool, typer.Option("--drop-unreadable", help="Drop frames that cannot be read, counted and reported.")
     ] = False,
     receipt: Annotated[bool, typer.Option(help="Prove before training that the treatment takes effect.")] = True,
+    share_receipt: Annotated[
+        bool, typer.Option("--share-receipt", help="Take checks that no seed changes from another seed's receipt.")
+    ] = False,
+    page: Annotated[bool, typer.Option(help="Write each run's report.html; `calot report` does it later.")] = True,
     despite_receipt: Annotated[bool, typer.Option("--despite-receipt", help="Train even if a check failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure a few steps; estimate the run's cost.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Plan for this machine's memory, then train by it.")] = False,
@@ -76,13 +81,13 @@ def train(
         show_dry_run(asked, price_per_hour=price_per_hour, json=json, again=("train", *words, "--data", data, *given))
         return
     _trust(trust, *(r.folder for r in asked if resume))
-    asked = [
-        replace(r, resume=resume, overwrite=overwrite, receipt=receipt, despite_receipt=despite_receipt) for r in asked
-    ]
-    _train_all(asked, out=out, sweep=bool(sweep))
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "share_receipt": share_receipt}
+    how |= {"receipt": receipt, "despite_receipt": despite_receipt}
+    asked = [replace(r, **how) for r in asked]
+    _train_all(asked, out=out, sweep=bool(sweep), page=page)
 
 
-def _train_all(asked: list[Request], *, out: Path | None, sweep: bool) -> None:
+def _train_all(asked: list[Request], *, out: Path | None, sweep: bool, page: bool) -> None:
     """One run after the other, in this process or together with those that a launcher started."""
     from calot.provenance.receipt import Receipt
     from calot.run.device import join_processes
@@ -90,7 +95,7 @@ def _train_all(asked: list[Request], *, out: Path | None, sweep: bool) -> None:
     processes = join_processes(asked[0].experiment.compute)
     with processes.ending_together():
         asked = [replace(r, folder=Path(processes.agreed(str(r.folder)))) for r in asked]
-        _train_each(asked, out=out, processes=processes)
+        _train_each(asked, out=out, page=page, processes=processes)
         invalid = [str(r.folder) for r in asked if (made := Receipt.load(r.folder)) is not None and made.failed]
         processes.leave()
     if invalid:
@@ -101,7 +106,7 @@ def _train_all(asked: list[Request], *, out: Path | None, sweep: bool) -> None:
         say_next(*(("report", *say_choice(asked)[:1]) if sweep else _after_training(asked)))
 
 
-def _train_each(asked: list[Request], *, out: Path | None, processes: Processes) -> None:
+def _train_each(asked: list[Request], *, out: Path | None, page: bool, processes: Processes) -> None:
     """One run after the other; a signal ends the one under way after saving, and names how to continue."""
     from calot.pipeline import train_run
     from calot.progress import Silent, Ui
@@ -112,8 +117,9 @@ def _train_each(asked: list[Request], *, out: Path | None, processes: Processes)
         for request in asked:
             stopper.saying = f"{request.folder}: stopped. Continue with --resume --out {out or request.folder}."
             ui.say(f"{request.experiment.name} seed {request.seed} -> {request.folder}")
-            folder = train_run(request, ui=ui, stopper=stopper, processes=processes)
-            processes.once(partial(finish, folder, ui=ui, results=request.results))
+            with measured(request.folder) if processes.first else nullcontext():
+                folder = train_run(request, ui=ui, stopper=stopper, processes=processes)
+                processes.once(partial(finish, folder, ui=ui, results=request.results, page=page))
 
 
 def _after_training(asked: list[Request]) -> tuple[object, ...]:
@@ -207,54 +213,6 @@ def _seeds(text: str) -> list[int]:
             f"--seeds {text!r}: {wrong[0]} is not a seed; expected numbers from 0 to {2**31 - 1}, each once"
         )
     return numbers
-
-
-def finish(folder: Path, *, ui: Ui, results: Path, split: str = "val") -> None:
-    """A line in the ledger, the run's seal, pictures of the clips the page shows, then the page."""
-    from calot.provenance.custody import seal, unseal
-    from calot.receipts.receipt import closing_receipt
-    from calot.report.page import write_report
-    from calot.statistics.predictions import load_predictions
-
-    predictions = load_predictions(folder / "predictions" / f"{split}.parquet").with_labels()
-    twins = _enter(predictions, folder=folder, results=results, ui=ui)
-    if split == "val":
-        unseal(folder)
-        closing_receipt(folder, twins=twins, ui=ui)
-        seal(folder)
-    draw_clips(predictions, run=folder, folder=folder, ui=ui)
-    ui.say(f"report: {write_report(folder, results=results)}")
-
-
-def draw_clips(predictions: Predictions, *, run: Path, folder: Path, ui: Ui) -> None:
-    """Pictures of the clips that the page of `folder` shows, from the data set of `run`."""
-    from calot.pipeline import clip_frames
-    from calot.report.pictures import choose_clips, write_clip_sheet
-
-    choices, split = choose_clips(predictions), predictions.split
-    frames = clip_frames(run, split=split, clips=[(c.video, c.frame) for c in choices], ui=ui)
-    for choice, images in zip(choices, frames, strict=True):
-        write_clip_sheet(images, folder / "figures" / "clips" / split / choice.file_name)
-
-
-def _enter(predictions: Predictions, *, folder: Path, results: Path, ui: Ui) -> list[str]:
-    """Enter predictions into the ledger; report and return which runs of another treatment gave the same ones.
-
-    They are entered before the look-up: of two processes that end at once, at least one finds the other.
-    """
-    from calot.provenance.data_ledger import DataLedger
-    from calot.provenance.ledger import PREDICTED
-    from calot.provenance.twins import sketch
-    from calot.run.environment import code_hash
-
-    record, code = DataLedger(manifest_hash=predictions.manifest_hash, results=results), code_hash()
-    found = sketch(predictions.logits, digest=predictions.digest)
-    of = {"fingerprint": predictions.fingerprint, "split": predictions.split}
-    record.record(PREDICTED, run=str(folder), code=code, **found, **of)
-    twins = record.twins(found, code=code, **of)
-    for twin in twins:
-        ui.say(f"INVALID: another treatment gave {twin.alike} ({twin.entry.facts.get('run')}): it took no effect")
-    return [str(twin) for twin in twins]
 
 
 def evaluate(

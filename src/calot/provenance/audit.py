@@ -11,7 +11,9 @@ from typing import Any
 from calot.errors import CalotError
 from calot.provenance.checkpoint_files import MANIFEST, STATE, problem_of
 from calot.provenance.custody import SEAL, Identity, broken_links, require_own
-from calot.provenance.receipt import Receipt
+from calot.provenance.measured import Measured
+from calot.provenance.receipt import Receipt, record_of
+from calot.provenance.run_files import EnvironmentFile, read_file
 from calot.reading import read_record
 from calot.statistics.predictions import load_predictions
 
@@ -91,8 +93,35 @@ def _of_checkpoint(place: Path, *, own: Identity | None) -> Iterator[str]:
 
 def _of_receipt(folder: Path, *, own: Identity | None) -> Iterator[str]:
     receipt = Receipt.load(folder)
-    if receipt is not None and own is not None and receipt.fingerprint != own.fingerprint:
+    if receipt is None:
+        return
+    if own is not None and receipt.fingerprint != own.fingerprint:
         yield f"{folder / 'receipt.json'}: is of another treatment ({receipt.fingerprint[:12]})"
+    for measured in receipt.measured:
+        for wrong in _of_measured(measured, receipt, folder=folder, own=own):
+            yield f"{folder / 'receipt.json'}: its {measured.kind} {wrong}"
+
+
+def _of_measured(measured: Measured, receipt: Receipt, *, folder: Path, own: Identity | None) -> Iterator[str]:
+    """Whether checks are as they were measured, under this run's conditions, and as the run that they name has them."""
+    if not measured.holds([record_of(check) for check in receipt.checks]):
+        yield f"are not what was measured in {measured.run}"
+    facts = {"manifest": None if own is None else own.manifest, "code": _code_of(folder)}
+    if measured.kind == "rehearsals":
+        facts["experiment"] = receipt.fingerprint
+    for name, mine in facts.items():
+        if mine is not None and measured.under[name] != mine:
+            yield f"were measured under another {name} ({measured.under[name][:12]}, here {mine[:12]})"
+    source = None if measured.run == str(folder) else Receipt.load(Path(measured.run))
+    for theirs in () if source is None else source.measured:
+        alike = (theirs.kind, theirs.under, theirs.run) == (measured.kind, measured.under, measured.run)
+        if alike and theirs.digest != measured.digest:
+            yield f"are not those of {measured.run}"
+
+
+def _code_of(folder: Path) -> str | None:
+    path = folder / "environment.json"
+    return read_file(path, EnvironmentFile, remedy=_AGAIN).get("code") if path.is_file() else None
 
 
 def _s(count: int) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, get_args
 
 from calot.errors import CalotError
 from calot.provenance.evidence import Evidence
+from calot.provenance.measured import Measured
 from calot.reading import read_record
 from calot.writing import write_json
 
@@ -57,7 +59,7 @@ class Receipt:
     """All checks of one run, in their order; `baseline` None where nothing was declared to differ.
 
     `format` is that of the file it was read from: an older one keeps its checks' names, statuses and reasons, without
-    evidence.
+    evidence. `measured` says which checks were measured once for several runs, and in which.
     """
 
     experiment: str
@@ -65,6 +67,7 @@ class Receipt:
     fingerprint: str
     checks: tuple[ReceiptCheck, ...]
     format: int = FORMAT
+    measured: tuple[Measured, ...] = ()
 
     @property
     def failed(self) -> tuple[ReceiptCheck, ...]:
@@ -89,6 +92,14 @@ class Receipt:
         others = {c.name: c for c in self.checks} | {check.name: check}
         return replace(self, checks=tuple(others[name] for name in CHECKS if name in others))
 
+    def with_checks(self, checks: Iterable[ReceiptCheck]) -> Receipt:
+        """The same with several checks put in or replaced."""
+        return reduce(Receipt.with_check, checks, self)
+
+    def with_measured(self, measured: Measured) -> Receipt:
+        """The same with where some of its checks were measured."""
+        return replace(self, measured=(*(m for m in self.measured if m.kind != measured.kind), measured))
+
     def lines(self) -> list[str]:
         """A short table for people, for 80 columns: a long reason continues below, in its own column."""
         marks = {"passed": "ok", "failed": "FAILED", "not applicable": "n/a", "pending": "..."}
@@ -102,21 +113,10 @@ class Receipt:
 
     def write(self, folder: Path) -> Path:
         """Write `receipt.json` into a run's folder."""
-        checks = [
-            {
-                "number": list(CHECKS).index(c.name) + 1,
-                "name": c.name,
-                "holds": CHECKS[c.name],
-                "status": c.status,
-                "why": c.why,
-                "evidence": None if c.evidence is None else c.evidence.to_json(),
-            }
-            for c in self.checks
-        ]
         head = {"experiment": self.experiment, "baseline": self.baseline, "fingerprint": self.fingerprint}
-        return write_json(
-            folder / NAME, {"format": FORMAT, "calot": "receipt", "passed": self.passed, **head, "checks": checks}
-        )
+        shared = {"measured": [m.to_json() for m in self.measured]} if self.measured else {}
+        whole = {"format": FORMAT, "calot": "receipt", "passed": self.passed, **head, **shared}
+        return write_json(folder / NAME, whole | {"checks": [record_of(check) for check in self.checks]})
 
     @classmethod
     def load(cls, folder: Path) -> Receipt | None:
@@ -130,7 +130,8 @@ class Receipt:
             written = data.get("format", 1)
             if not (isinstance(written, int) and 1 <= written <= FORMAT):
                 raise CalotError(f"its format is {written!r}, this calot reads up to {FORMAT}; use a newer calot")
-            checks = tuple(_check(c, written=written) for c in data["checks"])
+            checks = tuple(check_of(c, written=written) for c in data["checks"])
+            measured = tuple(Measured.from_json(m) for m in data.get("measured", ()))
             head = {k: data[k] for k in ("experiment", "baseline", "fingerprint")}
             if wrong := [k for k, v in head.items() if not (isinstance(v, str) or (k == "baseline" and v is None))]:
                 raise CalotError(f"its {wrong[0]} is {str(head[wrong[0]])[:60]!r}, not a name")
@@ -138,10 +139,23 @@ class Receipt:
             raise CalotError(f"{path}: {error}, or {again}") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalotError(f"{path}: not a receipt ({error}); {again}") from None
-        return cls(**head, checks=checks, format=written)
+        return cls(**head, checks=checks, format=written, measured=measured)
 
 
-def _check(data: Mapping[str, Any], *, written: int) -> ReceiptCheck:
+def record_of(check: ReceiptCheck) -> dict[str, Any]:
+    """A check as a receipt's file has it."""
+    return {
+        "number": list(CHECKS).index(check.name) + 1,
+        "name": check.name,
+        "holds": CHECKS[check.name],
+        "status": check.status,
+        "why": check.why,
+        "evidence": None if check.evidence is None else check.evidence.to_json(),
+    }
+
+
+def check_of(data: Mapping[str, Any], *, written: int = FORMAT) -> ReceiptCheck:
+    """What `record_of` gave, of a file of the format `written`. Raises CalotError or ValueError for anything else."""
     kept = data["evidence"] if written == FORMAT else None
     evidence = None if kept is None else Evidence.from_json(kept)
     return ReceiptCheck(name=data["name"], status=data["status"], why=data["why"], evidence=evidence)

@@ -13,7 +13,7 @@ from torch import Tensor
 from calot.data.dataset import ClipDataset
 from calot.models.classifier import Classifier
 from calot.provenance.evidence import LookAlike, Overfit
-from calot.receipts.probe import ProbeData, every_clip, trainer_for
+from calot.receipts.probe import ProbeData, every_clip, trainer_for, with_frozen_tokens
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.statistics.metrics import mean_ap
@@ -62,7 +62,8 @@ def overfit(request: Request, *, data: ProbeData) -> Overfit:
 def _attempt(lr: float, *, request: Request, data: ProbeData) -> _Attempt:
     stage = replace(request.experiment.train, lr=lr, min_lr=lr)
     trainer = trainer_for(replace(request.experiment, train=stage), request=request, data=data)
-    batch, fit = _clips(trainer), trainer.fit(stage)
+    fit = trainer.fit(stage)
+    batch = with_frozen_tokens(trainer, _clips(trainer))
     score, steps = 0.0, 0
     while steps < _STEPS and score < LEARNT:
         for _ in range(10):

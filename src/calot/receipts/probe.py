@@ -20,6 +20,7 @@ from calot.data.dataset import ClipDataset, EpochIndices
 from calot.experiment import Experiment
 from calot.progress import Ui
 from calot.provenance.evidence import Change
+from calot.run.feature_choice import unfit
 from calot.run.request import Request
 from calot.run.sample import SampledData, sampled_data
 from calot.run.signals import Stopper
@@ -206,6 +207,21 @@ def _weights(fit: Fit, *, epochs: int) -> Parts:
 def clean_batch(trainer: Trainer) -> Batch:
     """The probe's training clips as loaded, on the device."""
     return trainer.train_set[every_clip(trainer.train_set)].to(trainer.accelerator.device)
+
+
+def with_frozen_tokens(trainer: Trainer, batch: Batch) -> Batch:
+    """A batch with what the frozen part of its backbone gives, computed once for every step, as cached features are.
+
+    The batch itself where the backbone trains from its lowest parts on, or what it gives cannot stand for its frames.
+    """
+    model, experiment = trainer.model, trainer.request.experiment
+    first = model.backbone.first_trained
+    if first in (-1, 0) or unfit(experiment, model, preparation=trainer.preparation) is not None:
+        return batch
+    model.eval()
+    with torch.no_grad(), trainer.accelerator.autocast():
+        tokens = model.backbone(batch.video) if first is None else model.backbone.below(batch.video, layer=first)
+    return replace(batch, tokens=replace(tokens, values=tokens.values.float()))
 
 
 def every_clip(dataset: ClipDataset) -> EpochIndices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from calot.receipts.gradients import training_checks
 from calot.receipts.observed import observed_check
 from calot.receipts.pretraining import PretrainingObserver, receipt_of_pretraining, with_pretraining
 from calot.receipts.probe import ProbeData, probe_data
-from calot.receipts.sanity import controls_check
+from calot.receipts.sanity import with_controls
+from calot.receipts.sharing import conditions, shared_checks
 from calot.receipts.watching import RunObserver
 from calot.run.data import OpenData
 from calot.run.request import Request
 from calot.run.trainer import Trainer
 from calot.train import checkpoint
+from calot.wall import spent_on
 
 NO_BASELINE = "no baseline: nothing is declared to differ"
 
@@ -34,7 +36,8 @@ NO_BASELINE = "no baseline: nothing is declared to differ"
 def receipt_before(request: Request, *, ui: Ui, results: Path, controls: bool = True) -> Receipt:
     """Make every check that needs no trained weights; what had to be decoded for it is gone afterwards.
 
-    `results` keeps the controls of each experiment. Raises CalotError for bad input, never for a failed check.
+    `results` keeps the controls of each experiment, and with `share_receipt` the rest, for other seeds. Raises
+    CalotError for bad input, never for a failed check.
     """
     experiment = request.experiment
     name, baseline = _baseline(request)
@@ -42,12 +45,20 @@ def receipt_before(request: Request, *, ui: Ui, results: Path, controls: bool = 
     with probe_data(request.data, experiment=experiment, ui=ui) as data:
         with ui.task("receipt") as advance:
             makers = _makers(experiment, baseline, request=request, data=data)
-            for number, make in enumerate(makers, start=1):
-                for check in make():
-                    receipt = receipt.with_check(check)
-                advance(number, len(makers))
+
+            def rehearsed() -> Iterator[ReceiptCheck]:
+                for number, make in enumerate(makers, start=1):
+                    yield from make()
+                    advance(number, len(makers))
+
+            if request.share_receipt:
+                under = conditions(experiment, baseline, request=request, data=data)
+                how: dict[str, Any] = {"under": under, "request": request, "results": results}
+                receipt = shared_checks(receipt, "rehearsals", lambda: list(rehearsed()), **how)
+            else:
+                receipt = receipt.with_checks(rehearsed())
         if controls and not receipt.failed:  # they take longest, and would change nothing
-            receipt = receipt.with_check(controls_check(experiment, request=request, results=results, data=data))
+            receipt = with_controls(receipt, experiment, request=request, results=results, data=data)
     for pending in ("observed", "ablation", "ledger", "controls"):
         if pending not in {c.name for c in receipt.checks}:
             receipt = receipt.with_check(ReceiptCheck(name=pending, status="pending", why=f"{CHECKS[pending]}?"))
@@ -83,6 +94,7 @@ def _baseline(request: Request) -> tuple[str | None, Experiment | None]:
     return name, replace(base, name=experiment.name, baseline=experiment.baseline, compute=experiment.compute)
 
 
+@spent_on("rehearsal")
 def opening_receipt(request: Request, *, ui: Ui, data: OpenData | None = None) -> Receipt:
     """The receipt a run begins with, printed and written; a resumed run keeps its own. `data` is the run's, where it
     is open already.
@@ -98,7 +110,7 @@ def opening_receipt(request: Request, *, ui: Ui, data: OpenData | None = None) -
     else:
         opened = data or OpenData.of(request.data, experiment=request.experiment, ui=ui)
         receipt = receipt_of_pretraining(request, data=opened)
-    say(receipt, ui=ui)
+    say(receipt, ui=ui, folder=request.folder)
     if receipt.failed and not request.despite_receipt:
         found = "; ".join(f"{c.name}: {c.why}" for c in receipt.failed)
         raise CalotError(
@@ -110,10 +122,13 @@ def opening_receipt(request: Request, *, ui: Ui, data: OpenData | None = None) -
     return receipt
 
 
-def say(receipt: Receipt, *, ui: Ui) -> None:
+def say(receipt: Receipt, *, ui: Ui, folder: Path | None = None) -> None:
     """The short table, on the terminal and in the log."""
     against = f" against {receipt.baseline}" if receipt.baseline else ""
-    ui.say("\n".join([f"receipt of {receipt.experiment}{against}: {verdict(receipt.checks)}", *receipt.lines()]))
+    borrowed = [m.described() for m in receipt.measured if folder is not None and m.run != str(folder)]
+    ui.say(
+        "\n".join([f"receipt of {receipt.experiment}{against}: {verdict(receipt.checks)}", *receipt.lines(), *borrowed])
+    )
 
 
 def with_starts(receipt: Receipt, starts: Sequence[Mapping[str, Any]]) -> Receipt:
@@ -171,6 +186,7 @@ def chosen_epoch(trainer: Trainer) -> ObservedReading:
     )
 
 
+@spent_on("closing")
 def closing_receipt(folder: Path, *, twins: Sequence[str], ui: Ui) -> None:
     """Put the ledger's answer into a run's receipt, where it has one, and print it: `twins` are runs of another
     treatment with equal predictions, each with what is equal."""
@@ -185,4 +201,4 @@ def closing_receipt(folder: Path, *, twins: Sequence[str], ui: Ui) -> None:
     check = ReceiptCheck(name="ledger", status=status, why=why, evidence=LedgerEvidence(twins=tuple(twins)))
     receipt = receipt.with_check(check)
     receipt.write(folder)
-    say(receipt, ui=ui)
+    say(receipt, ui=ui, folder=folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,17 +14,16 @@ from sklearn.metrics import roc_auc_score
 
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, EpochIndices
-from calot.errors import CalotError
 from calot.experiment import TINY, Experiment, scaled
-from calot.provenance.evidence import ControlsEvidence, Evidence, Shuffled
-from calot.provenance.receipt import ReceiptCheck, Status
+from calot.provenance.evidence import ControlsEvidence, Shuffled
+from calot.provenance.receipt import Receipt, ReceiptCheck, Status
 from calot.receipts.overfitting import overfit, why_not_learnt
-from calot.receipts.probe import ProbeData, every_clip, trainer_for
-from calot.run.environment import code_hash
+from calot.receipts.probe import ProbeData, every_clip, trainer_for, with_frozen_tokens
+from calot.receipts.sharing import conditions, shared_checks
 from calot.run.request import Request
 from calot.train.loop import optimise
 from calot.train.stage import Compute, Stage
-from calot.writing import write_json
+from calot.wall import spent_on
 
 _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 12, 32
 
@@ -34,15 +32,26 @@ _SHUFFLED_STEPS, _SHUFFLED_CLIPS = 12, 32
 _DEALS, _RARE = 6, 0.002
 
 
-def controls_check(experiment: Experiment, *, request: Request, results: Path, data: ProbeData) -> ReceiptCheck:
-    """Make both controls once an experiment (a treatment and this code), and keep them in the results folder."""
+@spent_on("controls")
+def with_controls(
+    receipt: Receipt, experiment: Experiment, *, request: Request, results: Path, data: ProbeData
+) -> Receipt:
+    """The receipt with both controls: made once per treatment, code, data and machine, and kept in the results folder
+    for every run that they stand for, whatever its seed."""
     bare = unregularised(scaled(experiment, TINY) if request.scale != TINY else experiment)
-    path = results / "controls" / f"{bare.fingerprint()[:16]}_{code_hash()[:8]}.json"
-    evidence = _kept(path)
-    if evidence is None:
-        asked = replace(request, experiment=bare, scale=TINY, seed=0)
-        evidence = ControlsEvidence(overfit=overfit(asked, data=data), shuffled=_shuffled(asked, data=data))
-        write_json(path, evidence.to_json())
+    asked = replace(request, experiment=bare, scale=TINY)
+    return shared_checks(
+        receipt,
+        "controls",
+        lambda: (_controls(replace(asked, seed=0), data=data),),
+        under=conditions(bare, None, request=asked, data=data),
+        request=request,
+        results=results,
+    )
+
+
+def _controls(request: Request, *, data: ProbeData) -> ReceiptCheck:
+    evidence = ControlsEvidence(overfit=overfit(request, data=data), shuffled=_shuffled(request, data=data))
     over, shuffled = evidence.overfit, evidence.shuffled
     problems = [said] if (said := why_not_learnt(over)) else []
     auc = f"AUC {shuffled.auc:.2f}, p {shuffled.p:.2g}"
@@ -115,13 +124,18 @@ def val_logits(
     trainer = trainer_for(request.experiment, request=replace(request, seed=deal), data=data)
     dataset, rng = labels(trainer.train_set), np.random.default_rng([deal, 1])
     fit = trainer.fit(request.experiment.train)
+    device = trainer.accelerator.device
+    known = with_frozen_tokens(trainer, dataset[every_clip(dataset)].to(device))
     for _ in range(_SHUFFLED_STEPS):
         chosen = tuple(rng.choice(len(dataset), size=min(8, len(dataset)), replace=False).tolist())
         trainer.model.train()
-        batch = dataset[EpochIndices(epoch=0, indices=chosen)].to(trainer.accelerator.device)
+        if known.tokens is not None:
+            batch = known.of(torch.tensor(chosen, device=device))
+        else:
+            batch = dataset[EpochIndices(epoch=0, indices=chosen)].to(device)
         optimise(fit, batch, progress=trainer.progress)
     trainer.model.eval()
-    val = trainer.val_set[every_clip(trainer.val_set)].to(trainer.accelerator.device)
+    val = trainer.val_set[every_clip(trainer.val_set)].to(device)
     with torch.no_grad():
         logits = trainer.model(val).logits.cpu().numpy()
     return logits, trainer.val_set.table.majority
@@ -131,11 +145,3 @@ def _area(logits: NDArray[np.float32], labels: NDArray[np.int8]) -> float:
     """The area under the ROC curve, averaged over the criteria that have both kinds of clips."""
     pairs = [(y, x) for y, x in zip(labels.T, logits.T, strict=True) if 0 < y.sum() < len(y)]
     return float(np.mean([roc_auc_score(y, x) for y, x in pairs]))
-
-
-def _kept(path: Path) -> ControlsEvidence | None:
-    try:
-        evidence = Evidence.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, CalotError):  # of another version, or damaged: made again
-        return None
-    return evidence if isinstance(evidence, ControlsEvidence) else None

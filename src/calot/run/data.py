@@ -23,6 +23,7 @@ from calot.progress import Ui
 from calot.run.kept import Kept
 from calot.run.machine import usable_cores
 from calot.types import MASK_PIXELS
+from calot.wall import spent_on
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,7 @@ class OpenData:
             "cache": experiment.compute.cache_folder,
         }
 
+    @spent_on("frame store")
     def _built(self, split: str, *, how: dict[str, Any], mixed_sizes: bool) -> FrameStore:
         with self.ui.task(f"frame store {split}") as advance:
 

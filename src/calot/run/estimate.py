@@ -17,6 +17,8 @@ from calot.data.clips import ClipTable
 from calot.evaluation.predict import predictions_table, score
 from calot.models.checkpoints import local_weights
 from calot.progress import Ui
+from calot.run.feature_choice import unfit
+from calot.run.features import kind_wanted
 from calot.run.request import Request
 from calot.run.sample import SampledData, sampled_data
 from calot.run.signals import Stopper
@@ -30,7 +32,11 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class StageCost:
-    """Upper bounds: patience may end the stage sooner. `step_s` was measured on `clips_measured` of `batch` clips."""
+    """Upper bounds: patience may end the stage sooner. `step_s` was measured on `clips_measured` of `batch` clips.
+
+    `saved` is the share of the backbone whose features are read from a cache, made in `views` of each training clip; 0
+    where every clip is computed in every epoch. `step_s` and `evaluation_s` are without a cache.
+    """
 
     trainable: int
     batch: int
@@ -40,6 +46,8 @@ class StageCost:
     step_s: float
     evaluation_clips: int
     evaluation_s: float
+    saved: float = 0.0
+    views: int = 1
 
     @property
     def hours(self) -> float:
@@ -155,8 +163,22 @@ def _measure(trainer: Trainer, stage: Stage, *, clips: dict[str, int], published
         step_s=step_s,
         evaluation_clips=evaluated,
         evaluation_s=per_clip * evaluated,
+        saved=_saved(trainer, stage, clips=clips),
+        views=len(trainer.preparation.listed),
     )
     return cost, _checkpoint_bytes(trainer, optimiser, published=published)
+
+
+def _saved(trainer: Trainer, stage: Stage, *, clips: dict[str, int]) -> float:
+    """The share of the backbone that the run itself would compute once."""
+    experiment, backbone = trainer.request.experiment, trainer.model.backbone
+    first, depth = backbone.first_trained, len(backbone.layers)
+    if experiment.compute.features == "off" or first in (-1, 0):
+        return 0.0
+    if unfit(experiment, trainer.model, preparation=trainer.preparation) is not None:
+        return 0.0
+    cached = kind_wanted(trainer, stage, clips=clips) is not None
+    return (1.0 if first is None else first / depth) if cached else 0.0
 
 
 def _affordable(seconds_a_clip: float, *, wanted: int) -> int:

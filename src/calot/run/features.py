@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,15 @@ from torch.nn import Module
 from calot.data.dataset import ClipDataset, EpochIndices
 from calot.data.preparation import Preparation
 from calot.errors import CalotError
+from calot.locking import locked
 from calot.models.backbones.protocol import Backbone
 from calot.run.environment import code_hash
 from calot.run.feature_choice import chosen_kind, feature_shape, unfit
-from calot.train.features import TOLERANCE, FeatureBuild, FeatureCache, Kind, features_key, open_features
+from calot.train.features import TOLERANCE, FeatureBuild, FeatureCache, FeatureShape, Kind, features_key, open_features
 from calot.train.stage import Stage
 from calot.types import Batch, Tokens
+from calot.wall import spent_on
+from calot.writing import clear_disk_errors
 
 if TYPE_CHECKING:
     from calot.run.trainer import Trainer
@@ -77,6 +81,7 @@ def cached(clips: ClipDataset, features: FeatureCache) -> CachedClips:
     return CachedClips(clips.table, clips.store, masks=clips.masks, features=features)
 
 
+@spent_on("features")
 def stage_features(trainer: Trainer, stage: Stage) -> StageFeatures | None:
     """The features of a stage whose backbone is frozen, or frozen below some layer, built where they are missing; None
     where it computes them.
@@ -96,12 +101,17 @@ def stage_features(trainer: Trainer, stage: Stage) -> StageFeatures | None:
         if asked != "auto":
             raise CalotError(f"compute.features={asked}: {why}. Use compute.features=off.")
         return None
-    clips = {"train": len(trainer.train_set), "val": len(trainer.val_set)}
-    free = shutil.disk_usage(trainer.train_set.store.path).free
-    wanted = chosen_kind(experiment, model, stage=stage, views=len(preparation.listed), clips=clips, free=free)
+    wanted = kind_wanted(trainer, stage, clips={"train": len(trainer.train_set), "val": len(trainer.val_set)})
     agreed = trainer.processes.agreed(wanted or "none")
     kind: Kind | None = next((k for k in TOLERANCE if k == agreed), None)
     return None if kind is None else trainer.processes.in_turn(lambda: _made(trainer, kind))
+
+
+def kind_wanted(trainer: Trainer, stage: Stage, *, clips: Mapping[str, int]) -> Kind | None:
+    """How the features of a stage that can be cached are to be stored, with so many clips of each split, if at all."""
+    experiment, views = trainer.request.experiment, len(trainer.preparation.listed)
+    free = shutil.disk_usage(trainer.train_set.store.path).free
+    return chosen_kind(experiment, trainer.model, stage=stage, views=views, clips=clips, free=free)
 
 
 def _made(trainer: Trainer, kind: Kind) -> StageFeatures:
@@ -133,17 +143,34 @@ def _opened(
     facts = backbone | {"pixels": clips.store.digest, "windows": windows, "views": list(preparation.listed)}
     home = clips.store.path.parent.parent / "features" / features_key(facts, shape)[:24]
     if not home.exists():
+        with clear_disk_errors(home):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            with locked(home.with_name(f"{home.name}.lock")):  # a second run that needs them waits
+                _build(trainer, clips, preparation=preparation, home=home, facts=facts, shape=shape)
+    found = replace(open_features(home, facts=facts, shape=shape), entering=backbone["entering"])
+    _recompute_some(trainer, clips, preparation=preparation, found=found)
+    return _placed(found, trainer=trainer)
+
+
+def _build(
+    trainer: Trainer,
+    clips: ClipDataset,
+    *,
+    preparation: Preparation,
+    home: Path,
+    facts: dict[str, Any],
+    shape: FeatureShape,
+) -> None:
+    """Build a cache where it is still missing."""
+    if not home.exists():
         free, split = shutil.disk_usage(home.parent.parent).free, clips.table.split
         trainer.ui.say(
-            f"features of {shape.clips} {split} clips in {', '.join(preparation.listed)} ({kind}): "
+            f"features of {shape.clips} {split} clips in {', '.join(preparation.listed)} ({shape.kind}): "
             f"{shape.bytes / 1e9:.3f} GB of {free / 1e9:.1f} GB free at {home.parent}"
         )
         with trainer.ui.task(f"features {split}") as advance:
             compute = _Computing(trainer, clips, preparation)
             FeatureBuild(home=home, shape=shape, facts=facts, compute=compute).run(advance=advance)
-    found = replace(open_features(home, facts=facts, shape=shape), entering=backbone["entering"])
-    _recompute_some(trainer, clips, preparation=preparation, found=found)
-    return _placed(found, trainer=trainer)
 
 
 def _backbone_facts(trainer: Trainer) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from calot.train.objective import EpochScores
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
+from calot.wall import spent_on
 
 if TYPE_CHECKING:
     from calot.run.trainer import Trainer
@@ -49,6 +50,7 @@ class StageKeeper:
         """Write a checkpoint, as the best too when asked."""
         self.trainer.save(self.optimiser, best=best)
 
+    @spent_on("saving")
     def clips(self, scores: EpochScores, *, best: bool) -> None:
         """Validation's predictions of every epoch that may be chosen, the best one's attention, and warnings said."""
         if not self.trainer.processes.first:

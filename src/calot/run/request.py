@@ -17,7 +17,8 @@ class Request:
     `overrides` are the changes as typed, which are in the experiment already.
     `imported` names the file whose weights are taken in place of training.
     `results` is the root that holds the ledger and the receipts' controls. Without `receipt` the run proves nothing
-    and is stamped so; `despite_receipt` trains though a check failed.
+    and is stamped so; `despite_receipt` trains though a check failed. With `share_receipt` checks that do not depend on
+    the seed are taken from another run's, where nothing that they depend on differs.
     """
 
     found: Found
@@ -33,6 +34,7 @@ class Request:
     results: Path = Path("results")
     receipt: bool = True
     despite_receipt: bool = False
+    share_receipt: bool = False
 
     @property
     def baseline(self) -> Experiment | None:

@@ -40,6 +40,7 @@ from calot.train.optim import Schedule, build_adamw
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
+from calot.wall import spent_on
 
 
 @dataclass
@@ -113,6 +114,7 @@ class Trainer:
     def _published(self) -> bool:
         return self.request.experiment.backbone.published
 
+    @spent_on("training")
     def train(self) -> None:
         """Every stage, each from the best of the one before."""
         found = self.processes.in_turn(self._found)
@@ -290,6 +292,7 @@ class Trainer:
         if self.stopping:
             self.processes.wait()
 
+    @spent_on("saving")
     def _write(self, optimiser: torch.optim.Optimizer | None, *, best: bool) -> None:
         tensors = checkpoint.model_tensors(self.model, published=self._published, trained=self.trained)
         tensors = with_own_tensors(self.objective, tensors)

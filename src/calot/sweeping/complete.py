@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from calot.errors import CalotError
@@ -14,14 +15,15 @@ from calot.run.request import Request
 from calot.sweeping.jobs import DONE, INVALID
 
 #: Written in this order when a run ends; while one is resumed it has no seal.
-_LAST = ("predictions/val.parquet", custody.SEAL, "report.html")
+SCORED = ("predictions/val.parquet", custody.SEAL)
+SHOWN = (*SCORED, "report.html")
 
 
-def complete_state(request: Request) -> str | None:
-    """DONE, or INVALID where its receipt failed, of a complete run of just this request; None of anything else, which
-    a process then trains, resumes or refuses in its own words."""
+def complete_state(request: Request, *, files: Sequence[str] = SHOWN) -> str | None:
+    """DONE, or INVALID where its receipt failed, of a complete run of just this request with these files; None of
+    anything else, which a process then trains, resumes or refuses in its own words."""
     folder = request.folder
-    if not all((folder / name).is_file() for name in _LAST):
+    if not all((folder / name).is_file() for name in files):
         return None
     try:
         custody.require_sealed(folder)

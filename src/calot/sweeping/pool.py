@@ -68,7 +68,7 @@ class Pool:
     """Runs jobs until each has ended.
 
     `state_of` says DONE or INVALID of a run that needs no process, None of any other. A job that dies is started
-    again `retries` times; one that ends with 2 is not.
+    again `retries` times; one that ends with 2 is not. `left` adds to each line what a person waits for.
     """
 
     runner: Runner
@@ -77,6 +77,7 @@ class Pool:
     state_of: Callable[[Job], str | None]
     ui: Ui
     stopper: Stopper
+    left: Callable[[Sequence[JobRecord]], str] = lambda records: ""
     _working: dict[str, tuple[Started, float]] = field(default_factory=dict)
     _places: list[str | None] = field(default_factory=list)
     _place_of: dict[str, str | None] = field(default_factory=dict)
@@ -183,7 +184,8 @@ class Pool:
                 record.map = val_map(record.job.folder)
         self.book.write()
         done = sum(one.state in ENDED for one in self.book.records)
-        self.ui.say(f"{done} of {len(self.book.records)} done: {record.job.name} {text}")
+        left = self.left(self.book.records)
+        self.ui.say(f"{done} of {len(self.book.records)} done{left}: {record.job.name} {text}")
 
 
 def lock_is_held(folder: Path) -> bool:

@@ -23,6 +23,7 @@ from calot.train.optim import Schedule
 from calot.train.progress import Progress
 from calot.train.stage import Stage
 from calot.types import Batch
+from calot.wall import spent_on
 
 
 class TrainingData(Protocol):
@@ -94,7 +95,7 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
     while progress.epoch < fit.stage.epochs and _patient(fit.stage, progress):
         _train_epoch(fit, progress)
         try:
-            with fit.observer.scoring(fit, progress=progress):
+            with spent_on("evaluation"), fit.observer.scoring(fit, progress=progress):
                 scores = fit.objective.evaluate(fit.called, fit.data.passes, epoch=progress.epoch)
         except Stopped:
             fit.keeper.save(best=False)

@@ -1,0 +1,1 @@
+"""The whole study in one command: which experiments, in which order, at what cost, and what came of them."""
