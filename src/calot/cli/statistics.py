@@ -10,11 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calot.cli.next_step import report_of, say_next, with_results
-from calot.cli.tables import Clip, Kind, Map, Options, Rate
+from calot.cli.tables import (
+    Chosen,
+    Clip,
+    Coverage,
+    Freeze,
+    Frozen,
+    Held,
+    Kind,
+    Map,
+    Options,
+    Rate,
+    Sensitivity,
+    ThresholdFile,
+)
 
 if TYPE_CHECKING:
     from calot.provenance.data_ledger import DataLedger
     from calot.provenance.treatment import Treatment
+    from calot.statistics.frozen import FrozenOnVal
+    from calot.statistics.summary import Summary
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
@@ -30,7 +45,9 @@ _HEADER = (
 _SCORES = (
     *("interval", "map", "map_over_defined", "ap", "per_seed", "seed_deviation", "brier", "brier_soft"),
     *("brier_skill_macro", "brier_skill_macro_interval", "ece", "calibration", "thresholds", "thresholds_source"),
-    *("decisions", "decision_curve", "rater_ceiling", "per_video", "optimism", "attention_on_anatomy"),
+    *("decisions", "decision_curve", "rater_ceiling", "per_video", "optimism", "optimism_of_setting"),
+    "attention_on_anatomy",
+    *("temperature_scaling", "at_sensitivity", "prediction_sets", "subgroups", "calibration_drift"),
 )
 
 
@@ -38,7 +55,12 @@ def metrics(
     predictions: Annotated[Path, typer.Argument(help="A .parquet, .csv, .tsv or .xlsx of predictions, or a run.")],
     json: Json = False,
     split: Split = "val",
-    thresholds: Annotated[Path | None, typer.Option(help="Thresholds frozen on val, as JSON.")] = None,
+    thresholds: ThresholdFile = None,
+    frozen: Frozen = None,
+    freeze: Freeze = None,
+    sensitivity: Sensitivity = None,
+    coverage: Coverage = None,
+    held: Held = 0.0,
     by_video: Annotated[bool, typer.Option("--by-video", help="Print one line per operation, too.")] = False,
     map: Map = None,
     scores: Kind = None,
@@ -52,7 +74,7 @@ def metrics(
     over videos; exit code 1 and no numbers where the run's receipt failed, 2 where there are no labels."""
     from calot.cli.printed_metrics import print_metrics
     from calot.cli.printed_trivial import print_trivial
-    from calot.cli.tables import data_of, run_of, table_of, thresholds_for, treatment_of_table
+    from calot.cli.tables import data_of, run_of, table_of, treatment_of_table
     from calot.provenance.data_ledger import DataLedger
     from calot.statistics.summary import header, summarise
     from calot.statistics.trivial import beside_trivial
@@ -69,17 +91,23 @@ def metrics(
     proof["trivial_baselines"] = None
     if not table.labelled:
         _unscored(header(table) | proof, json=json)
-    frozen, note = thresholds_for(table, path=path, given=thresholds)
-    fields = summarise(table, thresholds=frozen).to_dict() | proof
-    fields["notes"] += [note] if note else []
+    chosen = Chosen(thresholds=thresholds, frozen=frozen, freeze=freeze, sensitivity=sensitivity, coverage=coverage)
+    values, note = chosen.values_for(table, path=path)
+    limits, note = chosen.thresholds_for(values, note=note)
+    summary = summarise(table, thresholds=limits)
+    fields = summary.to_dict() | proof
+    fields["notes"] += [note]
     fields["thresholds_source"] = note
     if treatment.invalid:
         _withhold(fields, treatment=treatment, json=json)
+    fields |= _behaviour(summary, frozen=values, root=data_of(path))
     if treatment.stamp:
         fields["notes"].insert(0, treatment.stamp)
     fields |= _kept_by_run(path, split=table.split)
     fields["trivial_baselines"] = (trivial := beside_trivial(table, run=run_of(path))).to_dict()
-    operations = per_video(table, thresholds=frozen) if len(table.seeds) == 1 else None
+    operations = None
+    if len(table.seeds) == 1:
+        operations = per_video(table, thresholds=limits, held_seconds=held)
     if operations is None and by_video:
         fields["notes"].append("--by-video: decisions are one model's, and this table holds several seeds: split it")
     if json:
@@ -167,12 +195,24 @@ def _kept_by_run(path: Path, *, split: str) -> dict[str, Any]:
     from calot.cli.tables import run_of
     from calot.statistics.anatomy import attention_on_anatomy
     from calot.statistics.optimism import optimism_of_run
+    from calot.statistics.sweep import setting_optimism
 
     attention = attention_on_anatomy(run_of(path), split=split)
     return {
         "optimism": optimism_of_run(run_of(path), split=split).to_dict(),
+        "optimism_of_setting": setting_optimism(run_of(path)).to_dict(),
         "attention_on_anatomy": None if attention is None else attention.to_dict(),
     }
+
+
+def _behaviour(summary: Summary, *, frozen: FrozenOnVal | None, root: Path | None) -> dict[str, Any]:
+    """What the table shows beyond its scores; the images are looked at once, where they are."""
+    from calot.analysis.appearance import seen_frames
+    from calot.progress import Ui
+    from calot.statistics.behaviour import behaviour_of
+
+    seen = seen_frames(summary.predictions, root=root, ui=Ui())
+    return behaviour_of(summary, frozen=frozen, appearance=seen).to_dict()
 
 
 def _unscored(fields: dict[str, Any], *, json: bool) -> None:
