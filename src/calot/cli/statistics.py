@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from calot.provenance.data_ledger import DataLedger
     from calot.provenance.treatment import Treatment
     from calot.statistics.frozen import FrozenOnVal
+    from calot.statistics.predictions import Predictions
     from calot.statistics.summary import Summary
+    from calot.statistics.trivial import BesideTrivial
+    from calot.statistics.videos import VideoTable
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
@@ -76,38 +79,21 @@ def metrics(
     from calot.cli.printed_trivial import print_trivial
     from calot.cli.tables import data_of, run_of, table_of, treatment_of_table
     from calot.provenance.data_ledger import DataLedger
-    from calot.statistics.summary import header, summarise
-    from calot.statistics.trivial import beside_trivial
-    from calot.statistics.videos import per_video
+    from calot.statistics.summary import header
 
     options = Options(map=tuple(map or ()), scores=scores, clip=clip_probabilities, fps=fps)
     path = table_of(predictions, split=split)
     table = options.load(path)
-    treatment = treatment_of_table(path, table=table)
     record = DataLedger(manifest_hash=table.manifest_hash, data=data_of(path), results=results)
     opened = record.test_openings() if table.split == "test" and record.known else None
-    proof = {"test_openings": opened, "treatment": asdict(treatment), "invalid": None, "unscored": None}
+    proved = asdict(treatment_of_table(path, table=table))
+    proof = {"test_openings": opened, "treatment": proved, "invalid": None, "unscored": None}
     proof |= _made(path, record=record)
     proof["trivial_baselines"] = None
     if not table.labelled:
         _unscored(header(table) | proof, json=json)
     chosen = Chosen(thresholds=thresholds, frozen=frozen, freeze=freeze, sensitivity=sensitivity, coverage=coverage)
-    values, note = chosen.values_for(table, path=path)
-    limits, note = chosen.thresholds_for(values, note=note)
-    summary = summarise(table, thresholds=limits)
-    fields = summary.to_dict() | proof
-    fields["notes"] += [note]
-    fields["thresholds_source"] = note
-    if treatment.invalid:
-        _withhold(fields, treatment=treatment, json=json)
-    fields |= _behaviour(summary, frozen=values, root=data_of(path))
-    if treatment.stamp:
-        fields["notes"].insert(0, treatment.stamp)
-    fields |= _kept_by_run(path, split=table.split)
-    fields["trivial_baselines"] = (trivial := beside_trivial(table, run=run_of(path))).to_dict()
-    operations = None
-    if len(table.seeds) == 1:
-        operations = per_video(table, thresholds=limits, held_seconds=held)
+    fields, trivial, operations = _scored(table, path=path, chosen=chosen, proof=proof, held=held, json=json)
     if operations is None and by_video:
         fields["notes"].append("--by-video: decisions are one model's, and this table holds several seeds: split it")
     if json:
@@ -203,6 +189,35 @@ def _kept_by_run(path: Path, *, split: str) -> dict[str, Any]:
         "optimism_of_setting": setting_optimism(run_of(path)).to_dict(),
         "attention_on_anatomy": None if attention is None else attention.to_dict(),
     }
+
+
+def _scored(
+    table: Predictions, *, path: Path, chosen: Chosen, proof: dict[str, Any], held: float, json: bool
+) -> tuple[dict[str, Any], BesideTrivial, VideoTable | None]:
+    """Everything of a labelled table, the baselines beside it, and its operations where it holds one seed; ends here
+    with exit code 1 where a receipt failed."""
+    from calot.cli.tables import data_of, run_of, treatment_of_table
+    from calot.statistics.summary import summarise
+    from calot.statistics.trivial import beside_trivial
+    from calot.statistics.videos import per_video
+
+    treatment = treatment_of_table(path, table=table)
+    values, note = chosen.values_for(table, path=path)
+    limits, note = chosen.thresholds_for(values, note=note)
+    summary = summarise(table, thresholds=limits)
+    fields = summary.to_dict() | proof
+    fields["notes"] += [note]
+    fields["thresholds_source"] = note
+    if treatment.invalid:
+        _withhold(fields, treatment=treatment, json=json)
+    fields |= _behaviour(summary, frozen=values, root=data_of(path))
+    if treatment.stamp:
+        fields["notes"].insert(0, treatment.stamp)
+    fields |= _kept_by_run(path, split=table.split)
+    trivial = beside_trivial(table, run=run_of(path))
+    fields["trivial_baselines"] = trivial.to_dict()
+    one = len(table.seeds) == 1
+    return fields, trivial, per_video(table, thresholds=limits, held_seconds=held) if one else None
 
 
 def _behaviour(summary: Summary, *, frozen: FrozenOnVal | None, root: Path | None) -> dict[str, Any]:
