@@ -102,9 +102,9 @@ def test_all_three_held_for_some_seconds(val: Path) -> None:
     assert "All three criteria held, by operation:" in call(val).stdout
     assert "All three criteria held for 2 s, by operation:" in call(val, "--held", 2).stdout
     counts = [
-        sum(row["called"] for row in fields(val, "--held", seconds)["per_video"]["rows"]) for seconds in (0, 1, 1000)
+        sum(row["called"] for row in fields(val, "--held", seconds)["per_video"]["rows"]) for seconds in (0, 1000)
     ]
-    assert counts[0] > counts[1] > counts[2] == 0
+    assert counts[0] > counts[1] == 0
 
 
 def test_test_predictions_take_everything_of_val(val: Path, tmp_path: Path) -> None:

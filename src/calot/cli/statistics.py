@@ -26,6 +26,7 @@ from calot.cli.tables import (
 )
 
 if TYPE_CHECKING:
+    from calot.cli.tables import Runs
     from calot.provenance.data_ledger import DataLedger
     from calot.provenance.treatment import Treatment
     from calot.statistics.frozen import FrozenOnVal
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
+
+Results = Annotated[Path, typer.Option(help="Results root, whose ledger counts openings of test.")]
 
 #: What `calot metrics --json` still reports when there is no result, because of a receipt or for lack of labels.
 _HEADER = (
@@ -69,9 +72,7 @@ def metrics(
     scores: Kind = None,
     clip_probabilities: Clip = False,
     fps: Rate = None,
-    results: Annotated[Path, typer.Option(help="Results root, whose ledger counts openings of test.")] = Path(
-        "results"
-    ),
+    results: Results = Path("results"),
 ) -> None:
     """AP, Brier score, calibration, decisions and rater ceiling of one table of predictions, each with a 95 % interval
     over videos; exit code 1 and no numbers where the run's receipt failed, 2 where there are no labels."""
@@ -119,9 +120,11 @@ def compare(
     map: Map = None,
     scores: Kind = None,
     clip_probabilities: Clip = False,
+    results: Results = Path("results"),
 ) -> None:
     """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID:
     equal predictions, or a failed receipt."""
+    from calot.cli.beside_comparison import print_header_fields, print_sides
     from calot.cli.printed import print_comparison
     from calot.cli.tables import run_of, sides_of, table_of
     from calot.errors import CalotError
@@ -146,16 +149,40 @@ def compare(
         for name in others
     ]
     corrected = holm([item.map.p for item in found])
+    header, beside = _beside(sides, runs=runs, split=split, results=results)
     if json:
-        rows = [{**item.to_dict(), "map_p_holm_over_comparisons": p} for item, p in zip(found, corrected, strict=True)]
-        print(jsonlib.dumps({"comparisons": rows}, indent=1, allow_nan=False))
+        rows = [
+            {**item.to_dict(), "map_p_holm_over_comparisons": p, "beside": {n: beside[n] for n in (first, name)}}
+            for item, p, name in zip(found, corrected, others, strict=True)
+        ]
+        print(jsonlib.dumps({"header": header, "comparisons": rows}, indent=1, allow_nan=False))
     else:
-        for item, p in zip(found, corrected, strict=True):
+        print_header_fields(header)
+        for item, p, name in zip(found, corrected, others, strict=True):
             print_comparison(item, holm_p=p if len(found) > 1 else None)
+            if not item.invalid:
+                print_sides({n: beside[n] for n in (first, name)})
         folders = [run for given in runs if (run := run_of(table_of(given, split=split))) is not None]
         say_next(*(report_of(folders) if folders else ("metrics", runs[0], *options.words(), "--by-video")))
     if any(item.invalid for item in found):
         raise typer.Exit(1)
+
+
+def _beside(
+    sides: dict[str, Runs], *, runs: list[Path], split: str, results: Path
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What all sides share, and what each is seen beside; none of it where a side has a failed receipt."""
+    from calot.cli.beside_comparison import header_fields, side_fields
+    from calot.cli.tables import run_of, table_of
+    from calot.provenance.treatment import weakest
+
+    first, path = next(iter(sides.values())).tables[0], table_of(runs[0], split=split)
+    header = header_fields(first, run=run_of(path), path=path, results=results)
+    found: dict[str, dict[str, Any]] = {}
+    for name, side in sides.items():
+        folders = [run for given in side.treatments if (run := run_of(table_of(Path(given), split=split))) is not None]
+        found[name] = {} if weakest(side.treatments).invalid else side_fields(side, runs=folders)
+    return header, found
 
 
 def _made(path: Path, *, record: DataLedger) -> dict[str, Any]:
