@@ -34,7 +34,9 @@ def test_the_threshold_is_the_highest_that_reaches_the_sensitivity() -> None:
             assert found == max(cut for cut in np.unique(scores) if reached(cut) >= target - 1e-9)
 
 
-@pytest.mark.parametrize(("target", "positives", "called"), [(0.9, 10, 9), (0.9, 30, 27), (0.7, 10, 7), (0.91, 10, 10)])
+@pytest.mark.parametrize(
+    ("target", "positives", "called"), [(0.9, 10, 9), (0.9, 30, 27), (0.55, 100, 55), (0.14, 50, 7), (0.91, 10, 10)]
+)
 def test_a_target_that_is_met_exactly_needs_not_one_positive_more(target: float, positives: int, called: int) -> None:
     scores = np.arange(positives, 0, -1.0)
     assert at_sensitivity(np.ones(positives), scores=scores, target=target) == scores[called - 1]

@@ -29,6 +29,7 @@ from calot.statistics.videos import CriterionInVideo, VideoTable, per_video
 
 #: Seconds for which all three criteria must hold, beside one frame.
 HELD = (10.0, 30.0)
+_HELD_ROWS = ("called", "called wrongly", "sensitivity", "specificity", "PPV", "NPV")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +57,20 @@ def videos_view(predictions: Predictions, *, thresholds: Thresholds) -> VideosVi
 
 def _held_table(found: Sequence[VideoTable], *, split: str) -> Table:
     """The decision on whole operations, for each time that all three criteria must hold."""
-    rows = []
+    columned: list[tuple[Cell, ...]] = []
     for item in found:
-        name = f"for {item.held_seconds:g} s" if item.held_seconds else "in one frame"
         made = item.operations
         if made is None:
             why = "frame rate unknown" if item.frames_per_second is None else "a criterion has no threshold"
-            rows.append(Row(cells=(name, Undefined(why), *(Undefined() for _ in range(5)))))
+            columned.append((Undefined(why), *(Undefined() for _ in _HELD_ROWS[1:])))
             continue
         held, rest = made.true_positives + made.false_negatives, made.true_negatives + made.false_positives
-        counts = (f"{made.true_positives} of {held}", f"{made.false_positives} of {rest}")
-        rates = (made.sensitivity, made.specificity, made.ppv, made.npv)
-        rows.append(Row(cells=(name, *counts, *(ranged(rate, digits=2) for rate in rates))))
-    names = ("all three held", "called", "called wrongly", "sensitivity", "specificity", "PPV", "NPV")
+        rates = (ranged(rate, digits=2) for rate in (made.sensitivity, made.specificity, made.ppv, made.npv))
+        columned.append((f"{made.true_positives} of {held}", f"{made.false_positives} of {rest}", *rates))
+    rows = [Row(cells=(name, *cells)) for name, *cells in zip(_HELD_ROWS, *columned, strict=True)]
+    names = (f"for {item.held_seconds:g} s" if item.held_seconds else "in one frame" for item in found)
     title = f"Decision on whole operations, {split} split: all three criteria held"
-    return Table(title=title, columns=columns(*names), rows=rows, sortable=False)
+    return Table(title=title, columns=columns("", *names), rows=rows, sortable=False)
 
 
 def _operations_table(found: VideoTable) -> Table:
