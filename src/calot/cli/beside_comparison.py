@@ -25,7 +25,7 @@ def header_fields(table: Predictions, *, run: Path | None, path: Path, results: 
     from calot.statistics.summary import header
 
     record = DataLedger(manifest_hash=table.manifest_hash, data=data_of(path), results=results)
-    found, labels = candidates_of(record), table.labels
+    found, labels = candidates_of(record), table.by_seed()[0].labels
     return {
         "label_rule": header(table)["label_rule"],
         "positives": {name: int(labels[:, k].sum()) for k, name in enumerate(table.criteria)},
