@@ -142,7 +142,8 @@ def test_test_predictions_take_the_thresholds_of_val_and_show_openings(tmp_path:
     run = run_folder(tmp_path, name="e02", seed=0, model=1)
     made = clustered(seed=5)
     on_test = made.frame.with_columns(pl.lit("test").alias("split"))
-    replace(made, frame=on_test).write(run / "predictions" / "test.parquet")
+    own = "e0200.001"  # of the same run, or values frozen on val would be another model's
+    replace(made, frame=on_test, fingerprint=own).write(run / "predictions" / "test.parquet")
     fields = json.loads(call("metrics", run, "--split", "test", "--results", tmp_path, "--json").stdout)
     assert fields["test_openings"] == 0
     assert fields["thresholds"]["split"] == "val"

@@ -1,5 +1,7 @@
 """The choice among settings: by the mean over seeds, with the optimism of having chosen."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from prediction_tables import clustered
@@ -8,7 +10,8 @@ from test_optimism import BASE, by_chance, scored
 from calot.errors import CalotError
 from calot.statistics.metrics import mean_ap
 from calot.statistics.optimism import optimism, surplus_of_choice
-from calot.statistics.sweep import choice_among
+from calot.statistics.sweep import choice_among, setting_optimism
+from calot.writing import write_json
 
 
 def test_the_best_mean_is_chosen_not_the_best_seed() -> None:
@@ -46,3 +49,25 @@ def test_more_seeds_leave_less_optimism() -> None:
 def test_unequal_numbers_of_seeds_are_refused() -> None:
     with pytest.raises(CalotError, match="equal numbers of seeds"):
         choice_among({"a": [BASE], "b": [BASE, BASE]})
+
+
+def test_a_run_of_a_sweep_finds_what_choosing_its_setting_flatters(tmp_path: Path) -> None:
+    tables = by_chance(np.random.default_rng(2), count=3, base=BASE)
+    choice = choice_among({f"lr_{k}": [table] for k, table in enumerate(tables)})
+    write_json(tmp_path / "sweep.json", choice.to_dict())
+    for k in range(3):
+        found = setting_optimism(tmp_path / f"lr_{k}" / "run_s0")
+        assert (found.settings, found.value) == (3, choice.optimism.value)
+        assert found.chosen == (choice.chosen == f"lr_{k}")
+    assert "the 3 settings of its sweep (sweep.json)" in str(found)
+    for run in (tmp_path / "other" / "run_s0", tmp_path / "lr_0", None):
+        apart = setting_optimism(run)
+        assert apart.settings is None
+        assert "belongs to no sweep" in str(apart)
+
+
+def test_a_damaged_sweep_is_refused_by_name(tmp_path: Path) -> None:
+    for text in ("{}", '{"settings": 3, "optimism": {}, "chosen": "a"}', "["):
+        (tmp_path / "sweep.json").write_text(text)
+        with pytest.raises(CalotError, match=r"sweep\.json"):
+            setting_optimism(tmp_path / "a" / "run_s0")

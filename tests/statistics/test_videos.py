@@ -123,3 +123,56 @@ def test_a_table_of_two_seeds_is_refused() -> None:
     both = Predictions(frame=pl.concat([clustered(run=0).frame, clustered(run=1).frame]))
     with pytest.raises(CalotError, match="by_seed"):
         per_video(both, thresholds=thresholds(0.0, 0.0, 0.0))
+
+
+def held(*, labels: list[int], frames: list[int], seconds: float) -> tuple[bool | None, bool | None]:
+    """Whether all three held in truth and in decision; one video at 25 frame numbers per second, and a quiet one."""
+    truth = np.repeat(np.array(labels)[:, None], 3, axis=1)
+    frame = table(np.r_[truth, np.zeros((2, 3), int)], logits=np.r_[truth - 0.5, np.full((2, 3), -1.0)],
+                  videos=["1"] * len(labels) + ["2"] * 2)  # fmt: skip
+    frame = frame.with_columns(pl.Series("frame", [*frames, 0, 25]))
+    made = Predictions(frame=frame, frames_per_second=25.0)
+    row = per_video(made, thresholds=thresholds(0.0, 0.0, 0.0), held_seconds=seconds).rows[0]
+    return row.achieved, row.called
+
+
+def test_all_three_must_hold_for_as_long_as_was_asked() -> None:
+    """Frames 5 s apart: three in a row span 10 s, from the first to the last."""
+    frames = [125 * place for place in range(7)]
+    for labels, longest in (([0, 1, 1, 1, 0, 1, 0], 10), ([1, 1, 0, 1, 1, 0, 1], 5), ([0, 1, 0, 1, 0, 1, 0], 0)):
+        for seconds in (0, 5, 10, 15):
+            assert held(labels=labels, frames=frames, seconds=seconds) == (seconds <= longest, seconds <= longest)
+    assert held(labels=[0] * 7, frames=frames, seconds=0) == (False, False)
+
+
+def test_nobody_looked_in_a_gap_so_that_nothing_held_across_it() -> None:
+    frames = [0, 125, 250, 375, 1000, 1125, 1250]
+    assert held(labels=[0, 0, 1, 1, 1, 1, 0], frames=frames, seconds=6.0) == (False, False)
+    assert held(labels=[0, 0, 1, 1, 1, 1, 0], frames=frames, seconds=5.0) == (True, True)
+
+
+def test_decisions_held_for_a_time_are_counted_with_intervals() -> None:
+    made = clustered(videos=20, frames=40)
+    for seconds in (0.0, 1.0, 3.0):
+        found = per_video(made, thresholds=thresholds(0.0, 0.0, 0.0), held_seconds=seconds)
+        assert found.held_seconds == seconds
+        assert found.operations is not None
+        both = [bool(row.achieved) and bool(row.called) for row in found.rows]
+        assert found.operations.true_positives == sum(both)
+        assert found.operations.specificity.low is not None
+    counts = [
+        sum(bool(row.called) for row in per_video(made, thresholds=thresholds(0.0, 0.0, 0.0), held_seconds=s).rows)
+        for s in (0.0, 1.0, 3.0, 1e6)
+    ]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 0
+
+
+def test_without_a_frame_rate_nothing_can_be_held_for_a_time() -> None:
+    untimed = replace(operation(), frames_per_second=None)
+    assert per_video(untimed, thresholds=thresholds(0.0, 0.0, 0.0)).operations is not None
+    found = per_video(untimed, thresholds=thresholds(0.0, 0.0, 0.0), held_seconds=5.0)
+    assert found.operations is None
+    assert {row.achieved for row in found.rows} == {None}
+    with pytest.raises(CalotError, match="held for -1 seconds"):
+        per_video(operation(), thresholds=None, held_seconds=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from calot.criteria import CRITERIA, label
 from calot.terminal import print_table
 
 if TYPE_CHECKING:
@@ -75,6 +76,52 @@ def held_in_words(coverage: dict[str, Any] | None) -> str:
     )
 
 
+def print_rows(rows: dict[str, dict[str, Any]]) -> None:
+    """One row per quantity and one column per criterion: value with its interval; a bare number is as it is."""
+    table = table_of_columns("", *map(heading, CRITERIA))
+    reasons: dict[str, dict[str, Any]] = {}
+    for shown, items in rows.items():
+        table.add_row(shown, *(value_cell(items.get(name)) for name in CRITERIA))
+        held = {name: item for name, item in items.items() if isinstance(item, dict)}
+        reasons |= {f"{shown} {label(name).split()[0]}": {"low": None} | item for name, item in held.items()}
+    print_table(table)
+    print_reasons(reasons)
+
+
+def heading(criterion: str) -> str:
+    """The letter with the right name, on two lines."""
+    return label(criterion).replace(" ", "\n", 2).replace("\n", " ", 1)
+
+
+def value_cell(item: Any) -> str:
+    """A value with its interval, a number, or words."""
+    if isinstance(item, str):
+        return item
+    return ranged(item) if isinstance(item, dict) else number(item)
+
+
+def ranged(item: dict[str, Any]) -> str:
+    """`0.247 (0.20 to 0.30)`, `-1.79 (-2.60 to -0.99)`: digits by size."""
+    value = item["value"]
+    if value is None:
+        return "–"
+    large = abs(value) >= 10
+    shown = _rounded(value, 1 if large else 2 if abs(value) >= 1 else 3)
+    if item.get("low") is None:
+        return shown
+    return f"{shown} ({_rounded(item['low'], 1 if large else 2)} to {_rounded(item['high'], 1 if large else 2)})"
+
+
+def _rounded(value: float, digits: int, /) -> str:
+    """Without a minus before zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def in_points(item: dict[str, Any]) -> dict[str, Any]:
+    """A share with its interval as points."""
+    return item | {name: 100 * item[name] for name in ("value", "low", "high") if item[name] is not None}
+
+
 def print_runs(rows: list[dict[str, Any]]) -> None:
     """One line per run: its val mAP with the interval over videos, or the receipt's failed check in their place."""
     table = table_of_columns("run", "seed", "val mAP", "95 % over videos", "chance", "treatment")
@@ -99,8 +146,6 @@ def print_runs(rows: list[dict[str, Any]]) -> None:
 
 def print_comparison(found: Comparison, *, holm_p: float | None) -> None:
     """What `calot compare` says of two sides; no differences where they are INVALID."""
-    from calot.criteria import label
-
     print(f"\n{found.a.name} − {found.b.name}: {found.dataset} {found.split}, protocol {found.protocol}, ", end="")
     print(f"manifest {found.manifest_hash[:12]}, {found.videos} videos, {found.frames} frames")
     for side in (found.a, found.b):

@@ -6,14 +6,25 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from calot.cli.printed import (
+    heading,
     held_in_words,
     held_share,
+    in_points,
     interval_text,
     number,
     points,
     print_reasons,
+    print_rows,
+    ranged,
     seed_text,
     table_of_columns,
+)
+from calot.cli.printed_behaviour import (
+    print_at_sensitivity,
+    print_drift,
+    print_scaling,
+    print_sets,
+    print_subgroups,
 )
 from calot.criteria import CRITERIA, label
 from calot.terminal import print_table
@@ -70,10 +81,15 @@ def print_metrics(fields: Fields, *, operations: VideoTable | None, by_video: bo
     _print_precision(fields)
     _print_probabilities(fields)
     _print_reliability(fields["calibration"])
+    print_scaling(fields["temperature_scaling"])
+    print_drift(fields["calibration_drift"])
     _print_attention(fields["attention_on_anatomy"])
     _print_ceiling(fields["rater_ceiling"])
     _print_decisions(fields)
+    print_at_sensitivity(fields["at_sensitivity"])
+    print_sets(fields["prediction_sets"])
     _print_curve(fields["decision_curve"])
+    print_subgroups(fields["subgroups"])
     if operations is not None:
         _print_operations(operations)
     if operations is not None and by_video:
@@ -83,10 +99,8 @@ def print_metrics(fields: Fields, *, operations: VideoTable | None, by_video: bo
 
 
 def _print_optimism(fields: Fields) -> None:
-    said, settings = fields["optimism"]["said"], fields["candidates"]["settings"]
-    print(f"Optimism: {said}")
-    if settings is not None and settings > 1:
-        print(f"Optimism of choosing among the {settings} settings: not estimated")
+    print(f"Optimism: {fields['optimism']['said']}")
+    print(f"Optimism: {fields['optimism_of_setting']['said']}")
 
 
 def _print_attention(found: Fields | None) -> None:
@@ -95,26 +109,37 @@ def _print_attention(found: Fields | None) -> None:
     shares = {"of attention on the anatomy": "mass", "of the area": "area", "enrichment": "enrichment"}
     print(f"\nAttention in epoch {found['epoch']}, {found['clips']} clips of {found['videos']} videos with anatomy:")
     for text, name in shares.items():
-        print(f"  {text}: {_ranged(found[name])}")
+        print(f"  {text}: {ranged(found[name])}")
     print_reasons({name: found[name] for name in shares.values()})
 
 
 def _print_precision(fields: Fields) -> None:
     coverage = fields["interval"]["measured_coverage"]
-    table = table_of_columns("", "AP", "95 % over videos", "held", "chance")
+    ceiling = fields["rater_ceiling"]
+    table = table_of_columns("", "AP", "95 % over videos", "held", "chance", "raters", "model")
     for name, ap in fields["ap"].items():
-        chance = f"{100 * ap['prevalence']:.1f}"
-        table.add_row(label(name), points(ap["value"]), interval_text(ap), held_share(coverage[name]), chance)
+        chance, votes = f"{100 * ap['prevalence']:.1f}", _on_votes((ceiling["ap"] or {}).get(name))
+        table.add_row(label(name), points(ap["value"]), interval_text(ap), held_share(coverage[name]), chance, *votes)
     total = fields["map"]
-    chance = f"{100 * total['chance']:.1f}"
-    table.add_row("mAP", points(total["value"]), interval_text(total), held_share(coverage["map"]), chance)
+    chance, votes = f"{100 * total['chance']:.1f}", _on_votes(ceiling["map"])
+    table.add_row("mAP", points(total["value"]), interval_text(total), held_share(coverage["map"]), chance, *votes)
     print_table(table)
+    print("Raters, model: AP of the other raters and of the model on one rater's votes (below).")
     print_reasons({label(name): ap for name, ap in fields["ap"].items()} | {"mAP": total})
     print(f"Intervals: {fields['interval']['method']}. {held_in_words(coverage['map'])}")
     print(f"Intervals of all other figures: {fields['interval']['of_other_figures']}.")
     if len(fields["per_seed"]) > 1:
         each = ", ".join(f"{row['seed']}: {points(row['map'])}" for row in fields["per_seed"])
         print(f"mAP by seed: {each}; standard deviation over seeds {points(fields['seed_deviation'])}")
+
+
+def _on_votes(found: Fields | None) -> tuple[str, str]:
+    """The rater ceiling and the model on the ceiling's target, in points."""
+    if found is None:
+        return "–", "–"
+    values = (found[name]["value"] for name in ("ceiling", "model"))
+    shown = ["–" if value is None else f"{100 * value:.1f}" for value in values]
+    return shown[0], shown[1]
 
 
 def _print_probabilities(fields: Fields) -> None:
@@ -131,16 +156,16 @@ def _print_probabilities(fields: Fields) -> None:
         rows["ECE, plain"][name] = fit["ece"]
         rows["of perfect"][name] = fit["ece_perfect"]
         rows["slope"][name], rows["intercept"][name] = (fit["intervals"][key] for key in ("slope", "intercept"))
-    _print_rows(rows)
+    print_rows(rows)
     skill = fields["brier_skill_macro_interval"]
-    print(f"Mean skill: {_ranged(skill)}. Soft: against the rater mean. ECE: without its bias; plain: as usual;")
+    print(f"Mean skill: {ranged(skill)}. Soft: against the rater mean. ECE: without its bias; plain: as usual;")
     print("of perfect: what plain is expected to be for a perfectly calibrated model on these videos.")
 
 
 def _print_reliability(calibration: Fields) -> None:
     print("\nReliability: mean forecast, observed share, frames of each bin")
     curves = [[_bin(point) for point in calibration[name]["reliability"]] for name in CRITERIA]
-    table = table_of_columns(*map(_heading, CRITERIA))
+    table = table_of_columns(*map(heading, CRITERIA))
     for place in range(max(map(len, curves))):
         table.add_row(*(curve[place] if place < len(curve) else "" for curve in curves))
     print_table(table)
@@ -157,14 +182,10 @@ def _print_ceiling(ceiling: Fields) -> None:
     print(f"\nRater ceiling, {ceiling['raters']} raters: AP on {ceiling['target']},")
     print("of the other raters and of the model on the same frames, points:")
     shown = {"ceiling": "raters", "model": "model", "difference": "difference"}
-    _print_rows(
-        {text: {name: _in_points(item[key]) for name, item in ceiling["ap"].items()} for key, text in shown.items()}
+    print_rows(
+        {text: {name: in_points(item[key]) for name, item in ceiling["ap"].items()} for key, text in shown.items()}
     )
-    print("mAP: " + ", ".join(f"{text} {_ranged(_in_points(ceiling['map'][key]))}" for key, text in shown.items()))
-
-
-def _in_points(item: Fields) -> Fields:
-    return item | {name: 100 * item[name] for name in ("value", "low", "high") if item[name] is not None}
+    print("mAP: " + ", ".join(f"{text} {ranged(in_points(ceiling['map'][key]))}" for key, text in shown.items()))
 
 
 def _print_decisions(fields: Fields) -> None:
@@ -176,7 +197,7 @@ def _print_decisions(fields: Fields) -> None:
     if not any(rows["sensitivity"].values()):
         return
     print("\nDecisions, positive when logit >= cut:")
-    _print_rows(rows)
+    print_rows(rows)
     print(f"Thresholds: frozen on {fields['thresholds']['split']}; the rule {fields['thresholds']['rule']}")
 
 
@@ -188,14 +209,14 @@ def _print_curve(curve: Fields) -> None:
             if point["probability"] in _PRINTED:
                 rows.setdefault(f"p = {point['probability']:.1f}", {})[name] = point["model"]
                 rows.setdefault(f"gain at {point['probability']:.1f}", {})[name] = point["gain"]
-    _print_rows(rows)
+    print_rows(rows)
 
 
 def _print_operations(found: VideoTable) -> None:
     decided = [row for row in found.rates.values() if row.flips_per_minute.value is not None]
     if decided:
         print("\nOver whole operations:")
-        _print_rows(
+        print_rows(
             {
                 shown: {name: asdict(getattr(item, key)) for name, item in found.rates.items()}
                 for key, shown in _OF_OPERATIONS.items()
@@ -205,53 +226,16 @@ def _print_operations(found: VideoTable) -> None:
     else:
         print(f"\nOver whole operations: {next(iter(found.rates.values())).flips_per_minute.reason}")
     if found.operations is None:
+        print("All three criteria held, by operation: undefined: a threshold or the frame rate is missing")
         return
-    o = found.operations
+    o, how = found.operations, f" for {found.held_seconds:g} s" if found.held_seconds else ""
     print(
-        f"All three criteria held, by operation: {o.true_positives} correctly and {o.false_positives} wrongly called, "
-        f"{o.false_negatives} missed, {o.true_negatives} correctly not called"
+        f"All three criteria held{how}, by operation: {o.true_positives} correctly and {o.false_positives} wrongly "
+        f"called, {o.false_negatives} missed, {o.true_negatives} correctly not called"
     )
     for rate in ("sensitivity", "specificity", "ppv", "npv"):
         item = getattr(o, rate)
-        print(f"  {_RATES[rate]}: {_ranged(asdict(item))}{'' if item.reason is None else f' ({item.reason})'}")
-
-
-def _print_rows(rows: dict[str, dict[str, Any]]) -> None:
-    """One row per quantity and one column per criterion: value with its interval; a bare number is as it is."""
-    table = table_of_columns("", *map(_heading, CRITERIA))
-    reasons: dict[str, dict[str, Any]] = {}
-    for shown, items in rows.items():
-        table.add_row(shown, *(_cell(items.get(name)) for name in CRITERIA))
-        held = {name: item for name, item in items.items() if isinstance(item, dict)}
-        reasons |= {f"{shown} {label(name).split()[0]}": {"low": None} | item for name, item in held.items()}
-    print_table(table)
-    print_reasons(reasons)
-
-
-def _heading(criterion: str) -> str:
-    """The letter with the right name, on two lines."""
-    return label(criterion).replace(" ", "\n", 2).replace("\n", " ", 1)
-
-
-def _cell(item: Any) -> str:
-    return _ranged(item) if isinstance(item, dict) else number(item)
-
-
-def _ranged(item: Fields) -> str:
-    """`0.247 (0.20 to 0.30)`, `-1.79 (-2.60 to -0.99)`: digits by size."""
-    value = item["value"]
-    if value is None:
-        return "–"
-    large = abs(value) >= 10
-    shown = _rounded(value, 1 if large else 2 if abs(value) >= 1 else 3)
-    if item.get("low") is None:
-        return shown
-    return f"{shown} ({_rounded(item['low'], 1 if large else 2)} to {_rounded(item['high'], 1 if large else 2)})"
-
-
-def _rounded(value: float, digits: int, /) -> str:
-    """Without a minus before zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}"
+        print(f"  {_RATES[rate]}: {ranged(asdict(item))}{'' if item.reason is None else f' ({item.reason})'}")
 
 
 def _print_videos(videos: VideoTable) -> None:

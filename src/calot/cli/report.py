@@ -20,8 +20,10 @@ def report(
     from calot.report.page import write_report
     from calot.report.run_folder import find_runs
 
-    path = write_report(folder)
     runs = find_runs(folder)
+    for run in runs if not without_scores(folder) else ():
+        _look_at_frames(run)
+    path = write_report(folder)
     rows = [row for row in map(_scored, runs if not without_scores(folder) else ()) if row is not None]
     if json:
         text = dumps({"report": str(path), "runs": [str(run) for run in runs], "scores": rows}, allow_nan=False)
@@ -30,6 +32,18 @@ def report(
     print_runs(rows)
     print(f"Report of {len(runs)} run{'' if len(runs) == 1 else 's'}: {path}")
     print(f"Open {path} in a browser.")
+
+
+def _look_at_frames(folder: Path) -> None:
+    """Brightness and sharpness of the scored frames, kept beside their data set, for the subgroups of the page."""
+    from calot.analysis.appearance import seen_frames
+    from calot.cli.tables import data_of
+    from calot.progress import Ui
+    from calot.report.run_folder import read_run
+
+    run = read_run(folder)
+    for split, table in run.predictions.items() if run.has_result else ():
+        seen_frames(table, root=data_of(folder / "predictions" / f"{split}.parquet"), ui=Ui())
 
 
 def _scored(folder: Path) -> dict[str, Any] | None:

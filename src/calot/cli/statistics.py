@@ -10,14 +10,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calot.cli.next_step import report_of, say_next, with_results
-from calot.cli.tables import Clip, Kind, Map, Options, Rate
+from calot.cli.tables import (
+    Chosen,
+    Clip,
+    Coverage,
+    Freeze,
+    Frozen,
+    Held,
+    Kind,
+    Map,
+    Options,
+    Rate,
+    Sensitivity,
+    ThresholdFile,
+)
 
 if TYPE_CHECKING:
+    from calot.cli.tables import Runs
     from calot.provenance.data_ledger import DataLedger
     from calot.provenance.treatment import Treatment
+    from calot.statistics.frozen import FrozenOnVal
+    from calot.statistics.predictions import Predictions
+    from calot.statistics.summary import Summary
+    from calot.statistics.trivial import BesideTrivial
+    from calot.statistics.videos import VideoTable
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Split = Annotated[str, typer.Option(help="Which predictions of a run's folder: val or test.")]
+
+Results = Annotated[Path, typer.Option(help="Results root, whose ledger counts openings of test.")]
 
 #: What `calot metrics --json` still reports when there is no result, because of a receipt or for lack of labels.
 _HEADER = (
@@ -30,7 +51,9 @@ _HEADER = (
 _SCORES = (
     *("interval", "map", "map_over_defined", "ap", "per_seed", "seed_deviation", "brier", "brier_soft"),
     *("brier_skill_macro", "brier_skill_macro_interval", "ece", "calibration", "thresholds", "thresholds_source"),
-    *("decisions", "decision_curve", "rater_ceiling", "per_video", "optimism", "attention_on_anatomy"),
+    *("decisions", "decision_curve", "rater_ceiling", "per_video", "optimism", "optimism_of_setting"),
+    "attention_on_anatomy",
+    *("temperature_scaling", "at_sensitivity", "prediction_sets", "subgroups", "calibration_drift"),
 )
 
 
@@ -38,48 +61,40 @@ def metrics(
     predictions: Annotated[Path, typer.Argument(help="A .parquet, .csv, .tsv or .xlsx of predictions, or a run.")],
     json: Json = False,
     split: Split = "val",
-    thresholds: Annotated[Path | None, typer.Option(help="Thresholds frozen on val, as JSON.")] = None,
+    thresholds: ThresholdFile = None,
+    frozen: Frozen = None,
+    freeze: Freeze = None,
+    sensitivity: Sensitivity = None,
+    coverage: Coverage = None,
+    held: Held = 0.0,
     by_video: Annotated[bool, typer.Option("--by-video", help="Print one line per operation, too.")] = False,
     map: Map = None,
     scores: Kind = None,
     clip_probabilities: Clip = False,
     fps: Rate = None,
-    results: Annotated[Path, typer.Option(help="Results root, whose ledger counts openings of test.")] = Path(
-        "results"
-    ),
+    results: Results = Path("results"),
 ) -> None:
     """AP, Brier score, calibration, decisions and rater ceiling of one table of predictions, each with a 95 % interval
     over videos; exit code 1 and no numbers where the run's receipt failed, 2 where there are no labels."""
     from calot.cli.printed_metrics import print_metrics
     from calot.cli.printed_trivial import print_trivial
-    from calot.cli.tables import data_of, run_of, table_of, thresholds_for, treatment_of_table
+    from calot.cli.tables import data_of, run_of, table_of, treatment_of_table
     from calot.provenance.data_ledger import DataLedger
-    from calot.statistics.summary import header, summarise
-    from calot.statistics.trivial import beside_trivial
-    from calot.statistics.videos import per_video
+    from calot.statistics.summary import header
 
     options = Options(map=tuple(map or ()), scores=scores, clip=clip_probabilities, fps=fps)
     path = table_of(predictions, split=split)
     table = options.load(path)
-    treatment = treatment_of_table(path, table=table)
     record = DataLedger(manifest_hash=table.manifest_hash, data=data_of(path), results=results)
     opened = record.test_openings() if table.split == "test" and record.known else None
-    proof = {"test_openings": opened, "treatment": asdict(treatment), "invalid": None, "unscored": None}
+    proved = asdict(treatment_of_table(path, table=table))
+    proof = {"test_openings": opened, "treatment": proved, "invalid": None, "unscored": None}
     proof |= _made(path, record=record)
     proof["trivial_baselines"] = None
     if not table.labelled:
         _unscored(header(table) | proof, json=json)
-    frozen, note = thresholds_for(table, path=path, given=thresholds)
-    fields = summarise(table, thresholds=frozen).to_dict() | proof
-    fields["notes"] += [note] if note else []
-    fields["thresholds_source"] = note
-    if treatment.invalid:
-        _withhold(fields, treatment=treatment, json=json)
-    if treatment.stamp:
-        fields["notes"].insert(0, treatment.stamp)
-    fields |= _kept_by_run(path, split=table.split)
-    fields["trivial_baselines"] = (trivial := beside_trivial(table, run=run_of(path))).to_dict()
-    operations = per_video(table, thresholds=frozen) if len(table.seeds) == 1 else None
+    chosen = Chosen(thresholds=thresholds, frozen=frozen, freeze=freeze, sensitivity=sensitivity, coverage=coverage)
+    fields, trivial, operations = _scored(table, path=path, chosen=chosen, proof=proof, held=held, json=json)
     if operations is None and by_video:
         fields["notes"].append("--by-video: decisions are one model's, and this table holds several seeds: split it")
     if json:
@@ -105,9 +120,11 @@ def compare(
     map: Map = None,
     scores: Kind = None,
     clip_probabilities: Clip = False,
+    results: Results = Path("results"),
 ) -> None:
     """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID:
     equal predictions, or a failed receipt."""
+    from calot.cli.beside_comparison import print_header_fields, print_sides
     from calot.cli.printed import print_comparison
     from calot.cli.tables import run_of, sides_of, table_of
     from calot.errors import CalotError
@@ -132,16 +149,40 @@ def compare(
         for name in others
     ]
     corrected = holm([item.map.p for item in found])
+    header, beside = _beside(sides, runs=runs, split=split, results=results)
     if json:
-        rows = [{**item.to_dict(), "map_p_holm_over_comparisons": p} for item, p in zip(found, corrected, strict=True)]
-        print(jsonlib.dumps({"comparisons": rows}, indent=1, allow_nan=False))
+        rows = [
+            {**item.to_dict(), "map_p_holm_over_comparisons": p, "beside": {n: beside[n] for n in (first, name)}}
+            for item, p, name in zip(found, corrected, others, strict=True)
+        ]
+        print(jsonlib.dumps({"header": header, "comparisons": rows}, indent=1, allow_nan=False))
     else:
-        for item, p in zip(found, corrected, strict=True):
+        print_header_fields(header)
+        for item, p, name in zip(found, corrected, others, strict=True):
             print_comparison(item, holm_p=p if len(found) > 1 else None)
+            if not item.invalid:
+                print_sides({n: beside[n] for n in (first, name)})
         folders = [run for given in runs if (run := run_of(table_of(given, split=split))) is not None]
         say_next(*(report_of(folders) if folders else ("metrics", runs[0], *options.words(), "--by-video")))
     if any(item.invalid for item in found):
         raise typer.Exit(1)
+
+
+def _beside(
+    sides: dict[str, Runs], *, runs: list[Path], split: str, results: Path
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What all sides share, and what each is seen beside; none of it where a side has a failed receipt."""
+    from calot.cli.beside_comparison import header_fields, side_fields
+    from calot.cli.tables import run_of, table_of
+    from calot.provenance.treatment import weakest
+
+    first, path = next(iter(sides.values())).tables[0], table_of(runs[0], split=split)
+    header = header_fields(first, run=run_of(path), path=path, results=results)
+    found: dict[str, dict[str, Any]] = {}
+    for name, side in sides.items():
+        folders = [run for given in side.treatments if (run := run_of(table_of(Path(given), split=split))) is not None]
+        found[name] = {} if weakest(side.treatments).invalid else side_fields(side, runs=folders)
+    return header, found
 
 
 def _made(path: Path, *, record: DataLedger) -> dict[str, Any]:
@@ -167,12 +208,53 @@ def _kept_by_run(path: Path, *, split: str) -> dict[str, Any]:
     from calot.cli.tables import run_of
     from calot.statistics.anatomy import attention_on_anatomy
     from calot.statistics.optimism import optimism_of_run
+    from calot.statistics.sweep import setting_optimism
 
     attention = attention_on_anatomy(run_of(path), split=split)
     return {
         "optimism": optimism_of_run(run_of(path), split=split).to_dict(),
+        "optimism_of_setting": setting_optimism(run_of(path)).to_dict(),
         "attention_on_anatomy": None if attention is None else attention.to_dict(),
     }
+
+
+def _scored(
+    table: Predictions, *, path: Path, chosen: Chosen, proof: dict[str, Any], held: float, json: bool
+) -> tuple[dict[str, Any], BesideTrivial, VideoTable | None]:
+    """Everything of a labelled table, the baselines beside it, and its operations where it holds one seed; ends here
+    with exit code 1 where a receipt failed."""
+    from calot.cli.tables import data_of, run_of, treatment_of_table
+    from calot.statistics.summary import summarise
+    from calot.statistics.trivial import beside_trivial
+    from calot.statistics.videos import per_video
+
+    treatment = treatment_of_table(path, table=table)
+    values, note = chosen.values_for(table, path=path)
+    limits, note = chosen.thresholds_for(values, note=note)
+    summary = summarise(table, thresholds=limits)
+    fields = summary.to_dict() | proof
+    fields["notes"] += [note]
+    fields["thresholds_source"] = note
+    if treatment.invalid:
+        _withhold(fields, treatment=treatment, json=json)
+    fields |= _behaviour(summary, frozen=values, root=data_of(path))
+    if treatment.stamp:
+        fields["notes"].insert(0, treatment.stamp)
+    fields |= _kept_by_run(path, split=table.split)
+    trivial = beside_trivial(table, run=run_of(path))
+    fields["trivial_baselines"] = trivial.to_dict()
+    one = len(table.seeds) == 1
+    return fields, trivial, per_video(table, thresholds=limits, held_seconds=held) if one else None
+
+
+def _behaviour(summary: Summary, *, frozen: FrozenOnVal | None, root: Path | None) -> dict[str, Any]:
+    """What the table shows beyond its scores; the images are looked at once, where they are."""
+    from calot.analysis.appearance import seen_frames
+    from calot.progress import Ui
+    from calot.statistics.behaviour import behaviour_of
+
+    seen = seen_frames(summary.predictions, root=root, ui=Ui())
+    return behaviour_of(summary, frozen=frozen, appearance=seen).to_dict()
 
 
 def _unscored(fields: dict[str, Any], *, json: bool) -> None:

@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from calot.provenance.treatment import Treatment
     from calot.statistics.calibration import Thresholds
+    from calot.statistics.frozen import FrozenOnVal
     from calot.statistics.predictions import Predictions, Reading
 
 
@@ -37,6 +38,12 @@ Clip = Annotated[
     bool, typer.Option("--clip-probabilities", help="Score probabilities of exactly 0 or 1 as ties at the ends.")
 ]
 Rate = Annotated[float | None, typer.Option("--fps", help="Frame numbers per second, if the table does not say.")]
+ThresholdFile = Annotated[Path | None, typer.Option(help="Thresholds frozen on val, as JSON.")]
+Frozen = Annotated[Path | None, typer.Option(help="All values frozen on val, as --freeze wrote them.")]
+Freeze = Annotated[Path | None, typer.Option(help="Write the values frozen on this val table here.")]
+Sensitivity = Annotated[float | None, typer.Option(help="Also decide at the highest cut with this sensitivity (0.9).")]
+Coverage = Annotated[float | None, typer.Option(help="Share of frames whose prediction set has their label (0.9).")]
+Held = Annotated[float, typer.Option(help="Seconds for which all three criteria must hold; 0: in one frame.")]
 
 
 @dataclass
@@ -154,20 +161,64 @@ def treatment_of_table(path: Path, *, table: Predictions) -> Treatment:
     return treatment_of(Receipt.load(run), fingerprint=table.fingerprint, combination=table.combination)
 
 
-def thresholds_for(table: Predictions, *, path: Path, given: Path | None) -> tuple[Thresholds | None, str | None]:
-    """Thresholds given, or frozen on val: this table, or the val table beside it."""
-    from calot.statistics.calibration import Thresholds, choose_thresholds
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What the command line says of values chosen on val: a file of them, a file to write, and targets to choose by."""
+
+    thresholds: Path | None = None
+    frozen: Path | None = None
+    freeze: Path | None = None
+    sensitivity: float | None = None
+    coverage: float | None = None
+
+    def values_for(self, table: Predictions, *, path: Path) -> tuple[FrozenOnVal | None, str]:
+        """Values given, or frozen on val: this table, or the val table beside it; and a note of where."""
+        from calot.errors import CalotError
+        from calot.statistics.frozen import FrozenOnVal
+
+        found, note = None, "no thresholds (--thresholds, or val.parquet beside the table): decisions are not scored"
+        beside = path.with_name("val.parquet")
+        if self.frozen is not None:
+            if self.sensitivity is not None or self.coverage is not None:
+                raise CalotError("--frozen has its own targets: leave out --sensitivity and --coverage")
+            found, note = FrozenOnVal.load(self.frozen), f"thresholds and all else frozen in {self.frozen}"
+            found.require_same_model(table, where=str(self.frozen))
+        elif table.split == "val":
+            note = "thresholds were chosen on these same frames: the decisions' rates are optimistic"
+            found = self._freeze(table)
+        elif path.name != beside.name and beside.is_file():
+            found, note = self._freeze(_val_beside(beside)), f"thresholds frozen on {beside}"
+        if self.freeze is not None:
+            self._write(found, table=table)
+        return found, note
+
+    def thresholds_for(self, found: FrozenOnVal | None, *, note: str) -> tuple[Thresholds | None, str]:
+        """The thresholds of F1: a file of their own, or those frozen with the rest."""
+        from calot.statistics.calibration import Thresholds
+
+        if self.thresholds is not None:
+            return Thresholds.load(self.thresholds), f"thresholds from {self.thresholds}"
+        return (None if found is None else found.thresholds), note
+
+    def _freeze(self, val: Predictions) -> FrozenOnVal:
+        from calot.statistics.frozen import SENSITIVITY, freeze
+        from calot.statistics.prediction_sets import LEVEL
+
+        sensitivity = SENSITIVITY if self.sensitivity is None else self.sensitivity
+        return freeze(val, sensitivity=sensitivity, level=LEVEL if self.coverage is None else self.coverage)
+
+    def _write(self, found: FrozenOnVal | None, *, table: Predictions) -> None:
+        from calot.errors import CalotError
+
+        if found is None or self.freeze is None or not found.is_own(table) or table.split == "test":
+            raise CalotError(f"--freeze {self.freeze}: {table.source} is not val; values are frozen on val predictions")
+        found.write(self.freeze)
+
+
+def _val_beside(path: Path) -> Predictions:
     from calot.statistics.predictions import load_predictions
 
-    if given is not None:
-        return Thresholds.load(given), f"thresholds from {given}"
-    if table.split == "val":
-        note = "thresholds were chosen on these same frames: the decisions' rates are optimistic"
-        return choose_thresholds(table), note
-    beside = path.with_name("val.parquet")
-    if path.name != beside.name and beside.is_file():
-        return choose_thresholds(load_predictions(beside).with_labels()), f"thresholds frozen on {beside}"
-    return None, "no thresholds (--thresholds, or val.parquet beside the table): decisions are not scored"
+    return load_predictions(path).with_labels()
 
 
 def sides_of(runs: list[Path], *, split: str, options: Options) -> dict[str, Runs]:

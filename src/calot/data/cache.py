@@ -43,7 +43,8 @@ class CachePart:
 
 
 def cache_parts(root: Path, cache: Path | None = None) -> list[CachePart]:
-    """What lies in a data set's cache, by kind: `store` (frames), `masks`, `features`, `baselines`."""
+    """What lies in a data set's cache, by kind: `store` (frames), `masks`, `features`, `baselines`,
+    `appearance` (brightness and sharpness of frames)."""
     home = cache_folder(root, cache)
     kinds = sorted(path for path in home.iterdir() if path.is_dir()) if home.is_dir() else []
     return [

@@ -33,7 +33,7 @@ def calibration_table(summary: Summary, *, split: str) -> Table:
         "slope": {name: item.slope for name, item in held.items()},
         "intercept": {name: item.intercept for name, item in held.items()},
     }
-    return _table(f"Calibration, {split} split", rows=rows, digits={"slope": 2, "intercept": 2})
+    return criterion_table(f"Calibration, {split} split", rows=rows, digits={"slope": 2, "intercept": 2})
 
 
 def _perfect(item: CriterionIntervals) -> Cell:
@@ -41,7 +41,7 @@ def _perfect(item: CriterionIntervals) -> Cell:
 
 
 def decisions_table(summary: Summary, *, split: str) -> Table:
-    """Decisions at the thresholds frozen on val."""
+    """Decisions at the thresholds frozen on val, which maximise F1 there."""
     rows: dict[str, Quantity] = {"threshold": {}}
     none = Interval(value=None, low=None, high=None, reason="no positive on val to choose a threshold from")
     for name, item in summary.criteria.items():
@@ -50,7 +50,7 @@ def decisions_table(summary: Summary, *, split: str) -> Table:
         rows["threshold"] = {**rows["threshold"], name: cell}
     for rate in RATES:
         rows[NAMES.get(rate, rate)] = {n: item.intervals.rates.get(rate, none) for n, item in summary.criteria.items()}
-    return _table(f"Decisions, {split} split, at thresholds frozen on val", rows=rows)
+    return criterion_table(f"Decisions, {split} split, at thresholds frozen on val", rows=rows)
 
 
 def operations_table(rates: Mapping[str, OperationRates], *, split: str) -> Table:
@@ -68,7 +68,7 @@ def operations_table(rates: Mapping[str, OperationRates], *, split: str) -> Tabl
         "operations detected": 3,
         "mean time to detection, s": 1,
     }
-    return _table(f"Over all operations, {split} split", rows=rows, digits=digits)
+    return criterion_table(f"Over all operations, {split} split", rows=rows, digits=digits)
 
 
 def ceiling_table(ceiling: RaterCeiling, *, split: str) -> Table | None:
@@ -82,10 +82,10 @@ def ceiling_table(ceiling: RaterCeiling, *, split: str) -> Table | None:
         "model minus raters": {name: item.difference for name, item in items.items()},
     }
     title = f"Rater ceiling, {ceiling.raters} raters, {split} split: AP in points on single raters\u2019 votes"
-    return _table(title, rows=rows, digits=dict.fromkeys(rows, 1), scale=100.0, last="mAP")
+    return criterion_table(title, rows=rows, digits=dict.fromkeys(rows, 1), scale=100.0, last="mAP")
 
 
-def _table(
+def criterion_table(
     title: str,
     *,
     rows: Mapping[str, Quantity],

@@ -248,6 +248,28 @@ def decision(
         return svg(figure, name=f"decision-{split}-{criterion}", describe=described)
 
 
+def drift_panel(criterion: str, *, split: str, values: np.ndarray, bounds: np.ndarray) -> Markup:
+    """Mean forecast minus observed share by fifth of the operation; `bounds` (2, n) are whiskers, NaN where none is."""
+    places = np.arange(1, values.size + 1)
+    with canvas(width=PANEL[0], height=200.0, left=52.0) as figure:
+        axes = figure.subplots()
+        axes.axhline(0, color=INK, linewidth=1)
+        axes.vlines(places, bounds[0], bounds[1], color=CRITERION[criterion], linewidth=1.6, alpha=0.45)
+        axes.plot(places, values, "o-", color=CRITERION[criterion], markersize=4)
+        top = 1.1 * max(0.1, float(np.nanmax(np.abs(values), initial=0.0)), min(1.0, _widest(bounds)))
+        axes.set(xlim=(0.6, values.size + 0.4), ylim=(-top, top), xlabel="fifth of the operation")
+        axes.set_xticks(places)
+        axes.grid(axis="x", visible=False)
+        axes.set_title(f"{label(criterion)}, {split}")
+        described = f"Forecast minus observed share of {label(criterion)} over the operation, {split}, with intervals"
+        return svg(figure, name=f"drift-{split}-{criterion}", describe=described)
+
+
+def _widest(bounds: np.ndarray) -> float:
+    known = np.abs(bounds[np.isfinite(bounds)])
+    return float(known.max()) if known.size else 0.0
+
+
 def rater_agreement(criterion: str, *, soft: np.ndarray, split: str) -> Markup:
     """How many scored frames each rater mean has: 0 and 1 are unanimous, what lies between is disagreement."""
     values, counts = np.unique(np.round(soft[np.isfinite(soft)], 2), return_counts=True)

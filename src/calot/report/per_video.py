@@ -27,24 +27,50 @@ from calot.statistics.operations import Operations
 from calot.statistics.predictions import Predictions
 from calot.statistics.videos import CriterionInVideo, VideoTable, per_video
 
+#: Seconds for which all three criteria must hold, beside one frame.
+HELD = (10.0, 30.0)
+_HELD_ROWS = ("called", "called wrongly", "sensitivity", "specificity", "PPV", "NPV")
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideosView:
     """A split's operations: all of them in one table and one sentence, then each by itself."""
 
     overall: Table
+    held: Table
     sentence: str
     each: Sequence[Table]
 
 
 def videos_view(predictions: Predictions, *, thresholds: Thresholds) -> VideosView:
     """Of the first seed."""
-    found = per_video(predictions.by_seed()[0], thresholds=thresholds)
+    first = predictions.by_seed()[0]
+    found = per_video(first, thresholds=thresholds)
+    longer = [per_video(first, thresholds=thresholds, held_seconds=seconds) for seconds in HELD]
     return VideosView(
         overall=operations_table(found.rates, split=predictions.split),
+        held=_held_table([found, *longer], split=predictions.split),
         sentence=_sentence(found.operations),
         each=[_operations_table(found), *(_criterion_table(found, criterion=name) for name in CRITERIA)],
     )
+
+
+def _held_table(found: Sequence[VideoTable], *, split: str) -> Table:
+    """The decision on whole operations, for each time that all three criteria must hold."""
+    columned: list[tuple[Cell, ...]] = []
+    for item in found:
+        made = item.operations
+        if made is None:
+            why = "frame rate unknown" if item.frames_per_second is None else "a criterion has no threshold"
+            columned.append((Undefined(why), *(Undefined() for _ in _HELD_ROWS[1:])))
+            continue
+        held, rest = made.true_positives + made.false_negatives, made.true_negatives + made.false_positives
+        rates = (ranged(rate, digits=2) for rate in (made.sensitivity, made.specificity, made.ppv, made.npv))
+        columned.append((f"{made.true_positives} of {held}", f"{made.false_positives} of {rest}", *rates))
+    rows = [Row(cells=(name, *cells)) for name, *cells in zip(_HELD_ROWS, *columned, strict=True)]
+    names = (f"for {item.held_seconds:g} s" if item.held_seconds else "in one frame" for item in found)
+    title = f"Decision on whole operations, {split} split: all three criteria held"
+    return Table(title=title, columns=columns("", *names), rows=rows, sortable=False)
 
 
 def _operations_table(found: VideoTable) -> Table:
@@ -53,7 +79,7 @@ def _operations_table(found: VideoTable) -> Table:
         called: Cell = Undefined("no threshold") if row.called is None else _yes(row.called)
         positives = (count(row.criteria[name].positives) for name in CRITERIA)
         length: Cell = Undefined("frame rate unknown") if row.seconds is None else clock(row.seconds)
-        cells = (row.video, length, count(row.frames), *positives, _yes(row.achieved), called)
+        cells = (row.video, length, count(row.frames), *positives, _yes(bool(row.achieved)), called)
         rows.append(Row(cells=cells, strong=row.called is not None and row.called != row.achieved))
     letters = (f"{label(name).split()[0]} positive" for name in CRITERIA)
     names = columns("video", "length", "scored frames", *letters, "all three held", "called so")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
 from calot.provenance.run_facts import CAUSAL, ELSEWHERE, OF_MEMBERS, SELECTION
@@ -17,17 +14,17 @@ from calot.report import figures, scores, tables, timelines, verdict
 from calot.report.attention_view import anatomy_table, entropy_view
 from calot.report.baseline import Paired, against_baseline, partners_of
 from calot.report.clips import clip_groups
-from calot.report.criterion_tables import calibration_table, ceiling_table, decisions_table
-from calot.report.forest import Forest
-from calot.report.per_video import VideosView, videos_view
 from calot.report.receipt_view import receipt_view
 from calot.report.results import candidates_text, find_results, openings_text
 from calot.report.run_folder import RunFolder
-from calot.report.tables import Fact, Table
+from calot.report.split_view import split_view
+from calot.report.tables import Fact
 from calot.report.trivial_view import trivial_reason, trivial_views
 from calot.report.verdict import Reason, Verdict
-from calot.statistics.calibration import Thresholds, choose_thresholds
+from calot.statistics.calibration import Thresholds
+from calot.statistics.frozen import freeze
 from calot.statistics.summary import Summary, summarise
+from calot.statistics.sweep import setting_optimism
 
 _ENVIRONMENT = {
     "calot": "calot",
@@ -41,28 +38,12 @@ _ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitView:
-    """One scored split of a run."""
-
-    name: str
-    forest: Forest
-    ap: Table
-    note: str
-    reliability: Sequence[Markup]
-    calibration: Table
-    decisions: Table
-    decision_curves: Sequence[Markup]
-    ceiling: Table | None
-    no_ceiling: str
-    videos: VideosView | None
-
-
 def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any]:
     """The values of `run.html`."""
     root = find_results(run.path) if results is None else results
     shown = run.predictions if run.has_result else {}
-    thresholds = choose_thresholds(shown["val"]) if shown else None
+    frozen = freeze(shown["val"]) if shown else None
+    thresholds = None if frozen is None else frozen.thresholds
     summaries = {split: summarise(table, thresholds=thresholds) for split, table in shown.items()}
     partners = partners_of(run, results=root) if shown else None
     paired = against_baseline(run, partners=partners)
@@ -78,7 +59,7 @@ def run_context(run: RunFolder, *, results: Path | None = None) -> dict[str, Any
         "header": run.experiment.get("header"),
         "imported": run.imported is not None or run.combination is not None,
         "combined": None if run.combination is None else str(run.combination),
-        "splits": [_split(split, summary) for split, summary in summaries.items()],
+        "splits": [split_view(run, summary=item, split=name, frozen=frozen) for name, item in summaries.items()],
         "trivial": trivial_views(run, summaries=summaries),
         "seeds": [scores.seeds_table(_seeds(s), split=split) for split, s in summaries.items() if len(s.per_seed) > 1],
         "interval_facts": scores.interval_facts(summaries["val"].intervals) if summaries else [],
@@ -153,6 +134,7 @@ def _contents(run: RunFolder) -> list[tuple[str, str]]:
         ("curves", "Learning curves"),
         ("calibration", "Calibration"),
         ("thresholds", "Decisions"),
+        ("subgroups", "Subgroups"),
         ("videos", "Videos"),
         ("clips", "Clips"),
     ]
@@ -187,7 +169,7 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str, c
         Fact(name="Seeds", text=f"{seeds} ({'this run' if run.combination is None else 'of the members'})"),
         Fact(name="Selection", text=selection if run.combination is None else OF_MEMBERS),
         Fact(name="Candidates", text=candidates),
-        *([Fact(name="Optimism", text=_optimism(run))] if run.has_result else []),
+        *([Fact(name="Optimism", text=_optimism(run), wide=True)] if run.has_result else []),
         Fact(name="Test openings", text=openings),
         Fact(name="Data", text=f"{data.get('dataset', 'not written yet')}{', synthetic' if run.synthetic else ''}"),
         Fact(name="Frame manifest, sha256", text=str(run.manifest_hash or "not written yet"), wide=True, code=True),
@@ -196,31 +178,14 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str, c
 
 
 def _optimism(run: RunFolder) -> str:
-    said = str(run.optimism)
-    return f"{said[0].upper()}{said[1:]}. Of choosing among settings: not estimated."
+    said = (str(run.optimism), str(setting_optimism(run.path)))
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in said)
 
 
 def _label_rule(run: RunFolder, *, summaries: dict[str, Summary]) -> str:
     trained = str(run.data.get("label_rule", "not written yet"))
     scored = [str(summary.to_dict()["label_rule"]) for summary in summaries.values()][:1]
     return "; ".join([f"trained on {trained}", *(f"scored by {rule}" for rule in scored)])
-
-
-def _split(split: str, summary: Summary) -> SplitView:
-    thresholds = summary.thresholds
-    return SplitView(
-        name=split,
-        forest=scores.interval_forest(summary, split=split),
-        ap=scores.ap_table(summary, split=split),
-        note=" ".join(part for part in (scores.over_defined(summary), *summary.predictions.notes) if part),
-        reliability=scores.reliability_figures(summary) if split == "val" else (),
-        calibration=calibration_table(summary, split=split),
-        decisions=decisions_table(summary, split=split),
-        decision_curves=scores.decision_figures(summary, split=split),
-        ceiling=ceiling_table(summary.ceiling, split=split),
-        no_ceiling=summary.ceiling.reason or "",
-        videos=videos_view(summary.predictions, thresholds=thresholds) if thresholds else None,
-    )
 
 
 def _seeds(summary: Summary) -> dict[str, Summary]:

@@ -24,6 +24,7 @@ from calot.report.tables import (
     points,
 )
 from calot.statistics.calibration import BINS, reliability_points
+from calot.statistics.ceiling import OnVotes
 from calot.statistics.frame_sums import decision_points
 from calot.statistics.intervals import Interval, VideoIntervals
 from calot.statistics.jackknife import NOT_SIMULATED
@@ -58,6 +59,7 @@ def ap_table(summary: Summary, *, split: str) -> Table:
                 points(item.ap.value, reason=item.ap.reason),
                 bounds_once(item.ap),
                 percent(item.prevalence),
+                *_on_votes(summary.ceiling.ap.get(name)),
                 count(item.positives),
                 count(item.positive_videos),
             ),
@@ -67,11 +69,18 @@ def ap_table(summary: Summary, *, split: str) -> Table:
     ]
     total = summary.intervals.map
     cells: list[Cell] = ["macro mAP", points(total.value, reason=total.reason), bounds_once(total)]
-    rows.append(Row(cells=[*cells, percent(chance(summary)), "", ""], strong=True))
-    names = columns(
-        "criterion", "AP", "95 % interval by video", "chance (prevalence)", "positive frames", "videos with one"
-    )
+    votes = _on_votes(summary.ceiling.map)
+    rows.append(Row(cells=[*cells, percent(chance(summary)), *votes, "", ""], strong=True))
+    heads = ("AP", "95 % interval by video", "chance (prevalence)", "raters, on votes", "model, on votes")
+    names = columns("criterion", *heads, "positive frames", "videos with one")
     return Table(title=f"Average precision in points, {split} split", columns=names, rows=rows)
+
+
+def _on_votes(found: OnVotes | None) -> tuple[Cell, Cell]:
+    """The other raters and the model on single raters' votes; why there is none stands beneath the tables."""
+    if found is None:
+        return Undefined(), Undefined()
+    return points(found.ceiling.value), points(found.model.value)
 
 
 def over_defined(summary: Summary) -> str:

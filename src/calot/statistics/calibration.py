@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,10 @@ BINS = 15
 RULE = (
     "maximises F1 per criterion on the split named; of equal maxima the highest threshold; "
     "positive when logit >= threshold"
+)
+SENSITIVITY_RULE = (
+    "is the highest per criterion whose sensitivity on the split named is at least {:g}; positive when logit >= "
+    "threshold"
 )
 
 
@@ -68,11 +73,14 @@ class Thresholds:
             values = {
                 name: None if fields["values"][name] is None else float(fields["values"][name]) for name in CRITERIA
             }
-            return cls(**{**fields, "values": values})
+            made = cls(**{**fields, "values": values})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CalotError(
                 f"{path}: not a thresholds file ({error}); write it again from the val predictions"
             ) from error
+        if made.split == "test":
+            raise CalotError(f"{path}: split is 'test'; thresholds are chosen on val: write them from val predictions")
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,17 +183,20 @@ def _nll(truth: Array, eta: Array) -> float:
     return float(np.sum(np.logaddexp(0.0, eta) - truth * eta))
 
 
-def choose_thresholds(predictions: Predictions) -> Thresholds:
-    """Freeze one logit threshold per criterion (`RULE`). Refuses the test split: thresholds are chosen on val, or
-    not reported.
+def choose_thresholds(predictions: Predictions, *, sensitivity: float | None = None) -> Thresholds:
+    """Freeze one logit threshold per criterion: by `RULE`, or the highest whose sensitivity reaches a target in (0, 1].
+
+    Refuses the test split: thresholds are chosen on val, or not reported.
     """
     if predictions.split == "test":
         raise CalotError(f"{predictions.source}: thresholds are chosen on val, never on test; give val predictions")
-    values = {
-        name: best_f1(predictions.labels[:, k], scores=predictions.logits[:, k])
-        for k, name in enumerate(predictions.criteria)
-    }
+    columns = {name: (predictions.labels[:, k], predictions.logits[:, k]) for k, name in enumerate(CRITERIA)}
+    if sensitivity is None:
+        values = {name: best_f1(labels, scores=scores) for name, (labels, scores) in columns.items()}
+    else:
+        values = {n: at_sensitivity(labels, scores=s, target=sensitivity) for n, (labels, s) in columns.items()}
     return Thresholds(
+        rule=RULE if sensitivity is None else SENSITIVITY_RULE.format(sensitivity),
         values=values,
         split=predictions.split,
         protocol=predictions.protocol,
@@ -204,6 +215,20 @@ def best_f1(labels: ArrayLike, *, scores: ArrayLike) -> float | None:
     last = np.r_[np.flatnonzero(score[1:] != score[:-1]), len(score) - 1]
     f1 = 2 * found[last] / (last + 1 + found[-1])
     return float(score[last[int(np.argmax(f1))]])
+
+
+def at_sensitivity(labels: ArrayLike, *, scores: ArrayLike, target: float) -> float | None:
+    """The highest score at which `score >= threshold` calls at least a share `target` of the positives; None without a
+    positive label. Raises CalotError for a target outside (0, 1].
+    """
+    if not 0.0 < target <= 1.0:
+        raise CalotError(f"sensitivity={target}: the share of positives to call lies above 0 and is at most 1")
+    truth, score = np.asarray(labels).astype(bool), np.asarray(scores, dtype=np.float64)
+    positives = np.sort(score[truth])[::-1]
+    if not len(positives):
+        return None
+    needed = max(1, math.ceil(target * len(positives) - 1e-9))  # 0.9 * 10 is 9, whatever its last binary digit
+    return float(positives[needed - 1])
 
 
 def decision_curve(

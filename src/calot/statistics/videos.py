@@ -5,7 +5,7 @@ Time is the frame number over the table's frames per second; decisions need thre
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,26 +50,28 @@ class CriterionInVideo:
 @dataclass(frozen=True, kw_only=True)
 class VideoRow:
     """One operation; `achieved` and `called`: all three criteria held in one frame at least once, in truth and
-    decision.
+    decision, or for as many seconds as were asked for (None without a frame rate).
     """
 
     video: str
     frames: int
     seconds: float | None
     criteria: dict[str, CriterionInVideo]
-    achieved: bool
+    achieved: bool | None
     called: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTable:
-    """Every operation in order of its id, numbers as numbers; `operations` is None where a threshold is missing.
+    """Every operation in order of its id, numbers as numbers; `operations` is None where a threshold is missing, or a
+    frame rate for `held_seconds` (how long all three must hold to count; 0: one frame).
 
     `rates` are each criterion's over all operations. `notes` say what is undefined in every row, and why.
     """
 
     rows: tuple[VideoRow, ...]
     operations: Operations | None
+    held_seconds: float
     rates: dict[str, OperationRates]
     frames_per_second: float | None
     notes: tuple[str, ...]
@@ -79,11 +81,13 @@ class VideoTable:
         return asdict(self)
 
 
-def per_video(predictions: Predictions, *, thresholds: Thresholds | None) -> VideoTable:
+def per_video(predictions: Predictions, *, thresholds: Thresholds | None, held_seconds: float = 0.0) -> VideoTable:
     """One row per operation; without thresholds nothing is decided.
 
-    Raises CalotError for a table of several seeds: split it with `by_seed` first.
+    Raises CalotError for a table of several seeds (split it with `by_seed` first), and for a negative time.
     """
+    if not 0.0 <= held_seconds < float("inf"):
+        raise CalotError(f"held for {held_seconds} seconds: expected 0 (one frame) or more")
     if len(predictions.seeds) > 1:
         raise CalotError(
             f"{predictions.source}: seeds {list(predictions.seeds)} in one table; per-video decisions are one model's: "
@@ -95,12 +99,14 @@ def per_video(predictions: Predictions, *, thresholds: Thresholds | None) -> Vid
     rows = []
     for video in sorted(set(predictions.videos.tolist()), key=_natural):
         place = predictions.videos == video
-        rows.append(_row(predictions, place=place, limits=limits, video=video, decided=thresholds is not None))
-    complete = all(limit is not None for limit in limits)
+        row = _row(predictions, place=place, limits=limits, video=video, decided=thresholds is not None)
+        rows.append(_held(row, predictions, place=place, limits=limits, seconds=held_seconds))
+    complete = all(row.achieved is not None and row.called is not None for row in rows)
     why = "; ".join(notes) or "no threshold for this criterion, or no operation that lasts"
     return VideoTable(
         rows=tuple(rows),
         operations=_operations(rows) if complete else None,
+        held_seconds=held_seconds,
         rates={name: _rates(rows, criterion=name, why=why) for name in predictions.criteria},
         frames_per_second=predictions.frames_per_second,
         notes=tuple(notes),
@@ -122,15 +128,49 @@ def _row(predictions: Predictions, *, place: Flags, limits: list[float | None], 
         times = None if rate is None else frames / rate
         made = _decided(labels[:, k], called=called[k], seconds=seconds, times=times, decided=decided)
         criteria[name] = _criterion(labels[:, k], scores=logits[:, k], made=made)
-    flags = [flag for flag in called if flag is not None]
     return VideoRow(
         video=video,
         frames=len(frames),
         seconds=seconds,
         criteria=criteria,
-        achieved=bool(labels.all(axis=1).any()),
-        called=bool(np.logical_and.reduce(flags).any()) if len(flags) == len(called) else None,
+        achieved=None,
+        called=None,
     )
+
+
+def _held(
+    row: VideoRow, predictions: Predictions, *, place: Flags, limits: list[float | None], seconds: float
+) -> VideoRow:
+    """The row with its decision on the whole operation."""
+    frames, rate = predictions.frames[place], predictions.frames_per_second
+    if rate is None and seconds > 0:
+        return row
+    needed = seconds * (rate or 1.0)
+    known = [limit for limit in limits if limit is not None]
+    truth: Flags = np.all(predictions.labels[place] == 1, axis=1)
+    called: bool | None = None
+    if len(known) == len(limits):
+        said: Flags = np.all(predictions.logits[place] >= np.array(known), axis=1)
+        called = held_for(said, frames=frames, needed=needed)
+    return replace(row, achieved=held_for(truth, frames=frames, needed=needed), called=called)
+
+
+def held_for(held: Flags, *, frames: NDArray[np.int64], needed: float) -> bool:
+    """Whether something holds in neighbouring scored frames that lie `needed` frame numbers apart, first to last.
+
+    A gap of more than 1.5 usual steps ends a passage: nobody looked in between. 0 needs one frame.
+    """
+    step = float(np.median(np.diff(frames))) if len(frames) > 1 else 0.0
+    since: float | None = None
+    for place, holds in enumerate(held):
+        apart = place > 0 and frames[place] - frames[place - 1] > 1.5 * step
+        if not holds:
+            since = None
+            continue
+        since = float(frames[place]) if since is None or apart else since
+        if frames[place] - since >= needed - 1e-9:
+            return True
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +228,7 @@ def _false_alarms(called: Flags, *, truth: Flags) -> int:
 
 
 def _operations(rows: list[VideoRow]) -> Operations:
-    return decided_operations([row.achieved for row in rows], called=[bool(row.called) for row in rows])
+    return decided_operations([bool(row.achieved) for row in rows], called=[bool(row.called) for row in rows])
 
 
 def _rates(rows: list[VideoRow], *, criterion: str, why: str) -> OperationRates:
