@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from calot.models.attention import biased, reading, tapped
 from calot.models.attention_statistics import attention_entropy, attention_mass, received_attention
 from calot.models.backbones.protocol import Backbone, BackboneSpec
 from calot.models.backbones.vision_transformer import VisionTransformer
+from calot.models.backbones.vjepa2 import VJEPA2
+from calot.models.checkpoints import EMBEDDED
 from calot.types import QueryKey
 
 #: Plain stacks of layers whose attention has a seam; the others have a file of their own each, beside this one.
@@ -38,7 +41,7 @@ pytestmark = pytest.mark.parametrize("family", FAMILIES, ids=lambda c: c.__name_
 
 
 def _spec(family: type[BackboneSpec]) -> BackboneSpec:
-    sizes = {"size": 32, "width": WIDTH, "layers": LAYERS, "heads": 2}
+    sizes: dict[str, Any] = {"weights": None, "size": 32, "width": WIDTH, "layers": LAYERS, "heads": 2}
     sizes |= {"window": 2} if hasattr(family, "window") else {}
     return replace(family().at_tiny_scale(), **sizes).without_dropout()
 
@@ -95,7 +98,8 @@ def test_it_names_itself_and_its_sizes(family: type[BackboneSpec]) -> None:
 
 def test_the_tiny_scale_is_the_embedded_size(family: type[BackboneSpec]) -> None:
     tiny = family().at_tiny_scale()
-    assert (tiny.weights, tiny.size, tiny.frames, tiny.width, tiny.layers) == (None, 64, 8, 128, 4)
+    assert (tiny.size, tiny.frames, tiny.width, tiny.layers) == (64, 8, 128, 4)
+    assert tiny.weights == (EMBEDDED if family is VJEPA2 else None)
     assert tiny.grid[1:] == (8, 8)
 
 
