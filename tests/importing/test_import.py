@@ -196,7 +196,7 @@ def test_a_published_backbone_stands_in_for_one_that_the_file_lacks(tmp_path: Pa
     heads = {k: v for k, v in _study_names(model).items() if not k.startswith("backbone.")}
     file = _saved(tmp_path, heads)
     with pytest.raises(CalotError, match=r"lacks .* of the backbone, and backbone\.weights is None"):
-        _import(file)
+        _import(file, changes=["backbone.weights=None"])
     record = _import(file, changes=[f"backbone.weights={tmp_path / 'encoder.pt'}"])
     assert record["backbone"]["held"] == 0
     assert _difference(model, tmp_path / "run") < 1e-6
