@@ -37,7 +37,7 @@ class _Meter:
 
     spent: dict[str, float] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
-    at: float = field(default_factory=time.monotonic)
+    at: float = field(default_factory=lambda: time.monotonic())
 
     def turn(self) -> None:
         """Give the time since the last turn to the part under way."""
@@ -54,7 +54,7 @@ _meters: list[_Meter] = []
 def measured(folder: Path) -> Iterator[None]:
     """Within it, time is measured for the run in this folder, and added to what earlier processes spent on it.
 
-    A run that is killed loses the figures of its last process; a folder that was not made gets none.
+    A run that is killed loses the figures of its last process; one that was refused before it trained leaves none.
     """
     meter = _Meter(open=["start-up"])
     _meters.append(meter)
@@ -63,7 +63,7 @@ def measured(folder: Path) -> Iterator[None]:
     finally:
         meter.turn()
         _meters.remove(meter)
-        if folder.is_dir():
+        if folder.is_dir() and "training" in meter.spent:
             before = spent_by_part(folder)
             both = {part: before.get(part, 0.0) + meter.spent.get(part, 0.0) for part in PARTS}
             write_json(folder / NAME, {"format": 1, "seconds": {k: round(v, 3) for k, v in both.items() if v}})
