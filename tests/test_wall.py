@@ -21,6 +21,10 @@ class Clock:
     def goes_on(self, seconds: float) -> None:
         self.now += seconds
 
+    def fails_after(self, seconds: float, error: Exception) -> None:
+        self.goes_on(seconds)
+        raise error
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -52,16 +56,14 @@ def test_a_second_process_adds_to_the_first(tmp_path: Path, clock: Clock) -> Non
 
 def test_an_error_in_training_loses_no_time(tmp_path: Path, clock: Clock) -> None:
     with pytest.raises(ValueError, match="diverged"), measured(tmp_path), spent_on("training"):
-        clock.goes_on(3)
-        raise ValueError("diverged")
+        clock.fails_after(3, ValueError("diverged"))
     assert spent_by_part(tmp_path)["training"] == 3.0
 
 
 def test_a_run_refused_before_it_trained_leaves_nothing(tmp_path: Path, clock: Clock) -> None:
     for folder in (tmp_path, tmp_path / "new"):
         with pytest.raises(ValueError, match="refused"), measured(folder), spent_on("rehearsal"):
-            clock.goes_on(3)
-            raise ValueError("refused")
+            clock.fails_after(3, ValueError("refused"))
     assert list(tmp_path.iterdir()) == []
 
 
