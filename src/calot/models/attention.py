@@ -126,7 +126,7 @@ def before_rotation(model: nn.Module) -> Iterator[Callable[[int, QueryKey], Quer
             handle.remove()
 
 
-def _as_heads(output: Float[Tensor, "b n d"], *, like: QueryKey) -> Float[Tensor, "b heads n d"]:
+def _as_heads(output: Float[Tensor, "b n d"], *, like: QueryKey) -> Float[Tensor, "_ heads _ e"]:
     """A linear's output by head, and by part where the clip's tokens were parted after it."""
     heads, width = like.query.shape[1], like.query.shape[3]
     by_head = output.reshape(*output.shape[:2], heads, width).transpose(1, 2)

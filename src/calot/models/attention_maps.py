@@ -153,7 +153,7 @@ class _Totals:
         self.found[name] = self.found[name] + whole if name in self.found else whole
 
     def _by_part(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, len(self.place), *x.shape[1:])
+        return x.reshape(len(x) // len(self.place), len(self.place), *x.shape[1:])
 
     def means(self) -> MapSums:
         tokens = self.place.numel()
