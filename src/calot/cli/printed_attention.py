@@ -78,12 +78,19 @@ def _print_changes(files: AttentionFiles, *, against: str) -> None:
 
 def share_text(row: dict[str, Any] | None, *, sign: str = "") -> str:
     """A share in percent."""
-    return "–" if row is None or row["value"] is None else f"{100 * row['value']:{sign}.1f}"
+    return "–" if row is None or row["value"] is None else _percent(row["value"], sign=sign)
 
 
 def range_text(row: dict[str, Any] | None, *, sign: str = "") -> str:
     """Its interval in percent."""
-    return "–" if row is None or row["low"] is None else f"{100 * row['low']:{sign}.1f}–{100 * row['high']:{sign}.1f}"
+    if row is None or row["low"] is None:
+        return "–"
+    return f"{_percent(row['low'], sign=sign)} to {_percent(row['high'], sign=sign)}"
+
+
+def _percent(share: float, *, sign: str) -> str:
+    """Without a minus before a zero."""
+    return f"{round(100 * share, 1) + 0.0:{sign}.1f}"
 
 
 def _plain(row: dict[str, Any] | None, *, digits: int) -> str:

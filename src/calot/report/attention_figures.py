@@ -32,7 +32,7 @@ _FRAME_SIDE, _GAP = 120, 3
 Rows = Sequence[Mapping[str, Any]]
 
 
-def by_layer(lines: Mapping[str, Rows], *, title: str, name: str, describe: str, floor: float | None = None) -> Markup:
+def by_layer(lines: Mapping[str, Rows], *, title: str, name: str, describe: str) -> Markup:
     """A value per layer, one line per variant; the band is the first one's 95 % interval over videos."""
     with canvas(width=PANEL[0], height=250.0, left=52.0) as figure:
         axes = figure.subplots()
@@ -47,8 +47,6 @@ def by_layer(lines: Mapping[str, Rows], *, title: str, name: str, describe: str,
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.grid(axis="x", visible=False)
         axes.ticklabel_format(axis="y", useOffset=False)
-        if floor is not None:
-            axes.set_ylim(bottom=floor)
         axes.set_title(title)
         legend = axes.legend(loc="best", fontsize=10.5, labelcolor=INK, handlelength=1.6, labelspacing=0.25)
         legend.get_frame().set(facecolor=PAPER, edgecolor="none", alpha=0.85)

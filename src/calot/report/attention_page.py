@@ -33,12 +33,12 @@ ATTENTION_PAGE = "attention.html"
 
 #: Statistics that are drawn over layers beside their baselines: title and what it says.
 _CHARTS = {
-    "gap_nats": ("Mutual information of query and key, nats", None),
-    "distance_tokens": ("Mean distance in space, tokens", 0.0),
-    "distance_seconds": ("Mean distance in time, seconds", 0.0),
-    "window_share": ("Share in the query’s own window", 0.0),
-    "largest": ("Largest received attention, times n", 0.0),
-    "on_the_most": ("Share on the 1 % that receive most", 0.0),
+    "gap_nats": "Mutual information, nats",
+    "distance_tokens": "Mean distance in space, tokens",
+    "distance_seconds": "Mean distance in time, seconds",
+    "window_share": "Share in the query’s own window",
+    "largest": "Largest received attention, × n",
+    "on_the_most": "Share on the 1 % that receive most",
 }
 
 
@@ -144,10 +144,10 @@ def _facts(files: AttentionFiles) -> list[Fact]:
 
 
 def _chart(files: AttentionFiles, statistic: str) -> Markup:
-    title, floor = _CHARTS[statistic]
+    title = _CHARTS[statistic]
     lines = {v: files.means(statistic, variant=v) for v in (RUN, AGAINST, RANDOM_WEIGHTS, SHUFFLED, UNIFORM)}
     lines = {label: rows for label, rows in lines.items() if rows}
-    return by_layer(lines, title=title, name=f"attention-{statistic}", describe=_described(title, lines), floor=floor)
+    return by_layer(lines, title=title, name=f"attention-{statistic}", describe=_described(title, lines))
 
 
 def _described(title: str, lines: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

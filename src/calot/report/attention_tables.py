@@ -47,9 +47,7 @@ def enrichment_table(files: AttentionFiles, kind: str) -> Table:
         held = [files.mean(f"{kind}_{one}", variant=RUN, layer=layer) for one in token_sets(files)]
         rows.append(Row(cells=(str(layer), *(_cell(row, reasons=reasons) for row in held))))
     title = "Attention over area (1: uniform attention)" if kind == "enrichment" else "Share of attention"
-    return Table(
-        title=f"{title}, this run", columns=columns("layer", *heads), rows=rows, sortable=False, note=_note(reasons)
-    )
+    return Table(title=f"{title}, this run", columns=columns("layer", *heads), rows=rows, note=_note(reasons))
 
 
 def _cell(row: Mapping[str, Any] | None, *, reasons: dict[str, None]) -> Cell:
@@ -58,7 +56,7 @@ def _cell(row: Mapping[str, Any] | None, *, reasons: dict[str, None]) -> Cell:
     if row["low"] is None and row["reason"]:
         reasons[row["reason"]] = None
     found = Interval(value=row["value"], low=row["low"], high=row["high"], reason=row["reason"])
-    return ranged(found, digits=3)
+    return ranged(found, digits=4)
 
 
 def _note(reasons: Mapping[str, None]) -> str:
@@ -73,16 +71,15 @@ def layer_table(files: AttentionFiles, names: Mapping[str, str], *, title: str, 
         cells = [_cell(files.mean(n, variant=RUN, layer=layer, less=less), reasons=reasons) for n in shown]
         rows.append(Row(cells=(str(layer), *cells)))
     heads = columns("layer", *shown.values())
-    return Table(title=title, columns=heads, rows=rows, sortable=False, note=_note(reasons))
+    return Table(title=title, columns=heads, rows=rows, note=_note(reasons))
 
 
 def baseline_tables(files: AttentionFiles) -> list[Table]:
     """For every statistic the last layer's value beside each baseline's, and the run minus those that are paired."""
     last, tables = files.layers[-1], []
     variants = [v for v in (RUN, AGAINST, RANDOM_WEIGHTS, SHUFFLED, UNIFORM) if values_of(files, "entropy", variant=v)]
-    names = {**ENTROPIES, **PLACED} | {
-        f"enrichment_{s}": f"{s.replace('_', ' ')}, over area" for s in token_sets(files)
-    }
+    over_area = {f"enrichment_{s}": f"{s.replace('_', ' ')}, over area" for s in token_sets(files)}
+    names = ENTROPIES | PLACED | over_area
     for layer in sorted({files.layers[0], last}):
         rows, reasons = [], dict[str, None]()
         for name, head in names.items():

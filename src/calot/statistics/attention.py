@@ -108,6 +108,8 @@ def _means(heads: pl.DataFrame, *, videos: Sequence[str], variants: Sequence[str
             variant: _sums(heads.filter(pl.col("variant") == variant), statistic, ratios=ratios, videos=videos)
             for variant in variants
         }
+        if statistic in PER_CLIP:  # what a variant was never asked for, unlike a class that no clip shows
+            sums = {variant: one for variant, one in sums.items() if one.clips.any()}
         for variant, one in sums.items():
             yield from _each(one, variant=variant, statistic=statistic, by_head=variant in (RUN, AGAINST))
         for other in (RANDOM_WEIGHTS, SHUFFLED, AGAINST):
@@ -163,7 +165,7 @@ def _each(
 def _interval(statistic: str, value: float, left_out: Array, *, difference: bool) -> Interval:
     if not np.isfinite(value):
         return Interval(value=None, low=None, high=None, reason=_NO_MASK if not len(left_out) else _ABSENT)
-    if difference or statistic.startswith("gap_") or statistic == "cka":
+    if difference or statistic == "cka":
         return plain_interval(value, left_out=left_out)
     if statistic in _SHARES or statistic.startswith(("mass_", "area_")):
         return proportion_interval(value, left_out=left_out)
