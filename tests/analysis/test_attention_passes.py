@@ -132,6 +132,9 @@ def test_every_family_that_has_attention_gives_a_row_per_clip_layer_and_head(
     np.testing.assert_allclose(uniform["entropy"].to_numpy(), 1.0, atol=1e-6)
     assert (own["gap_nats"] >= -1e-9).all()
     assert read.maps.shape == (len(dataset), LAYERS, *spec.grid)
+    whole = read.maps.sum(axis=(2, 3, 4))
+    assert whole.max() < 1.0 + 1e-5
+    assert whole.min() > (0.8 if spec.extra_tokens else 1.0 - 1e-5), "a map over heads is their mean"
     assert ("entropy_before_rotary" in own.columns) == spec.rotary
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from calot.models.attention_maps import Places, dark_tokens, linear_cka, map_sums, maps_apart, uniform
+from calot.models.attention_maps import TokenPlaces, dark_tokens, linear_cka, map_sums, maps_apart, uniform_attention
 from calot.models.attention_statistics import attention_mass, dense_rows, normalised_entropy, received_attention
 from calot.models.windows import WALL, WindowPartition
 from calot.types import QueryKey
 
 GRID = (4, 8, 8)
 TOKENS = 4 * 8 * 8
-PLACES = Places(grid=GRID)
+PLACES = TokenPlaces(grid=GRID)
 SHARPNESSES = [0.0, 0.5, 2.0, 6.0]
 
 
@@ -183,7 +183,7 @@ def test_the_gap_is_the_mutual_information_of_query_and_key() -> None:
 
 
 def test_uniform_attention_has_the_figures_of_its_formulas() -> None:
-    sums = map_sums(uniform(_draw(CASES[0], gain=4.0)), places=PLACES, sets=_sets())
+    sums = map_sums(uniform_attention(_draw(CASES[0], gain=4.0)), places=PLACES, sets=_sets())
     assert sums.entropy.shape == (2, 1)
     expected = {
         "normalised": 1.0,
@@ -205,7 +205,7 @@ def test_uniform_attention_has_the_figures_of_its_formulas() -> None:
 
 def test_uniform_attention_frame_by_frame_knows_what_its_frames_cannot_see() -> None:
     case = CASES[2]
-    sums = map_sums(uniform(_draw(case)), places=PLACES, sets=torch.ones(2, 1, TOKENS))
+    sums = map_sums(uniform_attention(_draw(case)), places=PLACES, sets=torch.ones(2, 1, TOKENS))
     keys = 64 + 5
     torch.testing.assert_close(sums.entropy, torch.full((2, 1), math.log(keys)).double(), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(sums.averaged, torch.full((2, 1), math.log(4 * keys)).double(), rtol=1e-6, atol=1e-6)
@@ -216,7 +216,7 @@ def test_uniform_attention_frame_by_frame_knows_what_its_frames_cannot_see() -> 
 
 def test_uniform_attention_keeps_the_walls_of_shifted_windows() -> None:
     qk = _draw(CASES[5])
-    sums = map_sums(uniform(qk), places=PLACES, sets=_sets())
+    sums = map_sums(uniform_attention(qk), places=PLACES, sets=_sets())
     torch.testing.assert_close(sums.normalised, torch.ones(2, 1).double())
     seen = (qk.between[: qk.parts, 0] > WALL / 2).double()  # type: ignore[index]
     torch.testing.assert_close(sums.entropy, seen.sum(-1).log().mean().expand(2, 1))
@@ -324,4 +324,4 @@ def test_tokens_are_dark_where_every_frame_is_black_there() -> None:
 
 
 def test_windows_are_half_of_a_frames_side() -> None:
-    assert [Places(grid=(8, side, side)).window for side in (16, 8, 14, 4, 1)] == [8, 4, 7, 2, 1]
+    assert [TokenPlaces(grid=(8, side, side)).window for side in (16, 8, 14, 4, 1)] == [8, 4, 7, 2, 1]

@@ -27,7 +27,7 @@ from calot.data.dataset import ClipDataset, batches, uploaded
 from calot.data.maskfolder import SEEN_CLASSES
 from calot.errors import CalotError
 from calot.models.attention import backbone_in, before_rotation, watched
-from calot.models.attention_maps import MapSums, Places, dark_tokens, map_sums, uniform
+from calot.models.attention_maps import MapSums, TokenPlaces, dark_tokens, map_sums, uniform_attention
 from calot.models.classifier import Classifier
 from calot.out_of_memory import ClipsAtATime, while_scoring
 from calot.statistics.attention import BORDER, RUN, SHUFFLED, UNIFORM
@@ -55,8 +55,8 @@ class AttentionPass:
     workers: int = 0
 
     @cached_property
-    def places(self) -> Places:
-        return Places(grid=self.model.backbone.spec.grid)
+    def places(self) -> TokenPlaces:
+        return TokenPlaces(grid=self.model.backbone.spec.grid)
 
     def clip_batches(self) -> Iterator[Batch]:
         """The clips on the device, a few at a time, with their frames as this variant shows them."""
@@ -176,7 +176,7 @@ def _read_layer(
     plain: QueryKey | None,
 ) -> _Layer:
     weights = torch.stack([w.nan_to_num(0.0) for w in sets.values()], dim=1)
-    read = {one.variant: qk} | ({UNIFORM: uniform(qk)} if one.variant == RUN else {})
+    read = {one.variant: qk} | ({UNIFORM: uniform_attention(qk)} if one.variant == RUN else {})
     sums = {name: map_sums(held, places=one.places, sets=weights) for name, held in read.items()}
     received = {(name, True): _averaged_map(total) for name, total in sums.items()}
     columns = {name: _columns(one, total, sets=sets, times=times) for name, total in sums.items()}

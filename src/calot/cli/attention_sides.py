@@ -45,7 +45,7 @@ class AttentionRun:
 
     @classmethod
     def of(cls, folder: Path, *, data: Path | OpenData, ui: Ui) -> AttentionRun:
-        """Raises CalotError for a folder that is no finished run, and where its backbone has no seam."""
+        """Raises CalotError for a folder without a finished run, and where its backbone has no seam."""
         experiment, model, seed = load_run(folder)
         if experiment.backbone.layout.attention is None:
             raise CalotError(f"{folder}: {no_seam(experiment.backbone)}")
@@ -103,7 +103,7 @@ class AttentionRun:
 
     @cached_property
     def untrained(self) -> Classifier:
-        """The same model with random weights, drawn anew."""
+        """The same model with random weights of another draw."""
         before = torch.get_rng_state()
         torch.manual_seed(self.seed + _ANOTHER_DRAW)
         model = build_classifier(self.experiment, weights=False)

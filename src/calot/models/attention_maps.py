@@ -25,7 +25,7 @@ _ROWS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class TokenPlaces:
     """Where a clip's tokens are: their grid (time, rows, columns)."""
 
     grid: tuple[int, int, int]
@@ -102,7 +102,7 @@ def entropy_of(shares: Float[Tensor, "*any n"]) -> Float[Tensor, "*any"]:
 
 
 @torch.no_grad()
-def map_sums(qk: QueryKey, *, places: Places, sets: Float[Tensor, "b m n"], chunk: int | None = None) -> MapSums:
+def map_sums(qk: QueryKey, *, places: TokenPlaces, sets: Float[Tensor, "b m n"], chunk: int | None = None) -> MapSums:
     """All of it in one pass; `sets` are token sets in the order of the grid, or weights of 0 to 1."""
     place = places_of(qk)
     onto = _columns(sets, place=place, places=places, extra=qk.extra)
@@ -112,7 +112,7 @@ def map_sums(qk: QueryKey, *, places: Places, sets: Float[Tensor, "b m n"], chun
     return total.means()
 
 
-def _columns(sets: Tensor, *, place: Tensor, places: Places, extra: int) -> Tensor:
+def _columns(sets: Tensor, *, place: Tensor, places: TokenPlaces, extra: int) -> Tensor:
     """For each key of each part, its weight in every token set and a 1 in the column of its bin: `p 1 s m + t`."""
     clips, parts = len(sets), len(place)
     of_sets = sets[:, :, place].transpose(1, 2).flatten(0, 1).mT
@@ -124,7 +124,7 @@ def _columns(sets: Tensor, *, place: Tensor, places: Places, extra: int) -> Tens
 class _Totals:
     """Sums over the rows so far."""
 
-    def __init__(self, *, place: Int[Tensor, "p s"], places: Places, extra: int, sets: int) -> None:
+    def __init__(self, *, place: Int[Tensor, "p s"], places: TokenPlaces, extra: int, sets: int) -> None:
         self.place, self.places, self.extra, self.sets = place, places, extra, sets
         self.found: dict[str, Tensor] = {}
 
@@ -176,7 +176,7 @@ class _Totals:
 _EXACTLY = "donot_use_mm_for_euclid_dist"
 
 
-def uniform(qk: QueryKey) -> QueryKey:
+def uniform_attention(qk: QueryKey) -> QueryKey:
     """Attention of one head to all keys alike, where the same pairs see each other."""
     between = None if qk.between is None else torch.where(qk.between[:, :1] > WALL / 2, 0.0, WALL)
     nothing = torch.zeros_like(qk.query[:, :1, :, :8], dtype=torch.float32)
@@ -227,7 +227,7 @@ def _hsic(a: Tensor, b: Tensor) -> Tensor:
 
 
 def dark_tokens(video: Tensor, *, grid: tuple[int, int, int], level: float) -> Bool[Tensor, "b p"]:
-    """Places of a clip's frames (uint8 `b t 3 h w`) that are black in every frame: the surround of the round view.
+    """TokenPlaces of a clip's frames (uint8 `b t 3 h w`) that are black in every frame: the surround of the round view.
 
     A place is so where the mean of its pixels' brightest channels is at most `level` grey levels.
     """

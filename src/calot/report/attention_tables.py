@@ -32,15 +32,18 @@ PLACED = {
 
 
 def values_of(files: AttentionFiles, statistic: str, *, variant: str = RUN) -> list[float]:
+    """The defined means of a statistic, layer by layer."""
     return [row["value"] for row in files.means(statistic, variant=variant) if row["value"] is not None]
 
 
 def token_sets(files: AttentionFiles) -> list[str]:
+    """The classes whose attention was read, and the border."""
     names = files.summary["statistic"].unique(maintain_order=True).to_list()
     return [name.removeprefix("enrichment_") for name in names if name.startswith("enrichment_")]
 
 
 def enrichment_table(files: AttentionFiles, kind: str) -> Table:
+    """Attention over area, or the share of attention, of each class by layer."""
     heads = [one.replace("_", " ") for one in token_sets(files)]
     rows, reasons = [], dict[str, None]()
     for layer in files.layers:
@@ -100,6 +103,7 @@ def _before(name: str) -> str:
 
 
 def weights_table(weights: pl.DataFrame) -> Table:
+    """The relative size of the weight update by layer and linear."""
     targets = weights["target"].unique(maintain_order=True).to_list()
     rows = []
     for (layer,), held in weights.group_by(["layer"], maintain_order=True):
