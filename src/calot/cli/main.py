@@ -11,6 +11,7 @@ import typer
 
 from calot import __version__
 from calot.cli import (
+    attention,
     audit,
     bench,
     caches,
@@ -61,6 +62,7 @@ app.command("import")(importing.import_)
 app.command()(statistics.metrics)
 app.command()(statistics.compare)
 app.command()(report.report)
+app.command()(attention.attention)
 app.command()(audit.audit)
 app.add_typer(bench.app, name="bench", help="Speed, each part beside the naive way, exactness first.")
 

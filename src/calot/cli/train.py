@@ -80,7 +80,7 @@ def train(
         given += [part for text in sweep or () for part in ("--sweep", text)] + ["--plan"] * plan
         show_dry_run(asked, price_per_hour=price_per_hour, json=json, again=("train", *words, "--data", data, *given))
         return
-    _trust(trust, *(r.folder for r in asked if resume))
+    trust_code(trust, *(r.folder for r in asked if resume))
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "share_receipt": share_receipt}
     how |= {"receipt": receipt, "despite_receipt": despite_receipt}
     asked = [replace(r, **how) for r in asked]
@@ -130,7 +130,7 @@ def _after_training(asked: list[Request]) -> tuple[object, ...]:
     return report_of([request.folder for request in asked])
 
 
-def _trust(trust: bool, *folders: Path) -> None:
+def trust_code(trust: bool, *folders: Path) -> None:
     """Run the user code stored in these runs, although it was never run here before."""
     from calot.run.experiment_file import trust_own_code
 
@@ -226,27 +226,19 @@ def evaluate(
     trust: Trust = False,
 ) -> None:
     """Score a run's best epoch on a split, with intervals by video; val chooses the thresholds, test uses them."""
+    from calot.cli.openings import counting_test
     from calot.cli.statistics import metrics
     from calot.pipeline import predict_run, predict_views
     from calot.progress import Ui
-    from calot.provenance.data_ledger import DataLedger
-    from calot.provenance.ledger import TEST_OPENED
     from calot.report.page import write_report
     from calot.run import folder as run_folder
     from calot.statistics.predictions import load_predictions
 
     ui, rule = Ui(log=run / "train.log"), mean_of(tta, mean)
 
-    def on_open(manifest_hash: str) -> None:
-        if split != "test":
-            return
-        record = DataLedger(manifest_hash=manifest_hash, data=root, results=results)
-        record.record(TEST_OPENED, run=str(run))
-        count = record.test_openings()
-        ui.say(f"test opened for this data set: {count} time{'s' if count != 1 else ''}, wherever results go")
-
-    _trust(trust, run)
+    trust_code(trust, run)
     root = data or Path(run_folder.read_data(run)["root"])
+    on_open = counting_test(run, split=split, data=root, results=results, ui=ui)
     path = run / "predictions" / f"{split}.parquet"
     if tta is None:
         predict_run(run, split=split, data=root, ui=ui, on_open=on_open)
@@ -294,7 +286,7 @@ def predict(
         raise CalotError(
             "--json goes with several --data, or with --engine: one table is scored by calot metrics --json"
         )
-    _trust(trust, run)
+    trust_code(trust, run)
     path = out or run / "predictions" / f"{split}.parquet"
     if tta is None:
         predict_run(run, split=split, data=data[0], ui=Ui(), out=out)

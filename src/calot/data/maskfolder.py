@@ -18,6 +18,16 @@ from calot.identity import hidden_file
 #: stray 7 is ignored, as 255 is.
 ENDOSCAPES_CODES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 0, 6: 0, 7: IGNORED, 255: IGNORED}
 
+#: What can be seen on a mask, by the class ids of `semseg/`: for what looks at more than training does.
+SEEN_CLASSES = {
+    1: "cystic_plate",
+    2: "hepatocystic_triangle",
+    3: "cystic_artery",
+    4: "cystic_duct",
+    5: "gallbladder",
+    6: "tool",
+}
+
 #: Endings of pictures that hold no class ids for sure, and are refused where masks should be.
 PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 

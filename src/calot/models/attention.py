@@ -92,6 +92,51 @@ def tapped(model: nn.Module, *, layers: Sequence[int] = (-1,)) -> Iterator[dict[
 
 
 @contextlib.contextmanager
+def watched(model: nn.Module, *, watch: Callable[[int, QueryKey], None]) -> Iterator[None]:
+    """Call `watch` with the number, the queries and the keys of every layer as it computes, and keep none of them."""
+    backbone = backbone_in(model)
+    with contextlib.ExitStack() as stack:
+        for number in range(len(backbone.layers)):
+            stack.enter_context(_with_seam(backbone, number, tap=partial(watch, number)))
+        yield
+
+
+@contextlib.contextmanager
+def before_rotation(model: nn.Module) -> Iterator[Callable[[int, QueryKey], QueryKey]]:
+    """What gives, inside `watched`, the queries and keys of a layer before its rotary embedding: the outputs of its
+    linears, adapters included."""
+    backbone = backbone_in(model)
+    latest: dict[str, Tensor] = {}
+    handles = [
+        backbone.linear(number, role).register_forward_hook(
+            lambda _m, _i, output, role=role: latest.__setitem__(role, output)
+        )
+        for number in range(len(backbone.layers))
+        for role in ("q", "k")
+    ]
+
+    def plain(number: int, qk: QueryKey) -> QueryKey:
+        """Of the layer that is computing: its linears were the latest to run."""
+        return replace(qk, query=_as_heads(latest["q"], like=qk), key=_as_heads(latest["k"], like=qk))
+
+    try:
+        yield plain
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _as_heads(output: Float[Tensor, "b n d"], *, like: QueryKey) -> Float[Tensor, "_ heads _ e"]:
+    """A linear's output by head, and by part where the clip's tokens were parted after it."""
+    heads, width = like.query.shape[1], like.query.shape[3]
+    by_head = output.reshape(*output.shape[:2], heads, width).transpose(1, 2)
+    if like.order is None:
+        return by_head
+    parts = by_head[:, :, like.order].reshape(len(output), heads, like.parts, -1, width)
+    return parts.transpose(1, 2).flatten(0, 1)
+
+
+@contextlib.contextmanager
 def biased(model: nn.Module, *, bias: Float[Tensor, "b 1 1 n"], layers: Sequence[int] | None = None) -> Iterator[None]:
     """Add `bias`, in logits, to the scores of each key, in these layers or all. Biases of nested calls add up.
 

@@ -6,11 +6,12 @@ Everything is computed in float32 at least, outside autocast, and is differentia
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -89,6 +90,72 @@ def received_attention(qk: QueryKey, *, chunk: int | None = None) -> Float[Tenso
         return received
     whole = received[:, qk.extra :].reshape(-1, qk.parts * (received.shape[1] - qk.extra)) / qk.parts
     return whole if qk.order is None else whole[:, qk.order.argsort()]
+
+
+@dataclass(frozen=True)
+class MapRows:
+    """Some rows of every part's map, from that part's query `first` on, extra tokens not counted among queries.
+
+    `shares` of a part's keys (its extra tokens first) sum to 1; `entropy` is theirs in nats, `seen` how many keys there
+    are that no wall parts from the query.
+    """
+
+    first: int
+    shares: Float[Tensor, "p heads q s"]
+    entropy: Float[Tensor, "p heads q"]
+    seen: Float[Tensor, "p 1 q"]
+
+
+@torch.no_grad()
+def map_rows(qk: QueryKey, *, chunk: int | None = None) -> Iterator[MapRows]:
+    """The map itself, as many rows at a time as fit into a few megabytes: for what no sum over keys can tell."""
+    plain = _plain(qk)
+    keys = plain.key.shape[2]
+    step = chunk or _rows_at_a_time(plain)
+    for start in range(qk.extra, keys, step):
+        rows = slice(start, min(start + step, keys))
+        with torch.autocast(plain.query.device.type, enabled=False):
+            scores = (plain.query[:, :, rows] * plain.scaling) @ plain.key.mT
+            seen = scores.new_full((len(scores), 1, scores.shape[2]), keys)
+            if plain.between is not None:
+                scores += plain.between[:, :, rows]
+                seen = (plain.between[:, :1, rows] > WALL / 2).sum(dim=-1).to(scores.dtype)
+            logs = torch.log_softmax(scores, dim=-1)
+            shares = logs.exp()
+            entropy = torch.where(shares > 0, shares * logs, 0.0).sum(dim=-1).neg()
+        yield MapRows(rows.start - qk.extra, shares, entropy, seen)
+
+
+@torch.no_grad()
+def dense_rows(qk: QueryKey, tokens: Int[Tensor, " q"]) -> Float[Tensor, "b heads q _"]:
+    """The map's rows of some of the clip's tokens over all of its tokens, in the order of the grid, and in one more
+    column what its extra tokens receive; 0 where a key is in another part."""
+    plain, place = _plain(qk), places_of(qk)
+    parts, size = place.shape
+    spot = place.flatten().argsort()[tokens]
+    part, slot = spot // size, spot % size + qk.extra
+    query, key = (x.reshape(-1, parts, *x.shape[1:]) for x in (plain.query, plain.key))
+    between = None if plain.between is None else plain.between.reshape(-1, parts, *plain.between.shape[1:])
+    found = query.new_zeros(len(query), query.shape[2], len(tokens), parts * size + 1)
+    with torch.autocast(query.device.type, enabled=False):
+        for number in sorted(set(part.tolist())):
+            mine = (part == number).nonzero().flatten()
+            scores = plain.scaling * query[:, number][:, :, slot[mine]] @ key[:, number].mT
+            if between is not None:
+                scores = scores + between[:, number][:, :, slot[mine]]
+            shares = scores.softmax(dim=-1)
+            found[:, :, mine[:, None], place[number][None, :]] = shares[..., qk.extra :]
+            found[:, :, mine, -1] = shares[..., : qk.extra].sum(dim=-1)
+    return found
+
+
+def places_of(qk: QueryKey) -> Int[Tensor, "p s"]:
+    """The place in the clip's grid of every token of each part, extra tokens left out."""
+    size = qk.key.shape[2] - qk.extra
+    order = qk.order
+    if order is None:
+        order = torch.arange(qk.parts * size, device=qk.key.device)
+    return order.reshape(qk.parts, size)
 
 
 def _by_clip(found: Tensor, qk: QueryKey) -> Tensor:

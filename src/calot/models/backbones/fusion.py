@@ -29,6 +29,7 @@ class MultiResolution(BackboneSpec):
     """
 
     name = "V-JEPA 2 and SwinV2"
+    rotary = True
     layout = replace(SwinVJEPA.layout, embedding="front")
 
     weights: str | None = VJEPA2.weights

@@ -26,6 +26,7 @@ class SwinVJEPA(BackboneSpec):
     """
 
     name = "SwinV2 into V-JEPA 2"
+    rotary = True
     layout = Layout(
         layers="video.encoder.layer",
         embedding="swin",

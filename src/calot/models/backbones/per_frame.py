@@ -19,6 +19,7 @@ class DINOv3PerFrame(VisionTransformer):
 
     name = "DINOv3 ViT, frame by frame"
     classes = ("DINOv3ViTConfig", "DINOv3ViTModel")
+    rotary = True
     layout = Layout(
         layers="model.layer",
         embedding="embeddings",

@@ -70,6 +70,7 @@ class BackboneSpec(Predicting, Regularised, ABC):
     layout: ClassVar[Layout]
     mean: ClassVar[Figures] = IMAGENET_MEAN
     std: ClassVar[Figures] = IMAGENET_STD
+    rotary: ClassVar[bool] = False  # queries and keys are turned by their places, between linears and kernel
 
     weights: Path | None = None
     size: Annotated[int, Range(ge=1, le=4096)]

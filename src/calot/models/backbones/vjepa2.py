@@ -50,6 +50,7 @@ class VJEPA2(VideoTransformer):
 
     name = "V-JEPA 2 encoder"
     classes = ("VJEPA2Config", "VJEPA2Model")
+    rotary = True
     dropped: ClassVar[Mapping[str, Any]] = {"pred_num_hidden_layers": 1}
     may_lack: ClassVar[tuple[str, ...]] = (f"{PREDICTOR}.",)
     layout = Layout(
