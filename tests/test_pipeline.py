@@ -15,6 +15,7 @@ from run_requests import trainer as _session
 from calot.criteria import CRITERIA
 from calot.data.dataset import EpochIndices
 from calot.errors import CalotError, Stopped
+from calot.models.checkpoints import EMBEDDED
 from calot.pipeline import load_run, predict_run
 from calot.progress import Ui
 from calot.run.build import build_classifier
@@ -34,7 +35,8 @@ def test_a_run_leaves_what_the_docs_say(run: Path) -> None:
     assert [r["epoch"] for r in rows] == ["1", "2"]
     assert {"train_clean_map", "val_map", *(f"val_ap_{c}" for c in CRITERIA)} <= set(rows[0])
     model = json.loads((run / "model.json").read_text())
-    assert (model["weights"], model["tokens"]) == ("random", {"grid": [4, 8, 8], "width": 128})
+    assert (model["weights"], model["tokens"]) == (EMBEDDED, {"grid": [4, 8, 8], "width": 128})
+    assert "phantom operations" in model["weights_are"]
     data = json.loads((run / "data.json").read_text())
     assert (data["synthetic"], data["protocol"], data["causal"]) == (True, "keyframes", True)
 

@@ -30,8 +30,22 @@ from calot.train.progress import Progress
 from calot.types import Batch, Hidden
 
 P01 = "p01_masked_prediction"
-SMALL = ("backbone.size=32", "backbone.frames=4", "clip.length=4", "backbone.layers=2", "backbone.predictor.layers=1")
-FAST = ("protocol=keyframes", "train.lr=1e-3", "train.adaptation.lr=1e-3", "train.epochs=4", "train.patience=4")
+SMALL = (
+    "backbone.weights=None",
+    "backbone.size=32",
+    "backbone.frames=4",
+    "clip.length=4",
+    "backbone.layers=2",
+    "backbone.predictor.layers=1",
+)
+FAST = (
+    "backbone.weights=None",
+    "protocol=keyframes",
+    "train.lr=1e-3",
+    "train.adaptation.lr=1e-3",
+    "train.epochs=4",
+    "train.patience=4",
+)
 
 
 def opened(phantom: Path, folder: Path, *changes: str) -> Trainer:

@@ -125,7 +125,7 @@ def test_the_declared_rate_is_the_schedules(warmup: int, total: int, floor: floa
 @pytest.mark.long
 def test_a_run_that_goes_on_has_seen_the_same(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "calot.pipeline.opening_receipt", lambda request, ui: Receipt.load(request.folder) or _begun(request, ui)
+        "calot.pipeline.opening_receipt", lambda request, **how: Receipt.load(request.folder) or _begun(request)
     )
     whole = replace(requested(phantom, tmp_path / "whole", "e12_regularized"), receipt=True)
     cut = replace(requested(phantom, tmp_path / "cut", "e12_regularized"), receipt=True)

@@ -24,7 +24,14 @@ from calot.run.data import OpenData
 from calot.run.request import Request
 
 P01 = "p01_masked_prediction"
-SMALL = ("backbone.size=32", "backbone.frames=4", "clip.length=4", "backbone.layers=2", "backbone.predictor.layers=1")
+SMALL = (
+    "backbone.weights=None",
+    "backbone.size=32",
+    "backbone.frames=4",
+    "clip.length=4",
+    "backbone.layers=2",
+    "backbone.predictor.layers=1",
+)
 FAST = ("protocol=keyframes", "train.lr=1e-3", "train.adaptation.lr=1e-3", "train.epochs=1", "train.patience=1")
 
 

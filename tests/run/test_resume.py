@@ -135,7 +135,7 @@ def test_overwrite_empties_no_folder_that_is_no_run(phantom: Path, tmp_path: Pat
 
 def test_a_launcher_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CalotError, match=r"WORLD_SIZE=2: .*only `train` runs in several processes"):
+    with pytest.raises(CalotError, match=r"WORLD_SIZE=2: .*only `train` and `pretrain` run in several processes"):
         make_accelerator(Compute(device="cpu"))
 
 

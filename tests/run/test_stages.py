@@ -17,7 +17,6 @@ from calot.errors import Stopped
 from calot.evaluation.passes import Passes
 from calot.models.adaptation import LoRA
 from calot.pipeline import load_run
-from calot.progress import Ui
 from calot.run import folder as run_folder
 from calot.run import trainer
 from calot.run.request import Request
@@ -230,7 +229,7 @@ def test_what_was_drawn_before_training_does_not_reach_an_adapters_first_weights
     plain = requested(phantom, tmp_path / "plain", "e10a_lora_r16", changes=changes)
     trained(plain)
 
-    def draw(request: Request, *, ui: Ui) -> None:
+    def draw(request: Request, **how: object) -> None:
         torch.rand(7)
 
     monkeypatch.setattr(pipeline, "opening_receipt", draw)

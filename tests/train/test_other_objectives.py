@@ -192,6 +192,8 @@ def test_several_processes_are_refused_before_anything_is_written(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CalotError, match=r"WORLD_SIZE=2: .*only `train` runs in several processes.*unset WORLD_SIZE"):
+    with pytest.raises(
+        CalotError, match=r"WORLD_SIZE=2: .*only `train` and `pretrain` run in several processes.*unset WORLD_SIZE"
+    ):
         trained(requested(phantom, tmp_path / "run"))
     assert not (tmp_path / "run").exists()

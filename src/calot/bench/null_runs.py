@@ -124,7 +124,7 @@ def _counted(made: Sequence[Comparison], *, runs: int) -> NullPairs:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def _main(arguments: Sequence[str] | None = None) -> None:
     """Print what comparisons of equal treatments say."""
     parser = argparse.ArgumentParser(prog="calot.bench.null_runs", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="Runs of one experiment, ten seeds or more.")
@@ -139,4 +139,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    _main()

@@ -45,7 +45,8 @@ def bench_train(
     The bare step has its clips in memory already, as float tensors of the usual expression; ours reads them from the
     frame store, prepares them and counts what a run counts.
     """
-    given = [f"backbone.{key}={value}" for key, value in (SIZES if sizes is None else sizes).items()]
+    given = ["backbone.weights=None"]
+    given += [f"backbone.{key}={value}" for key, value in (SIZES if sizes is None else sizes).items()]
     changes = (*given, "head.dropout=0.0", "pooling.dropout=0.0", f"train.adaptation={LORA}", "augment=()")
     with footage_folder(data, frames=frames) as (root, scratch), one_torch_thread():
         epochs = Epochs.of(

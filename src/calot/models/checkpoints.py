@@ -21,10 +21,10 @@ from calot.errors import CalotError, first_line
 from calot.identity import user_path
 
 #: The encoder that comes with calot, by the name that `backbone.weights` takes; its card lies beside it.
-EMBEDDED = "calot/vjepa2-tiny"
+EMBEDDED = "calot/tiny"
 #: What it is, for files and pages.
 EMBEDDED_IS = "pretrained on phantom operations, without labels; comes with calot"
-_EMBEDDED_AT = Path(__file__).parent / "embedded" / "vjepa2-tiny"
+_EMBEDDED_AT = Path(__file__).parent / "embedded" / "tiny"
 _HUB_TIMEOUT_S = 5.0
 #: numpy's numbers, harmless and common: a training script keeps its best mAP as scikit-learn gave it.
 _SCALAR = np.float64(0).__reduce__()[0]

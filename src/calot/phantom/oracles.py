@@ -26,7 +26,7 @@ REPLICATES = 2000
 
 
 @dataclass(frozen=True)
-class Measured:
+class ResampledAP:
     """One classifier's AP by criterion: the value, and over bootstrap draws of videos (replicate x criterion)."""
 
     value: NDArray[np.float64]
@@ -62,7 +62,7 @@ def oracle_rows(train: Sequence[Window], test: Sequence[Window], *, truth: Path,
 
 def resampled_ap(
     scores: NDArray[np.float64], *, labels: NDArray[np.int8], units: NDArray[np.int64], count: int
-) -> Measured:
+) -> ResampledAP:
     """AP of one table of scores, with 2,000 bootstrap draws of its `count` videos; `units` numbers each row's."""
     weights = np.concatenate([np.ones((1, count), np.int32), bootstrap_weights(count, replicates=REPLICATES)])
     aps = []
@@ -72,7 +72,7 @@ def resampled_ap(
         else:
             aps.append(np.full(len(weights), np.nan))
     table = np.stack(aps, axis=1)
-    return Measured(table[0], table[1:])
+    return ResampledAP(table[0], table[1:])
 
 
 def _row(name: str, value: float, drawn: NDArray[np.float64], *, low: float | None = None) -> AuditRow:

@@ -58,7 +58,7 @@ def checks_after(name: str, changes: tuple[str, ...], *, phantom: Path, folder: 
     return [c for c in receipt.checks if c.name in ("observed", "ablation", "trainable parameters")]
 
 
-def _begun(request: Request, ui: Ui) -> Receipt:
+def _begun(request: Request, **how: object) -> Receipt:
     pending = ("observed", "ablation", "ledger")
     checks = tuple(
         ReceiptCheck(name=n, status="pending" if n in pending else "passed", why="not asked here") for n in CHECKS

@@ -40,7 +40,7 @@ _FILES = (".pt", ".pth", ".safetensors")
 class VJEPA2(VideoTransformer):
     """The encoder's shape and where its weights come from. Defaults: ViT-L, 16 frames of 256 x 256.
 
-    `weights`: a hub id, a local folder, an official `.pt` file, `calot/vjepa2-tiny` (the tiny scale's, which come with
+    `weights`: a hub id, a local folder, an official `.pt` file, `calot/tiny` (the tiny scale's, which come with
     calot), or None for random weights (drawn from the run's seed, and stated in every report). `drop_path`: stochastic
     depth of the last layer (Huang et al. 2016), growing linearly from 0 at the first.
 
