@@ -42,7 +42,7 @@ SECOND = Stage(
 
 def _request(phantom: Path, folder: Path) -> Request:
     """A frozen stage of two epochs, then adapters for two at most."""
-    request = requested(phantom, folder, "e02_frozen_probe")
+    request = requested(phantom, folder, "e02_frozen_probe", changes=("backbone.weights=None",))  # kept in checkpoints
     return replace(request, experiment=replace(request.experiment, then=(SECOND,)))
 
 

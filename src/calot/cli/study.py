@@ -86,7 +86,9 @@ def _asked(
         raise CalotError(f"{wrong[0]}: expected key=value; experiments are named by --experiments")
     words = [name.strip() for name in experiments.split(",") if name.strip()]
     names = list(dict.fromkeys(name for word in words for name in LISTS.get(word, (word,))))
-    numbers = ",".join(map(str, range(int(seeds)))) if seeds.isdigit() and int(seeds) else seeds
+    if seeds.isdigit() and not int(seeds):
+        raise CalotError(f"--seeds {seeds}: no run; --seeds 1 is seed 0 alone")
+    numbers = ",".join(map(str, range(int(seeds)))) if seeds.isdigit() else seeds
     found = requests([*names, *changes], data=data, out=out, results=out, scale=scale, seeds=numbers)
     homed = [replace(r, folder=out / r.experiment.name / f"s{r.seed}") for r in found]
     return in_order([replace(r, resume=True, receipt=receipt, share_receipt=receipt) for r in homed])
