@@ -10,6 +10,7 @@ from calot.cli.printed import points
 
 if TYPE_CHECKING:
     from calot.cli.tables import Runs
+    from calot.statistics.compare import Comparison
     from calot.statistics.predictions import Predictions
 
 Fields = dict[str, Any]
@@ -86,6 +87,28 @@ def print_header_fields(found: Fields) -> None:
     if found["test_openings"] is not None:
         times = found["test_openings"]
         print(f"Test was opened {times} time{'' if times == 1 else 's'} for this data set")
+
+
+def compared_rows(found: Sequence[Comparison], *, beside: Mapping[str, Fields]) -> list[Fields]:
+    """Each comparison with what its sides are seen beside, and p corrected over all of them, for JSON."""
+    from calot.statistics.permutation import holm
+
+    rows = []
+    for item, p in zip(found, holm([item.map.p for item in found]), strict=True):
+        seen = {name: beside[name] for name in (item.a.name, item.b.name)}
+        rows.append({**item.to_dict(), "map_p_holm_over_comparisons": p, "beside": seen})
+    return rows
+
+
+def print_compared(found: Sequence[Comparison], *, beside: Mapping[str, Fields]) -> None:
+    """Each comparison, and what its sides are seen beside where there is a result."""
+    from calot.cli.printed import print_comparison
+    from calot.statistics.permutation import holm
+
+    for item, p in zip(found, holm([item.map.p for item in found]), strict=True):
+        print_comparison(item, holm_p=p if len(found) > 1 else None)
+        if not item.invalid:
+            print_sides({n: beside[n] for n in (item.a.name, item.b.name)})
 
 
 def print_sides(sides: Mapping[str, Fields]) -> None:

@@ -121,19 +121,25 @@ def compare(
     scores: Kind = None,
     clip_probabilities: Clip = False,
     results: Results = Path("results"),
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Give sweeps in place of runs: each seed at its best setting on val.")
+    ] = False,
 ) -> None:
     """Paired differences over videos, the first experiment against each other one; exit code 1 where one is INVALID:
     equal predictions, or a failed receipt."""
-    from calot.cli.beside_comparison import print_header_fields, print_sides
-    from calot.cli.printed import print_comparison
+    from calot.cli.beside_comparison import compared_rows, print_compared, print_header_fields
     from calot.cli.tables import run_of, sides_of, table_of
+    from calot.cli.tuned import tuned_sides
     from calot.errors import CalotError
     from calot.provenance.treatment import weakest
     from calot.statistics.compare import compare as compare_sides
-    from calot.statistics.permutation import holm
 
     options = Options(map=tuple(map or ()), scores=scores, clip=clip_probabilities)
-    sides = sides_of(runs, split=split, options=options)
+    sides, runs, told = (
+        tuned_sides(runs, split=split, options=options)
+        if tuned
+        else (sides_of(runs, split=split, options=options), runs, [])
+    )
     if len(sides) < 2:
         raise CalotError(f"compare: {len(runs)} runs of one experiment ({', '.join(sides)}); name a run of another one")
     proven = {name: weakest(side.treatments) for name, side in sides.items()}
@@ -148,20 +154,15 @@ def compare(
         )
         for name in others
     ]
-    corrected = holm([item.map.p for item in found])
     header, beside = _beside(sides, runs=runs, split=split, results=results)
     if json:
-        rows = [
-            {**item.to_dict(), "map_p_holm_over_comparisons": p, "beside": {n: beside[n] for n in (first, name)}}
-            for item, p, name in zip(found, corrected, others, strict=True)
-        ]
-        print(jsonlib.dumps({"header": header, "comparisons": rows}, indent=1, allow_nan=False))
+        choices = {"tuned": [side.to_dict() for side in told]} if tuned else {}
+        shown = {"header": header, **choices, "comparisons": compared_rows(found, beside=beside)}
+        print(jsonlib.dumps(shown, indent=1, allow_nan=False))
     else:
         print_header_fields(header)
-        for item, p, name in zip(found, corrected, others, strict=True):
-            print_comparison(item, holm_p=p if len(found) > 1 else None)
-            if not item.invalid:
-                print_sides({n: beside[n] for n in (first, name)})
+        print("\n".join(line for side in told for line in side.lines()), end="\n" if told else "")
+        print_compared(found, beside=beside)
         folders = [run for given in runs if (run := run_of(table_of(given, split=split))) is not None]
         say_next(*(report_of(folders) if folders else ("metrics", runs[0], *options.words(), "--by-video")))
     if any(item.invalid for item in found):
