@@ -29,8 +29,8 @@ def declared_difference(
     base = probe(baseline, request=request, data=data)
     fields = []
     for path in paths:
-        value, together = reverted(experiment, baseline, path, among=paths)
-        found = whole.changes(probe(value, request=request, data=data))
+        value, together, seen = _put_back(experiment, baseline, path, among=paths, request=request, data=data)
+        found = whole.changes(seen)
         fields.append(
             FieldEvidence(
                 field=".".join(path),
@@ -64,6 +64,26 @@ def declared_difference(
 
     off = [_off(experiment, baseline, path, base=base, put_in=put_in) for path in paths]
     return first, _switched_off(whole.changes(base), off)
+
+
+def _put_back(
+    experiment: Experiment, baseline: Experiment, path: Path, *, among: list[Path], request: Request, data: ProbeData
+) -> tuple[Experiment, tuple[Path, ...], Probe]:
+    """The experiment with one declared field put back, what went back with it, and its probe.
+
+    What can be written but not built alone (all layers of an encoder of which some are kept) goes back with the other
+    declared fields of its component.
+    """
+    value, together = reverted(experiment, baseline, path, among=among)
+    try:
+        return value, together, probe(value, request=request, data=data)
+    except CalotError:
+        beside = [p for p in among if p not in together and p[:-1] == path[:-1]]
+        if not beside:
+            raise
+    together = (*together, *beside)
+    value = with_fields(experiment, {p: at(baseline, p) for p in together})
+    return value, together, probe(value, request=request, data=data)
 
 
 def _inside(
