@@ -1,6 +1,6 @@
 """Does attention supervision move attention? `e11_attention_supervision_l1` against the same with lambda 0, seed by
 seed, on one phantom: the share of the last layer's attention that falls on the true anatomy of validation clips, after
-the last epoch (the best one may lie before supervision begins).
+the last epoch (the best one may lie before supervision begins). The encoder has random weights, whose attention is even.
 
     python tests/helpers/supervising.py --seeds 5
 """
@@ -71,7 +71,7 @@ def mass_by_video(run: Path, *, data: Path) -> NDArray[np.float64]:
 
 def effect(phantom: Path, out: Path, *, seeds: Sequence[int], epochs: int) -> Effect:
     """Train both for every seed, in `out/<lambda>_s<seed>`, and measure."""
-    rows, changes = [], (f"train.epochs={epochs}", f"train.patience={epochs}")
+    rows, changes = [], (f"train.epochs={epochs}", f"train.patience={epochs}", "backbone.weights=None")
     for seed in seeds:
         mass = {}
         for weight in ("1.0", "0.0"):
