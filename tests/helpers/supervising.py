@@ -1,6 +1,6 @@
 """Does attention supervision move attention? `e11_attention_supervision_l1` against the same with lambda 0, seed by
 seed, on one phantom: the share of the last layer's attention that falls on the true anatomy of validation clips, after
-the last epoch (the best one may lie before supervision begins). The encoder has random weights, whose attention is even.
+the last epoch (the best one may lie before supervision begins). The encoder has random weights: its attention is even.
 
     python tests/helpers/supervising.py --seeds 5
 """

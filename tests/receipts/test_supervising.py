@@ -49,7 +49,7 @@ def test_supervision_whose_gradient_is_cut_equals_lambda_zero_bit_for_bit(
 def test_attention_on_the_anatomy_and_its_area_stand_in_metrics(phantom: Path, tmp_path: Path) -> None:
     import polars as pl
 
-    changes = ("train.epochs=2",)
+    changes = ("train.epochs=2", "backbone.weights=None")
     rows = pl.read_csv(trained(requested(phantom, tmp_path / "run", NAME, changes=changes)) / "metrics.csv")
     mass, area = rows["val_attention_on_anatomy"].to_numpy(), rows["val_anatomy_area"].to_numpy()
     assert 0 < area[0] < 1
