@@ -24,6 +24,12 @@ from calot.train.progress import Progress
 from calot.types import Batch
 
 QUICK = ("train.epochs=2", "train.batch=8", "train.warmup=0.5", "compute.train_subset=8")
+#: A pretraining, and the changes that make it as small as one can be.
+P01 = "p01_masked_prediction"
+SMALL_PRETRAINING = (
+    *("backbone.weights=None", "backbone.size=32", "backbone.frames=4", "clip.length=4", "backbone.layers=2"),
+    "backbone.predictor.layers=1",
+)
 
 
 def beside(quick: tuple[str, ...], changes: tuple[str, ...]) -> list[str]:

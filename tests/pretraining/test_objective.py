@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from plain_prediction import plain_loss
-from run_requests import StopAfter, in_float64, requested, step_of, trained, trainer
+from run_requests import P01, SMALL_PRETRAINING, StopAfter, in_float64, requested, step_of, trained, trainer
 from torch import Tensor
 
 from calot.config.overrides import apply_overrides
@@ -29,15 +29,6 @@ from calot.train.objective import own_tensors
 from calot.train.progress import Progress
 from calot.types import Batch, Hidden
 
-P01 = "p01_masked_prediction"
-SMALL = (
-    "backbone.weights=None",
-    "backbone.size=32",
-    "backbone.frames=4",
-    "clip.length=4",
-    "backbone.layers=2",
-    "backbone.predictor.layers=1",
-)
 FAST = (
     "backbone.weights=None",
     "protocol=keyframes",
@@ -50,7 +41,7 @@ FAST = (
 
 def opened(phantom: Path, folder: Path, *changes: str) -> Trainer:
     """A small run in float64, opened and not begun."""
-    run = in_float64(trainer(phantom, folder, *SMALL, "protocol=keyframes", *changes, name=P01))
+    run = in_float64(trainer(phantom, folder, *SMALL_PRETRAINING, "protocol=keyframes", *changes, name=P01))
     objective_of(run).teacher.double()
     return run
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_requests import requested, trained
+from run_requests import P01, SMALL_PRETRAINING, requested, trained
 
 from calot.models.backbones import predictor
 from calot.pretraining import masks, objective
@@ -23,21 +23,12 @@ from calot.receipts.pretraining import mask_bands, receipt_of_pretraining
 from calot.run.data import OpenData
 from calot.run.request import Request
 
-P01 = "p01_masked_prediction"
-SMALL = (
-    "backbone.weights=None",
-    "backbone.size=32",
-    "backbone.frames=4",
-    "clip.length=4",
-    "backbone.layers=2",
-    "backbone.predictor.layers=1",
-)
 FAST = ("protocol=keyframes", "train.lr=1e-3", "train.adaptation.lr=1e-3", "train.epochs=1", "train.patience=1")
 
 
 @pytest.fixture(scope="module")
 def request_of(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
-    changes = (*SMALL, *FAST)
+    changes = (*SMALL_PRETRAINING, *FAST)
     return replace(requested(phantom, tmp_path_factory.mktemp("asked") / "run", P01, changes=changes), receipt=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,11 +45,11 @@ def study(
 ) -> None:
     """Train the study's experiments, several seeds each, and print one table; exit code 1 where a run failed."""
     from calot.errors import CalotError
+    from calot.sweeping.jobs import require_no_launcher
 
     own = _with_small_subset(changes or (), scale=scale)
     asked = _asked(experiments, own, data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise CalotError("WORLD_SIZE is set: a study starts its own processes; run it without torchrun")
+    require_no_launcher("a study")
     work = _Work(asked, out=out, data=data, changes=tuple(own), places=_places(workers))
     if dry_run:
         work.plan(json=json)
@@ -224,18 +222,11 @@ class _Work:
 
     def _job(self, request: Request) -> Job:
         """The run as `calot train`."""
-        from calot.sweeping.jobs import Job
+        from calot.sweeping.jobs import train_job
 
-        name = request.folder.relative_to(self.out).as_posix()
-        where = ("--data", self.facts.data, "--seeds", str(request.seed), "--out", str(request.folder))
-        flags = ("--scale", request.scale, "--results", str(self.out), "--no-page", "--resume")
-        proof = ("--share-receipt",) if request.receipt else ("--no-receipt",)
-        return Job(
-            name=name,
-            folder=request.folder,
-            command=(sys.executable, "-m", "calot", "train", _word_of(request), *self.changes, *where, *flags, *proof),
-            log=self.out / "jobs" / f"{name}.log",
-        )
+        proof = "--share-receipt" if request.receipt else "--no-receipt"
+        flags = ("--scale", request.scale, "--results", str(self.out), "--no-page", proof)
+        return train_job(request, words=(_word_of(request), *self.changes), flags=flags, out=self.out)
 
     def _plan_kept(self) -> dict[str, Any] | None:
         """What a dry run of this very study said."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,6 +82,7 @@ def sweep(
 
 def _require_together(search: Sequence[str] | None, trials: int | None, grid: Sequence[str] | None) -> None:
     from calot.errors import CalotError
+    from calot.sweeping.jobs import require_no_launcher
     from calot.sweeping.packages import required
 
     if bool(search) != (trials is not None):
@@ -92,8 +91,7 @@ def _require_together(search: Sequence[str] | None, trials: int | None, grid: Se
         required("optuna")
     if search and grid:
         raise CalotError("--sweep tries each of its values and --search draws them: give one of them")
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise CalotError("WORLD_SIZE is set: a sweep starts its own processes; run it without torchrun")
+    require_no_launcher("a sweep")
 
 
 @dataclass(frozen=True)
@@ -191,16 +189,9 @@ class _Plan:
 
     def job(self, request: Request, words: tuple[str, ...]) -> Job:
         """The run as `calot train` in a process of its own."""
-        from calot.sweeping.jobs import Job
+        from calot.sweeping.jobs import train_job
 
-        name = request.folder.relative_to(self.out).as_posix()
-        where = ("--data", str(self.data), "--seeds", str(request.seed), "--out", str(request.folder))
-        return Job(
-            name=name,
-            folder=request.folder,
-            command=(sys.executable, "-m", "calot", "train", *words, *where, *self.flags, "--resume"),
-            log=self.out / "jobs" / f"{name}.log",
-        )
+        return train_job(request, words=words, flags=self.flags, out=self.out)
 
 
 class _Work:

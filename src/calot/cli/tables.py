@@ -53,6 +53,12 @@ class Runs:
     tables: list[Predictions] = field(default_factory=list)
     treatments: dict[str, Treatment] = field(default_factory=dict)
 
+    def add(self, run: Path, *, split: str, options: Options) -> None:
+        """A run, or a file of predictions, with what its receipt proves."""
+        path = table_of(run, split=split)
+        self.tables.append(options.load_among_others(path))
+        self.treatments[str(run)] = treatment_of_table(path, table=self.tables[-1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -229,12 +235,9 @@ def sides_of(runs: list[Path], *, split: str, options: Options) -> dict[str, Run
     asked: dict[str, _Asked] = {}
     sides: dict[str, Runs] = {}
     for run in runs:
-        path = table_of(run, split=split)
-        found = _asked_of(path, given=run)
+        found = _asked_of(table_of(run, split=split), given=run)
         asked.setdefault(found.key, found)
-        side = sides.setdefault(found.key, Runs())
-        side.tables.append(options.load_among_others(path))
-        side.treatments[str(run)] = treatment_of_table(path, table=side.tables[-1])
+        sides.setdefault(found.key, Runs()).add(run, split=split, options=options)
     names = _told_apart(list(asked.values()))
     return {name: sides[key] for name, key in zip(names, asked, strict=True)}
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calot.cli.tables import Options, Runs, table_of, treatment_of_table
+from calot.cli.tables import Options, Runs, table_of
 
 if TYPE_CHECKING:
     from calot.statistics.tuned import TunedSide
@@ -35,19 +35,12 @@ def tuned_sides(
         side = tuned_side(tables, name=name)
         told.append(side)
         own = [runs[setting][seed] for seed, setting in zip(side.seeds, side.chosen, strict=True)]
-        sides[name] = _side_of(own, split=split, options=options)
+        sides[name] = Runs()
+        for run in own:
+            sides[name].add(run, split=split, options=options)
         chosen += own
     require_equal_tuning(told)
     return sides, chosen, told
-
-
-def _side_of(runs: Sequence[Path], *, split: str, options: Options) -> Runs:
-    side = Runs()
-    for run in runs:
-        path = table_of(run, split=split)
-        side.tables.append(options.load(path))
-        side.treatments[str(run)] = treatment_of_table(path, table=side.tables[-1])
-    return side
 
 
 def _runs_of(sweep: Path) -> dict[str, dict[int, Path]]:

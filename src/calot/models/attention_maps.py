@@ -227,7 +227,7 @@ def _hsic(a: Tensor, b: Tensor) -> Tensor:
 
 
 def dark_tokens(video: Tensor, *, grid: tuple[int, int, int], level: float) -> Bool[Tensor, "b p"]:
-    """TokenPlaces of a clip's frames (uint8 `b t 3 h w`) that are black in every frame: the surround of the round view.
+    """Places of a clip's frames (uint8 `b t 3 h w`) that are black in every frame: the surround of the round view.
 
     A place is so where the mean of its pixels' brightest channels is at most `level` grey levels.
     """

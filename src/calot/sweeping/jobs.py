@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calot.errors import CalotError
 from calot.reading import read_record
 from calot.statistics.predictions import load_predictions
 from calot.statistics.sweep import deciding_map
 from calot.writing import write_json
+
+if TYPE_CHECKING:
+    from calot.run.request import Request
 
 WAITING, RUNNING, ELSEWHERE, STOPPED = "waiting", "running", "elsewhere", "stopped"
 #: The states that end a job: trained; trained with a failed receipt; bad input (exit code 2); no retry left.
@@ -29,6 +34,27 @@ class Job:
     folder: Path
     command: tuple[str, ...]
     log: Path
+
+
+def train_job(request: Request, *, words: Sequence[str], flags: Sequence[str], out: Path) -> Job:
+    """The run of a request as `calot train` in a process of its own, named by its place below `out`.
+
+    `words` name the experiment and its changes as they were typed.
+    """
+    name = request.folder.relative_to(out).as_posix()
+    where = ("--data", str(request.data), "--seeds", str(request.seed), "--out", str(request.folder))
+    return Job(
+        name=name,
+        folder=request.folder,
+        command=(sys.executable, "-m", "calot", "train", *words, *where, *flags, "--resume"),
+        log=out / "jobs" / f"{name}.log",
+    )
+
+
+def require_no_launcher(what: str) -> None:
+    """Raises CalotError under a launcher of several processes, each of which would start all jobs."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise CalotError(f"WORLD_SIZE is set: {what} starts its own processes; run it without torchrun")
 
 
 @dataclass(kw_only=True)
