@@ -15,7 +15,7 @@ from calot.analysis.attention import AttentionPass, clips_over_videos
 from calot.criteria import IGNORED
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset
-from calot.data.masks import ClipMasks, open_masks
+from calot.data.masks import ClipMasks
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.models.backbones.protocol import no_seam
@@ -26,7 +26,6 @@ from calot.run import folder as run_folder
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
 from calot.run.device import make_accelerator, placed
-from calot.types import MASK_PIXELS
 
 #: Added to a run's seed for the random weights beside it: another draw, also where the run's own began as random ones.
 _ANOTHER_DRAW = 1_000_003
@@ -78,18 +77,8 @@ class AttentionRun:
 
     def masks(self, table: ClipTable) -> ClipMasks:
         """The mask nearest to each labelled frame, with every class that is on disk."""
-        experiment, codes = self.experiment, self.data.folder.reader.mask_codes
-        return open_masks(
-            self.data.root,
-            table,
-            self.data.manifest.split(table.split),
-            geometry=experiment.geometry,
-            size=experiment.backbone.grid[1] * MASK_PIXELS,
-            labelled_place=experiment.labelled_place,
-            nearest_only=True,
-            codes={raw: raw if code != IGNORED else IGNORED for raw, code in codes.items()},
-            cache=experiment.compute.cache_folder,
-        )
+        codes = self.data.folder.reader.mask_codes
+        return self.data.nearest_masks(table, codes={raw: raw if c != IGNORED else IGNORED for raw, c in codes.items()})
 
     def shown(self, clips: ClipTable, *, variant: str) -> AttentionPass:
         """These clips through this run's model."""
@@ -104,12 +93,7 @@ class AttentionRun:
     @cached_property
     def untrained(self) -> Classifier:
         """The same model with random weights of another draw."""
-        before = torch.get_rng_state()
-        torch.manual_seed(self.seed + _ANOTHER_DRAW)
-        model = build_classifier(self.experiment, weights=False)
-        torch.set_rng_state(before)
-        placed(model, accelerator=self.accelerator)
-        return model
+        return random_weights(self.experiment, seed=self.seed, accelerator=self.accelerator)
 
     def facts(self) -> dict[str, Any]:
         """Who it is, for the files."""
@@ -124,6 +108,16 @@ class AttentionRun:
             "synthetic": bool(data.get("synthetic")),
             "manifest": self.data.manifest.hash,
         }
+
+
+def random_weights(experiment: Experiment, *, seed: int, accelerator: Accelerator) -> Classifier:
+    """A run's model with random weights of another draw than its own, on the device."""
+    before = torch.get_rng_state()
+    torch.manual_seed(seed + _ANOTHER_DRAW)
+    model = build_classifier(experiment, weights=False)
+    torch.set_rng_state(before)
+    placed(model, accelerator=accelerator)
+    return model
 
 
 def untrained_pass(one: AttentionPass, *, of: AttentionRun, variant: str) -> AttentionPass:

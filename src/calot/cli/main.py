@@ -20,6 +20,7 @@ from calot.cli import (
     demo,
     doctor,
     experiments,
+    explain,
     importing,
     pretrain,
     report,
@@ -63,6 +64,7 @@ app.command()(statistics.metrics)
 app.command()(statistics.compare)
 app.command()(report.report)
 app.command()(attention.attention)
+app.command()(explain.explain)
 app.command()(audit.audit)
 app.add_typer(bench.app, name="bench", help="Speed, each part beside the naive way, exactness first.")
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,10 @@ from markupsafe import Markup
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
 
 from calot.report.canvas import ACCENT, BAND, CRITERION, INK, MUTED, PAPER, WARN, canvas, svg
 from calot.report.figures import PANEL
+from calot.report.sheets import heat_over, jpeg_address, picture_rows
 
 #: How each variant's line is drawn; the run itself comes first and has a band.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -27,7 +25,6 @@ LOOKS: dict[str, dict[str, Any]] = {
     "averaged over queries": {"color": CRITERION["two_structures"], "linestyle": (0, (5, 2)), "linewidth": 1.4},
     "the study’s": {"color": CRITERION["cystic_plate"], "linestyle": (0, (2, 1)), "linewidth": 1.4},
 }
-_FRAME_SIDE, _GAP = 120, 3
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -123,24 +120,12 @@ def enrichments(lines: Mapping[str, Mapping[str, Mapping[str, Any]]], *, layer: 
 def sheet(frames: NDArray[np.uint8], maps: NDArray[np.float32], *, columns: int = 4) -> str:
     """Frames `(t, h, w, 3)` of a few bins, below them the maps `(rows, t, y, x)` laid over them: one JPEG, as a data
     address. Each map row has its own scale, from none to its largest value."""
-    bins = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), columns)).round().astype(int))
-    side = _FRAME_SIDE
-    high = (len(maps) + 1) * (side + _GAP) - _GAP
-    whole = Image.new("RGB", (len(bins) * (side + _GAP) - _GAP, high), "black")
-    for column, number in enumerate(bins.tolist()):
-        frame = Image.fromarray(frames[number]).resize((side, side), Image.Resampling.BILINEAR)
-        whole.paste(frame, (column * (side + _GAP), 0))
-        grey = np.asarray(frame.convert("L"), dtype=np.float32)[..., None] * 0.45
-        for row, one in enumerate(maps, start=1):
-            share = one[number] / max(float(one.max()), 1e-12)
-            heat = Image.fromarray((255 * share).astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
-            level = np.asarray(heat, dtype=np.float32)[..., None] / 255
-            laid = grey * (1 - 0.6 * level) + np.array([255.0, 196.0, 0.0], dtype=np.float32) * level
-            shown = Image.fromarray(np.clip(laid, 0, 255).astype(np.uint8))
-            whole.paste(shown, (column * (side + _GAP), row * (side + _GAP)))
-    encoded = BytesIO()
-    whole.save(encoded, format="JPEG", quality=80, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
+    bins = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), columns)).round().astype(int)).tolist()
+    rows = [[frames[number] for number in bins]]
+    for one in maps:
+        most = max(float(one.max()), 1e-12)
+        rows.append([heat_over(frames[number], one[number] / most) for number in bins])
+    return jpeg_address(picture_rows(rows))
 
 
 def _number(value: float | None) -> float:

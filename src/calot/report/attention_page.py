@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from calot.report.attention_tables import (
     weights_table,
 )
 from calot.report.page import render
+from calot.report.sheets import Sheet
 from calot.report.tables import Fact
 from calot.report.verdict import PHANTOM_BANNER, Reason, Stamp, Verdict
 from calot.statistics.attention import AGAINST, RANDOM_WEIGHTS, RUN, SHUFFLED, STUDY, UNIFORM
@@ -40,15 +40,6 @@ _CHARTS = {
     "largest": "Largest received attention, × n",
     "on_the_most": "Share on the 1 % that receive most",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapSheet:
-    """One clip's frames and averaged maps."""
-
-    title: str
-    source: str
-    said: str
 
 
 def write_attention_page(folder: Path) -> Path:
@@ -224,7 +215,7 @@ def _anatomy(files: AttentionFiles) -> list[Markup]:
     return drawn
 
 
-def _sheets(files: AttentionFiles) -> list[MapSheet]:
+def _sheets(files: AttentionFiles) -> list[Sheet]:
     """A few clips with the averaged map of the first, the middle and the last layer, and of the other run's last."""
     held, found = files.pictures, []
     layers = sorted({0, len(files.layers) // 2, len(files.layers) - 1})
@@ -237,7 +228,7 @@ def _sheets(files: AttentionFiles) -> list[MapSheet]:
         brightest = [f"brightest {one.max() * one.size:.1f} × uniform" for one in maps]
         rows = [f"{text} ({most})" for text, most in zip(said, brightest, strict=True)]
         found.append(
-            MapSheet(
+            Sheet(
                 title=name[0].upper() + name[1:],
                 source=sheet(held.frames[place], np.stack(maps)),
                 said=f"Below the frames, from the top: {', '.join(rows)}.",

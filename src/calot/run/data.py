@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -146,24 +146,34 @@ class OpenData:
 
     def masks(self, table: ClipTable) -> ClipMasks | None:
         """The true masks of a table's clips, where the experiment uses any."""
-        experiment = self.experiment
-        if not experiment.uses_masks:
+        if not self.experiment.uses_masks:
             return None
+        nearest_only, codes = self.experiment.masks.window == "nearest", self.folder.reader.mask_codes
+        found = self._opened_masks(table, nearest_only=nearest_only, codes=codes)
+        self._masks[table.split] = found.summary()
+        return found
+
+    def nearest_masks(self, table: ClipTable, *, codes: Mapping[int, int] | None = None) -> ClipMasks:
+        """The mask nearest to each clip's labelled frame, whatever the experiment uses, for looking at.
+
+        `codes` are class ids on disk -> classes; by default the training classes.
+        """
+        return self._opened_masks(table, nearest_only=True, codes=codes or self.folder.reader.mask_codes)
+
+    def _opened_masks(self, table: ClipTable, *, nearest_only: bool, codes: Mapping[int, int]) -> ClipMasks:
+        experiment = self.experiment
         how: dict[str, Any] = {
             "geometry": experiment.geometry,
             "size": experiment.backbone.grid[1] * MASK_PIXELS,
             "labelled_place": experiment.labelled_place,
-            "nearest_only": experiment.masks.window == "nearest",
+            "nearest_only": nearest_only,
             "cache": experiment.compute.cache_folder,
         }
 
         def opened() -> ClipMasks:
-            rows, codes = self.manifest.split(table.split), self.folder.reader.mask_codes
-            return open_masks(self.root, table, rows, codes=codes, **how)
+            return open_masks(self.root, table, self.manifest.split(table.split), codes=codes, **how)
 
-        found = self._kept.once(("masks", table, *how.values()), opened)
-        self._masks[table.split] = found.summary()
-        return found
+        return self._kept.once(("masks", table, *how.values(), *sorted(codes.items())), opened)
 
     def mask_sources(self) -> dict[str, Any] | None:
         """Where masks came from, for data.json, of each split whose masks were opened; None where none are used."""
