@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import simplejpeg
+from PIL import Image
 
 from calot.errors import CalotError
 from calot.phantom import PhantomSpec, generate, rle, simulate_labels
@@ -203,6 +205,58 @@ def test_the_shortcut_agrees_with_its_criterion_in_train_only():
         agreement[labels.plan.split].append(float(np.mean(shown == labels.majority[:, 1])))
     assert np.mean(agreement["train"]) == pytest.approx(0.95, abs=0.03)
     assert np.mean(agreement["val"] + agreement["test"]) < 0.8
+
+
+def test_the_shortcut_agrees_elsewhere_where_it_is_asked_to():
+    spec = PhantomSpec(videos=60, seed=3, shortcut="hepatocystic_triangle", shortcut_elsewhere=0.9)
+    shown = [
+        (marker_frames(one, spec=spec)[one.plan.keyframes] == one.majority[:, 1], one.plan.split)
+        for one in simulate_labels(spec)
+    ]
+    elsewhere = np.concatenate([agree for agree, split in shown if split != "train"])
+    assert elsewhere.mean() == pytest.approx(0.9, abs=0.03)
+
+
+@pytest.mark.slow
+def test_the_places_of_the_marker_are_where_its_paint_is_and_change_no_other_byte(tmp_path):
+    plain = PhantomSpec(
+        videos=3, seed=5, mean_frames=18, max_frames=18, shortcut="two_structures", shortcut_agreement=0.6
+    )
+    placed = replace(plain, shortcut_places=True)
+    assert "shortcut_places" not in plain.to_dict()
+    for name, spec in (("plain", plain), ("placed", placed), ("bare", replace(plain, shortcut=None))):
+        generate(tmp_path / name, spec)
+    same = [
+        p.relative_to(tmp_path / "plain")
+        for p in sorted((tmp_path / "plain").rglob("*"))
+        if p.suffix in (".jpg", ".png", ".csv", ".txt")
+    ]
+    assert all((tmp_path / "plain" / p).read_bytes() == (tmp_path / "placed" / p).read_bytes() for p in same)
+    assert not (tmp_path / "plain" / "cue").exists()
+    cues = sorted((tmp_path / "placed" / "cue").iterdir())
+    assert cues
+    seen = 0
+    for path in cues:
+        place = np.asarray(Image.open(path)) > 0
+        pictures = [next((tmp_path / name).glob(f"*/{path.stem}.jpg")) for name in ("placed", "bare")]
+        marked, bare = (np.asarray(Image.open(p)).astype(int) for p in pictures)
+        changed = np.abs(marked - bare).max(axis=2) > 40
+        if changed.sum() > 50:  # smoke or glare may cover it
+            seen += 1
+            near = cv2.dilate(place.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+            assert changed[near].sum() > 0.95 * changed.sum(), path.name
+            assert changed[place].mean() > 0.5, path.name
+    assert seen > 0.8 * len(cues)
+    without = {p.stem for p in (tmp_path / "placed").glob("*/*.jpg")} - {p.stem for p in cues}
+    for stem in sorted(without)[:10]:
+        one, other = (next((tmp_path / name).glob(f"*/{stem}.jpg")).read_bytes() for name in ("placed", "bare"))
+        assert one == other
+
+
+@pytest.mark.parametrize("knob", [{"shortcut_places": True}, {"shortcut_elsewhere": 0.5}])
+def test_what_is_about_the_shortcut_needs_one(knob):
+    with pytest.raises(CalotError, match="needs a shortcut"):
+        PhantomSpec(**knob)
 
 
 def test_without_masks_no_mask_is_written(tmp_path):

@@ -166,6 +166,9 @@ def phantom(
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 1,
     invisible: Annotated[str | None, typer.Option(help="A criterion whose anatomy is not drawn.")] = None,
     shortcut: Annotated[str | None, typer.Option(help="A criterion that a marker gives away, in train only.")] = None,
+    shortcut_places: Annotated[
+        bool, typer.Option("--shortcut-places", help="Say in cue/ where the marker is.")
+    ] = False,
     biased_rater: Annotated[int | None, typer.Option(help="1, 2 or 3: a rater who says yes too soon.")] = None,
     json: AsJson = False,
 ) -> None:
@@ -175,6 +178,7 @@ def phantom(
     from calot.run.signals import stop_on_signal
 
     knobs: dict[str, Any] = {"invisible": invisible, "shortcut": shortcut, "biased_rater": biased_rater}
+    knobs |= {"shortcut_places": True} if shortcut_places else {}
     spec = recipe_named(recipe or "plain", videos=videos, seed=seed, mean_frames=mean_frames, **knobs)
     stopped = f"{out}: stopped; videos that are drawn stay. Run the same again to continue."
     with Ui().task("phantom") as advance, stop_on_signal(stopped):

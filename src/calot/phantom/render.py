@@ -118,6 +118,19 @@ class Renderer:
             return Picture(np.asarray(rgb, np.uint8), mask)
         return picture
 
+    def cue(self, index: int) -> Pixels | None:
+        """Where frame `index` shows the shortcut's marker (255), instruments in front; None where it shows none."""
+        if not self.marker[index] or self._shows(index) != INSIDE:
+            return None
+        place, tools = np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.fillPoly(place, [self._marker_corners(index)], 255)
+        for sprite, matrix in self._tools(index):
+            stamp(np.zeros((HEIGHT, WIDTH, 3), np.uint8), tools, sprite=sprite, matrix=matrix)
+        place[(tools > 127) | (self._view[..., 0] == 0)] = 0
+        if not place.any():
+            return None
+        return np.ascontiguousarray(place[:, ::-1]) if self._staging.mirrored else place
+
     def _shows(self, index: int) -> int:
         return INSIDE if self._staging.shows is None else int(self._staging.shows[index])
 
@@ -241,9 +254,12 @@ class Renderer:
 
     def _draw_marker(self, rgb: Pixels, index: int) -> None:
         x, y = self._to_screen(MARKER, index)
-        corners = cv2.boxPoints(((x, y), (58.0, 34.0), 30.0)).round().astype(np.int32)
-        cv2.fillPoly(rgb, [corners], _MARKER_RGB, cv2.LINE_AA)
+        cv2.fillPoly(rgb, [self._marker_corners(index)], _MARKER_RGB, cv2.LINE_AA)
         cv2.line(rgb, (int(x) - 16, int(y) - 12), (int(x) + 18, int(y) + 6), (150, 190, 255), 4, cv2.LINE_AA)
+
+    def _marker_corners(self, index: int) -> NDArray[np.int32]:
+        corners = cv2.boxPoints((self._to_screen(MARKER, index), (58.0, 34.0), 30.0))
+        return np.asarray(corners.round(), dtype=np.int32)
 
     def _draw_clips(self, rgb: Pixels, index: int) -> None:
         """The clips whose place is laid open."""

@@ -16,6 +16,8 @@ KEYFRAME_STEP = 125
 SPLITS = ("train", "val", "test")
 #: Folder of the true masks of a keyframe's window, for the audit alone: no part of the Endoscapes layout.
 TRUTH = "truth"
+#: Folder that says where each frame shows the shortcut's marker: no part of the layout either.
+CUE = "cue"
 
 #: Longest operation of the real tables, in 1-fps frames (val).
 LONGEST = 1752
@@ -32,6 +34,8 @@ NOT_NEGATIVE = (
     *("artery_width", "turn_seconds", "window_masks"),
 )
 HARDER = frozenset((*SHARES, *NOT_NEGATIVE))
+#: Fields that were added later and are described if set.
+ADDED = HARDER | {"shortcut_elsewhere", "shortcut_places"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,8 @@ class PhantomSpec:
     `mean_frames` rescales the real distribution of lengths to that mean (305.8 in real train), then `min_frames` and
     `max_frames` clip it. Knobs plant a known truth: `invisible` hides that criterion's anatomy from the picture and
     the masks while the labels still follow the state. `shortcut` draws a blue marker that agrees with that
-    criterion in `shortcut_agreement` of the train keyframe intervals and is independent of it in val and test.
+    criterion in `shortcut_agreement` of the train keyframe intervals and is independent of it in val and test, or
+    agrees in `shortcut_elsewhere` of the intervals there. `shortcut_places` writes where each frame shows it to `cue/`.
     `biased_rater` (1, 2 or 3) says yes `rater_bias` latent units too soon (too late when negative).
 
     The fields from `pose_spread` on make a phantom harder, and at their defaults change nothing. `pose_spread` turns
@@ -79,6 +84,8 @@ class PhantomSpec:
     outside_share: float = 0.0
     ignored_share: float = 0.0
     window_masks: int = 0
+    shortcut_elsewhere: float | None = None
+    shortcut_places: bool = False
 
     def __post_init__(self) -> None:
         if self.videos < len(SPLITS):
@@ -93,6 +100,11 @@ class PhantomSpec:
         for name in ("mask_share", "shortcut_agreement", *SHARES):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise CalotError(f"PhantomSpec.{name}={getattr(self, name)} must lie between 0 and 1")
+        if self.shortcut_elsewhere is not None and not 0.0 <= self.shortcut_elsewhere <= 1.0:
+            raise CalotError(f"PhantomSpec.shortcut_elsewhere={self.shortcut_elsewhere} must lie between 0 and 1")
+        if self.shortcut is None and (self.shortcut_places or self.shortcut_elsewhere is not None):
+            name = "shortcut_places" if self.shortcut_places else "shortcut_elsewhere"
+            raise CalotError(f"PhantomSpec.{name} needs a shortcut: name the criterion that the marker gives away")
         if not FEWEST_FRAMES <= self.min_frames <= self.max_frames:
             raise CalotError(
                 f"PhantomSpec.min_frames={self.min_frames}, max_frames={self.max_frames}: "
@@ -109,8 +121,8 @@ class PhantomSpec:
             raise CalotError(f"PhantomSpec.split_shares={self.split_shares}: three positive shares, train, val, test")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values, without the harder ones that stand at their defaults."""
-        plain = {f.name for f in fields(self) if f.name in HARDER and getattr(self, f.name) == f.default}
+        """The fields as plain JSON values, without the added ones that stand at their defaults."""
+        plain = {f.name for f in fields(self) if f.name in ADDED and getattr(self, f.name) == f.default}
         given = {name: value for name, value in asdict(self).items() if name not in plain}
         return given | {"split_shares": list(self.split_shares)}
 

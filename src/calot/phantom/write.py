@@ -28,7 +28,7 @@ from calot.phantom.ignored import with_ignored
 from calot.phantom.labels import PREVALENCE, VideoLabels, calibrated_plans, label_video, stream
 from calot.phantom.plan import VideoPlan
 from calot.phantom.render import Renderer, drawn_exposure
-from calot.phantom.spec import NOTICE, SPLITS, TRUTH, VERSION, PhantomSpec, PhantomSummary
+from calot.phantom.spec import CUE, NOTICE, SPLITS, TRUTH, VERSION, PhantomSpec, PhantomSummary
 from calot.phantom.staging import draw_staging, special_counts
 from calot.progress import Advance
 from calot.reading import read_json
@@ -99,7 +99,12 @@ def _claim(out: Path, *, spec: PhantomSpec) -> None:
             "new folder, or remove this one first"
         )
     write_json(out / UNFINISHED / "spec.json", _described(spec))
-    for folder in (*SPLITS, "semseg", *((TRUTH,) if spec.window_masks else ())):
+    for folder in (
+        *SPLITS,
+        "semseg",
+        *((TRUTH,) if spec.window_masks else ()),
+        *((CUE,) if spec.shortcut_places else ()),
+    ):
         (out / folder).mkdir(parents=True, exist_ok=True)
 
 
@@ -140,14 +145,16 @@ def _drawn_once(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
 
 
 def marker_frames(labels: VideoLabels, *, spec: PhantomSpec) -> NDArray[np.bool_]:
-    """On which frames the shortcut's marker lies: by keyframe interval in train, at random spells elsewhere."""
+    """On which frames the shortcut's marker lies: by keyframe interval in train, at random spells elsewhere, unless it
+    is to agree there, too."""
     plan = labels.plan
     if spec.shortcut is None:
         return np.zeros(plan.frames, dtype=bool)
     rng = stream(spec, video=plan.video, purpose=3)
     k = CRITERIA.index(spec.shortcut)
-    if plan.split == "train":
-        wrong = rng.uniform(size=len(plan.keyframes)) >= spec.shortcut_agreement
+    agreement = spec.shortcut_agreement if plan.split == "train" else spec.shortcut_elsewhere
+    if agreement is not None:
+        wrong = rng.uniform(size=len(plan.keyframes)) >= agreement
         shown = (labels.majority[:, k] == 1) ^ wrong
     else:
         series = spells(rng.standard_normal(len(plan.keyframes)), seconds=3.0)
@@ -181,6 +188,8 @@ def draw_video(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
             picture.rgb, quality=spec.jpeg_quality, colorspace="RGB", colorsubsampling="420"
         )
         (out / plan.split / f"{stem}.jpg").write_bytes(encoded)
+        if spec.shortcut_places and (place := renderer.cue(index)) is not None:
+            write_truth(out / CUE / f"{stem}.png", place)
         if index in also and picture.mask is not None:
             write_truth(out / TRUTH / f"{stem}.png", picture.mask)
         if index in masked and picture.mask is not None:
