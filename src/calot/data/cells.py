@@ -79,15 +79,21 @@ def split_column(rows: pl.DataFrame, videos: pl.Series, *, path: Path) -> pl.Ser
     if "split" in rows.columns:
         return _splits(rows, path=path)
     beside = path.with_name(SPLITS_FILE)
-    listed = read_cells(beside, needed=("video", "split"), remedy=f"Or give {path.name} a column split.")
-    split_of: dict[str, str] = {}
-    for video, split in zip(video_column(listed, "video", path=beside), _splits(listed, path=beside), strict=True):
-        if split_of.setdefault(video, split) != split:
-            raise CalotError(f"{beside}: video {video} is in {split_of[video]} and in {split}. Keep it in one of them.")
+    split_of = listed_splits(beside, remedy=f"Or give {path.name} a column split.")
     for row, video in enumerate(videos):
         if video not in split_of:
             raise CalotError(f"{path}, line {row + 2}: {beside.name} has no row of video {video}. Add one.")
     return pl.Series([split_of[video] for video in videos], dtype=pl.String)
+
+
+def listed_splits(path: Path, *, remedy: str) -> dict[str, str]:
+    """Video -> split, from a table with these two columns. Raises CalotError for a video in two splits."""
+    listed = read_cells(path, needed=("video", "split"), remedy=remedy)
+    split_of: dict[str, str] = {}
+    for video, split in zip(video_column(listed, "video", path=path), _splits(listed, path=path), strict=True):
+        if split_of.setdefault(video, split) != split:
+            raise CalotError(f"{path}: video {video} is in {split_of[video]} and in {split}. Keep it in one of them.")
+    return split_of
 
 
 def _splits(rows: pl.DataFrame, *, path: Path) -> pl.Series:

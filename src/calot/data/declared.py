@@ -17,11 +17,15 @@ DECLARED = "dataset.json"
 @dataclass(frozen=True, kw_only=True)
 class Declared:
     """All fields may be absent. `frames_per_second`: how many frame numbers pass in a second of video;
-    `seconds_apart`: the time between one sampled frame and the next."""
+    `seconds_apart`: the time between one sampled frame and the next; `first_frame`: the number that pictures' names
+    begin with, 0 or 1, where labels count from 0; `split_seed`: of a split by video that calot draws, where none is
+    published."""
 
     name: str | None = None
     frames_per_second: float | None = None
     seconds_apart: float | None = None
+    first_frame: int | None = None
+    split_seed: int | None = None
 
     @classmethod
     def of(cls, root: Path) -> Declared:
@@ -46,7 +50,12 @@ class Declared:
         if name is not None and name.strip().casefold() in PUBLISHED:
             raise CalotError(f'{path}: name "{name}" is another data set\'s, known by its content. Give its own name.')
         numbers = {key: _number(data, key, path=path) for key in ("frames_per_second", "seconds_apart")}
-        return cls(name=None if name is None else name.strip(), **numbers)
+        return cls(
+            name=None if name is None else name.strip(),
+            **numbers,
+            first_frame=_whole(data, "first_frame", path=path, most=1),
+            split_seed=_whole(data, "split_seed", path=path, most=2**31 - 1),
+        )
 
     def dataset(self, root: Path) -> str:
         """The name that results carry: the declared one, else the folder's, never that of a published data set."""
@@ -63,3 +72,12 @@ def _number(data: dict[str, Any], key: str, *, path: Path) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 and math.isfinite(value)):
         raise CalotError(f"{path}: {key} is {value!r}; give a number above 0.")
     return float(value)
+
+
+def _whole(data: dict[str, Any], key: str, *, path: Path, most: int) -> int | None:
+    value = data.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise CalotError(f"{path}: {key} is {value!r}; give a whole number from 0 to {most}.")
+    return value

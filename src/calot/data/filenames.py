@@ -29,12 +29,13 @@ def stem_of(name: str) -> str:
 def frame_files(folder: Path) -> dict[tuple[str, int], str]:
     """(video, frame) -> image below a folder, named `<video>_<frame>.jpg` or, in a folder of each video, `<frame>.jpg`.
 
-    Names are relative to `folder`; images named otherwise are left out. Raises CalotError for two of one frame.
+    There it may repeat the video's name. Names are relative to `folder`; images named otherwise are left out. Raises
+    CalotError for two of one frame.
     """
     found: dict[tuple[str, int], str] = {}
     for name in sorted(_names(folder, endings=IMAGES)):
         video, _, file = name.rpartition("/")
-        frame = _frame(video, Path(file).stem) if video else frame_of(file)
+        frame = _in_folder(video, file) if video else frame_of(file)
         if frame is not None and found.setdefault(frame, name) != name:
             raise CalotError(
                 f"{folder}: {found[frame]} and {name} are both frame {frame[1]} of video {frame[0]}. Keep one."
@@ -53,6 +54,12 @@ def video_files(folder: Path) -> dict[str, str]:
         if found.setdefault(video, name) != name:
             raise CalotError(f"{folder}: {found[video]} and {name} are both video {video}. Keep one.")
     return found
+
+
+def _in_folder(video: str, file: str) -> tuple[str, int] | None:
+    """The frame of an image in a video's own folder, which its name may repeat."""
+    plain, named = _frame(video, Path(file).stem), frame_of(file)
+    return plain or (named if named is not None and named == _frame(video, str(named[1])) else None)
 
 
 def _frame(video: str, number: str) -> tuple[str, int] | None:

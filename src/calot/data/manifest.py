@@ -61,12 +61,14 @@ class Manifest:
     """Frames of one data set, checked when made and sorted by split, video (as a number) and frame.
 
     `source` names the file that the table came from, for messages; `keyframe` is what a person looked at and labelled
-    (or asks to have scored), the other frames are there to be seen in clips.
+    (or asks to have scored), the other frames are there to be seen in clips. `assumed` says what the files left open
+    and the reader settled, such as a split that nobody published; each is printed wherever the folder is opened.
     """
 
     table: pl.DataFrame = field(repr=False)
     numbering: FrameNumbering
     source: str = "manifest"
+    assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", _checked(self.table, source=self.source))

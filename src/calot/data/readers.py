@@ -34,6 +34,8 @@ class Reader(ABC):
     looks_for: ClassVar[str]
     #: Class ids of masks on disk -> training classes; Endoscapes' own, unless a reader says otherwise.
     mask_codes: ClassVar[Mapping[int, int]] = ENDOSCAPES_CODES
+    #: Whether pictures of several sizes are this layout's own: then `verify` notes them.
+    several_sizes: ClassVar[bool] = False
 
     @abstractmethod
     def recognises(self, root: Path) -> bool:
@@ -46,6 +48,10 @@ class Reader(ABC):
     def frames(self, root: Path) -> FrameSource:
         """Where pixels are; image files unless a reader says otherwise."""
         return ImageFiles(root)
+
+    def confidences(self, root: Path) -> dict[str, tuple[float, ...]]:
+        """How sure each rater was of each video, 0 to 1 in the raters' order; empty where nobody asked them."""
+        return {}
 
     def verify(self, root: Path, *, workers: int = 0) -> CheckedFolder:
         """Everything that is wrong with a folder, in one pass; `workers` are threads that decode, 0 for all cores."""

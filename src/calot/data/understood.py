@@ -17,7 +17,8 @@ from calot.identity import hidden_file, ids_in_words
 
 @dataclass(frozen=True, kw_only=True)
 class Understood:
-    """`masks` counts them by source, `passed_over` the hidden files that systems leave beside images."""
+    """`masks` counts them by source, `passed_over` the hidden files that systems leave beside images; `assumed` says
+    what the files left open and the reader settled."""
 
     dataset: str
     reader: str
@@ -31,6 +32,7 @@ class Understood:
     raters: int
     masks: dict[str, int]
     passed_over: int
+    assumed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, folder: DataFolder) -> Understood:
@@ -51,6 +53,7 @@ class Understood:
             raters=len(manifest.raters),
             masks=dict(sorted(sources.items())),
             passed_over=sum(map(_hidden, {folder.frames.file(name).parent for name in table["image"].to_list()})),
+            assumed=manifest.assumed,
         )
 
     def __str__(self) -> str:
@@ -65,6 +68,7 @@ class Understood:
         ]
         if self.passed_over:
             parts.append(f"{self.passed_over:,} hidden files passed over")
+        parts += [f"assumed: {said}" for said in self.assumed]
         return f"{self.dataset}: {'; '.join(parts)}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -192,7 +192,13 @@ def _others(header: Iterable[str], *, places: Mapping[str, int]) -> tuple[str, .
 
 
 def _read_workbook(raw: bytes, wanted: WantedColumns, source: str) -> TableFile:
-    """The one sheet of an Excel file that holds a table; values as Excel last computed them."""
+    title, rows = workbook_rows(raw, source=source)
+    return _from_rows(rows, wanted=wanted, source=source, notes=[f"sheet {quoted(title)}"], commas=True)
+
+
+def workbook_rows(raw: bytes, *, source: str) -> tuple[str, list[list[str]]]:
+    """The one sheet of an Excel file that holds a table: its title, and its rows as text, values as Excel last
+    computed them. Raises CalotError where there is no such sheet, or more than one."""
     import openpyxl
 
     try:
@@ -211,7 +217,7 @@ def _read_workbook(raw: bytes, wanted: WantedColumns, source: str) -> TableFile:
         names = ", ".join(map(quoted, filled)) or "none"
         raise CalotError(f"{source}: needs exactly one sheet with rows, has: {names}; save that one to a file")
     (title, rows), *_ = filled.items()
-    return _from_rows(rows, wanted=wanted, source=source, notes=[f"sheet {quoted(title)}"], commas=True)
+    return title, rows
 
 
 def _rows_of(sheet: Any, *, source: str) -> list[list[str]]:

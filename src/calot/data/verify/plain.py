@@ -38,14 +38,17 @@ def verify_plain(root: Path, *, reader: Reader, workers: int = 0, ui: Ui | None 
         return CheckedFolder(root=root, findings=(finding,), notes=(), counts={})
     with (ui or Ui()).task("frames") as advance:
         seen = _look(folder, workers=workers or os.cpu_count() or 1, advance=advance)
-    notes = (Note(check="read as", message=str(Understood.of(folder))),)
-    findings = [*_unreadable(seen), *_sizes(seen), *_black(folder, seen), *_clips(folder)]
+    notes, sizes = [Note(check="read as", message=str(Understood.of(folder)))], _sizes(seen)
+    if sizes and reader.several_sizes:
+        said = f"{len(sizes):,} frames of other sizes than most, as published: train with frames.mixed_sizes=True"
+        notes, sizes = [*notes, Note(check="sizes", message=said)], []
+    findings = [*_unreadable(seen), *sizes, *_black(folder, seen), *_clips(folder)]
     findings += [
         Finding(check="reader", file=".", message=m, remedy="Correct the folder.") for m in reader.findings(root)
     ]
     videos = len(set(folder.manifest.videos))
     counts = {"videos": videos, "frames": len(folder.manifest), "keyframes": int(folder.manifest.keyframes.sum())}
-    return CheckedFolder(root=root, findings=tuple(findings), notes=notes, counts=counts)
+    return CheckedFolder(root=root, findings=tuple(findings), notes=tuple(notes), counts=counts)
 
 
 def _look(folder: DataFolder, *, workers: int, advance: Advance) -> dict[str, _Seen | CalotError]:

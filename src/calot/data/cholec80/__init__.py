@@ -1,0 +1,1 @@
+"""Cholec80-CVS: a sheet of scored segments beside Cholec80's videos."""
