@@ -15,6 +15,16 @@ from calot.statistics.predictions import load_predictions
 TRAIN = ("--scale", "tiny", "--seeds", "1", "--no-receipt", "--no-page", "train.epochs=1", "frames.mixed_sizes=True")
 
 
+def five_clips(root: Path) -> Path:
+    """Three to train on, and one in val and in test."""
+    return sages2024(root, videos=5)
+
+
+def five_clips_of_pictures(root: Path) -> Path:
+    """The same of 2025."""
+    return sages2025(root, videos=5, every=30)
+
+
 def counted_pictures(root: Path) -> Path:
     """Cholec80's frames with what their names cannot show declared."""
     cholec80_pictures(root)
@@ -23,8 +33,8 @@ def counted_pictures(root: Path) -> Path:
 
 
 KINDS = {
-    "sages 2024": (sages2024, "Sages2024Reader", "sages-2024"),
-    "sages 2025": (sages2025, "Sages2025Reader", "sages-2025"),
+    "sages 2024": (five_clips, "Sages2024Reader", "sages-2024"),
+    "sages 2025": (five_clips_of_pictures, "Sages2025Reader", "sages-2025"),
     "cholec80 videos": (cholec80, "Cholec80CvsReader", "cholec80-cvs"),
     "cholec80 pictures": (counted_pictures, "Cholec80CvsReader", "cholec80-cvs"),
     "table of videos": (videos_folder, "TableReader", "data"),

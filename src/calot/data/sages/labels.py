@@ -46,7 +46,7 @@ def has_labels(root: Path) -> bool:
     return any((folder / FRAME_TABLE).is_file() for folder in _folders(root / LABELS))
 
 
-def read_votes(folder: Path, *, video: str) -> pl.DataFrame:
+def sages_votes(folder: Path, *, video: str) -> pl.DataFrame:
     """The votes on one video: `video, frame` and `vote<rater>_<criterion>`, criteria by name."""
     path = folder / FRAME_TABLE
     rows = cells.read_cells(path, needed=("frame_id", *_VOTES.values()), remedy=_REMEDY)
@@ -97,7 +97,7 @@ def sages_manifest(root: Path, recorded: Recorded, *, folders: dict[str, Path], 
     videos = [video for video in folders if video in there]
     if not videos:
         raise CalotError(f"{root}: no video has both labels and a recording. Names are those of {LABELS}/.")
-    votes = pl.concat([read_votes(folders[video], video=video) for video in videos])
+    votes = pl.concat([sages_votes(folders[video], video=video) for video in videos])
     lost = votes.join(recorded.seen, on=["video", "frame"], how="anti")
     if lost.height:
         video, frame = lost.select("video", "frame").row(0)
@@ -122,7 +122,7 @@ def sages_confidences(root: Path) -> dict[str, tuple[float, ...]]:
 def sages_findings(root: Path) -> Iterator[str]:
     """Videos that are not rated on 18 frames, and what is wrong with their confidences."""
     for video, folder in label_folders(root).items():
-        count = read_votes(folder, video=video).height if (folder / FRAME_TABLE).is_file() else 0
+        count = sages_votes(folder, video=video).height if (folder / FRAME_TABLE).is_file() else 0
         if count != ROWS:
             yield f"{folder}: {count} rated frames; the challenge has {ROWS} a video, every 5 s of 90"
         try:
