@@ -73,7 +73,7 @@ def _sheets(root: Path) -> list[Path]:
 
 
 def _seen(root: Path) -> tuple[pl.DataFrame, FrameNumbering]:
-    """One frame a second of each video, numbered 25 a second from 0 whatever the pictures' names count."""
+    """One frame per second of each video, numbered 25 per second from 0 whatever the pictures' names count."""
     declared = Declared.of(root)
     if (root / VIDEOS).is_dir():
         step = max(1, round(CHOLEC80_PER_SECOND * (declared.seconds_apart or 1)))
@@ -84,18 +84,20 @@ def _seen(root: Path) -> tuple[pl.DataFrame, FrameNumbering]:
     rate = declared.frames_per_second or _rate(seen, where=where)
     factor = CHOLEC80_PER_SECOND / rate
     if factor != round(factor):
-        raise CalotError(f"{root / DECLARED}: frames_per_second is {rate:g}; Cholec80 has 25, of which it is no part.")
+        raise CalotError(
+            f"{root / DECLARED}: frames_per_second is {rate:g}; Cholec80 has 25, which is not a multiple of it."
+        )
     seen = seen.with_columns(pl.col("frame") * round(factor))
     return sampled_pictures(seen, per_second=CHOLEC80_PER_SECOND, seconds_apart=declared.seconds_apart, where=where)
 
 
 def _rate(seen: pl.DataFrame, *, where: Path) -> float:
-    """25 where numbers rise by 25; anything else may be every frame or one a second, and is asked for."""
+    """25 where numbers rise by 25; anything else may be every frame or one per second, and is asked for."""
     step = found_step(seen["video"].to_list(), seen["frame"].to_numpy())
     if step != CHOLEC80_PER_SECOND:
         raise CalotError(
             f"{where}: picture numbers rise by {step}; say what they count in {DECLARED}: "
-            f'{{"frames_per_second": 1}} for one a second, {{"frames_per_second": {CHOLEC80_PER_SECOND:g}}} for all.'
+            f'{{"frames_per_second": 1}} for one per second, {{"frames_per_second": {CHOLEC80_PER_SECOND:g}}} for all.'
         )
     return CHOLEC80_PER_SECOND
 

@@ -21,7 +21,7 @@ _CLIPPING = "ClippingCutting"
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Frames `first` to `last`, both of them in it, 25 a second from 0, and the score of each criterion, 0 to 2."""
+    """Frames `first` to `last`, both of them in it, 25 per second from 0, and the score of each criterion, 0 to 2."""
 
     first: int
     last: int

@@ -1,6 +1,6 @@
 """What both years of the SAGES CVS challenge share: three raters' votes on each of a clip's frames, their confidence.
 
-`labels/<video>/frame.csv` has `frame_id` (from 0, 30 a second, a row every 5 s) and `c1_rater1` ... `c3_rater3`;
+`labels/<video>/frame.csv` has `frame_id` (from 0, 30 per second, a row every 5 s) and `c1_rater1` ... `c3_rater3`;
 `video.csv` beside it `confidence_rater1` ... 3 (the organisers' code, SAIIL/CVS_challenge_code).
 """
 
@@ -30,7 +30,7 @@ _REMEDY = "Download the labels again."
 
 
 def label_folders(root: Path) -> dict[str, Path]:
-    """Video -> its folder of labels. Raises CalotError for a folder whose name is no id."""
+    """Video -> its folder of labels. Raises CalotError for a folder whose name cannot be an id."""
     found: dict[str, Path] = {}
     for folder in sorted((root / LABELS).iterdir()) if (root / LABELS).is_dir() else ():
         if folder.is_dir() and not hidden_file(folder.name):
@@ -54,7 +54,7 @@ def sages_votes(folder: Path, *, video: str) -> pl.DataFrame:
     off = (numbers % RATED_EVERY != 0).fill_null(True)
     if rows.height and bool((numbers % RATED_EVERY == 1).fill_null(False).all()):
         raise CalotError(f"{path}: frame_id begins with {numbers[0]}, and counts from 0. Take 1 off each.")
-    need = f"a multiple of {RATED_EVERY} from 0 (30 a second, a row every 5 s)"
+    need = f"a multiple of {RATED_EVERY} from 0 (30 per second, a row every 5 s)"
     cells.refuse_cells(rows.with_columns(off=off), pl.col("off"), "frame_id", path=path, need=need, remedy=_REMEDY)
     for name in _VOTES.values():
         cells.refuse_cells(rows, ~pl.col(name).is_in(["0", "1"]), name, path=path, need="a vote, 0 or 1")
@@ -124,7 +124,7 @@ def sages_findings(root: Path) -> Iterator[str]:
     for video, folder in label_folders(root).items():
         count = sages_votes(folder, video=video).height if (folder / FRAME_TABLE).is_file() else 0
         if count != ROWS:
-            yield f"{folder}: {count} rated frames; the challenge has {ROWS} a video, every 5 s of 90"
+            yield f"{folder}: {count} rated frames; the challenge has {ROWS} in each, every 5 s of 90"
         try:
             read_confidences(folder)
         except CalotError as error:

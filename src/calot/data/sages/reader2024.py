@@ -1,4 +1,4 @@
-"""The SAGES CVS challenge of 2024: `videos/<uuid>.mp4` (90 s at 30 frames a second) and `labels/<uuid>/`."""
+"""The SAGES CVS challenge of 2024: `videos/<uuid>.mp4` (90 s at 30 frames per second) and `labels/<uuid>/`."""
 
 from __future__ import annotations
 
