@@ -7,23 +7,19 @@ writes `docs/results/conformal_coverage.md`.
 
 from __future__ import annotations
 
-import argparse
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from calot.bench.worlds import WORLDS, SimulatedSet, World
+from calot.bench.simulation import Simulation
+from calot.bench.worlds import SimulatedSet, World
 from calot.statistics.frame_sums import VideoUnits
 from calot.statistics.prediction_sets import LEVEL, guaranteed, label_scores, set_limit
-from calot.writing import write_text
 
 SIZES = (10, 20, 41, 120)
 NEW, BLOCK = 30, 100
 #: Taken off simulated scores, so that most negatives lie below 0 as a model's logits do.
 SHIFT = 1.5
-ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,22 +97,15 @@ def conformal_page(found: dict[tuple[str, int], MeasuredSets], *, command: str, 
     return "\n".join(lines) + "\n"
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="measure the coverage of prediction sets over videos")
-    parser.add_argument("--sets", type=int, default=1000, help="simulated sets per world and size")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/conformal_coverage.md")
-    given = parser.parse_args()
-    found = {}
-    for name, world in WORLDS.items():
-        for videos in SIZES:
-            found[name, videos] = measure_sets(world, videos=videos, sets=given.sets, seed=given.seed)
-        print(f"{name}: {time.process_time():.0f} s of CPU", flush=True)
-    command = f"python -m calot.bench.conformal --sets {given.sets} --seed {given.seed}"
-    write_text(given.out, conformal_page(found, command=command, date=given.date))
-    print(f"wrote {given.out}")
-
+SIMULATION = Simulation(
+    module="conformal",
+    about="measure the coverage of prediction sets over videos",
+    sizes=SIZES,
+    measure=measure_sets,
+    page=conformal_page,
+    said=lambda item: f"coverage {item.coverage:.1%}",
+    out="conformal_coverage.md",
+)
 
 if __name__ == "__main__":
-    _main()
+    SIMULATION.main()

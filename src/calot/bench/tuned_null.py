@@ -6,23 +6,19 @@
 
 from __future__ import annotations
 
-import argparse
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from calot.bench.null_pairs import RUN_SD, SEEDS
-from calot.bench.worlds import WORLDS, SimulatedSet, Training, World, exact_ap
+from calot.bench.simulation import Simulation
+from calot.bench.worlds import SimulatedSet, Training, World, exact_ap
 from calot.statistics.paired_error import ScoredSide, paired_error
 from calot.statistics.tuned import LEAST_SETTINGS
-from calot.writing import write_text
 
 SIZES = (41,)
 #: What each setting adds to a run's separation, in units of a label's: a curve with its top inside.
 CURVE = (-0.5, -0.2, 0.0, -0.1, -0.4)
-ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,22 +82,15 @@ def tuned_page(found: dict[tuple[str, int], TunedNull], *, command: str, date: s
     return "\n".join(lines) + "\n"
 
 
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="how often equal treatments are called different after tuning both")
-    parser.add_argument("--sets", type=int, default=1000, help="pairs per world and size")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/results/tuned_null.md")
-    given = parser.parse_args()
-    found = {}
-    for name, world in WORLDS.items():
-        for videos in SIZES:
-            found[name, videos] = tuned_null(world, videos=videos, sets=given.sets, seed=given.seed)
-            print(f"{name}, {videos} videos: {found[name, videos].rate:.1%}, {time.process_time():.0f} s", flush=True)
-    command = f"python -m calot.bench.tuned_null --sets {given.sets} --seed {given.seed}"
-    write_text(given.out, tuned_page(found, command=command, date=given.date))
-    print(f"wrote {given.out}")
-
+SIMULATION = Simulation(
+    module="tuned_null",
+    about="how often equal treatments are called different after tuning both",
+    sizes=SIZES,
+    measure=tuned_null,
+    page=tuned_page,
+    said=lambda item: f"{item.rate:.1%} called",
+    out="tuned_null.md",
+)
 
 if __name__ == "__main__":
-    _main()
+    SIMULATION.main()

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from calot.progress import Ui
+    from calot.report.study.page import WrittenStudy
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="A run, or a folder that holds runs: these are then compared.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    study: Annotated[bool, typer.Option("--study", help="The document of a study: study.html and study.md.")] = False,
 ) -> None:
     """Write report.html: the verdict first, then everything it rests on, in one offline file."""
     from json import dumps
 
+    if study:
+        _of_study(folder, json=json)
+        return
     from calot.cli.printed import print_runs
     from calot.provenance.pretraining_facts import without_scores
     from calot.report.page import write_report
@@ -32,6 +40,30 @@ def report(
     print_runs(rows)
     print(f"Report of {len(runs)} run{'' if len(runs) == 1 else 's'}: {path}")
     print(f"Open {path} in a browser.")
+
+
+def _of_study(folder: Path, *, json: bool) -> None:
+    """The document of a study."""
+    from json import dumps
+
+    from calot.progress import Ui
+
+    found = write_document(folder, ui=Ui())
+    if json:
+        files = [str(found.html), str(found.markdown)]
+        print(dumps({"files": files, "said": found.headline, "missing": list(found.missing)}, indent=1))
+        return
+    print(found.headline)
+    print(f"Missing: {', '.join(found.missing)}" if found.missing else "No run that was asked for is missing.")
+    print(f"Wrote {found.html} and {found.markdown}\nOpen {found.html} in a browser.")
+
+
+def write_document(folder: Path, *, ui: Ui) -> WrittenStudy:
+    """study.html and study.md of a study's folder, with progress over its comparisons."""
+    from calot.report.study.page import write_study
+
+    with ui.task("comparisons of the study") as advance:
+        return write_study(folder, on_pair=advance)
 
 
 def _look_at_frames(folder: Path) -> None:

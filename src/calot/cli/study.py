@@ -14,6 +14,7 @@ from calot.cli.train import Data, requests
 
 if TYPE_CHECKING:
     from calot.progress import Ui
+    from calot.report.study.page import WrittenStudy
     from calot.run.request import Request
     from calot.run.signals import Stopper
     from calot.studying.outcome import ExperimentRow
@@ -45,7 +46,8 @@ def study(
     receipt: Annotated[bool, typer.Option(help="Prove before training that each treatment takes effect.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
-    """Train the study's experiments, several seeds each, and print one table; exit code 1 where a run failed."""
+    """Train the study's experiments, several seeds each, print one table and write the study's document (study.html);
+    exit code 1 where a run failed."""
     from calot.errors import CalotError
     from calot.sweeping.jobs import require_no_launcher
 
@@ -145,6 +147,7 @@ class _Work:
         )
         self.costs: dict[str, Any] = {}
         self.wall_s = 0.0
+        self.document: WrittenStudy | None = None
 
     def plan(self, *, json: bool) -> None:
         """Measure, print and keep what the lot would take."""
@@ -199,6 +202,10 @@ class _Work:
         rows = outcome_rows(self.asked, records)
         self.costs = costs_of(self.asked, records)
         self._write(rows)
+        if any(row.seeds for row in rows):
+            from calot.cli.report import write_document
+
+            self.document = write_document(self.out, ui=self.ui)
         return rows
 
     def _trained(self, *, retries: int, stopper: Stopper) -> dict[str, JobRecord]:
@@ -268,4 +275,6 @@ class _Work:
         ]
         if failed:
             print(f"Not done: {', '.join(failed)}")
-        say_next("report", self.out)
+        if self.document is not None:
+            print(f"The study's document: {self.document.html} and {self.document.markdown.name}")
+        say_next("report", self.out, "--study")

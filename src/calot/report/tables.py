@@ -158,7 +158,9 @@ def value_text(value: Any) -> str:
     """A field's value as a person writes it: `FocalLoss(gamma=2.0)`, `none`, `1e-4`."""
     if isinstance(value, Mapping):
         inner = ", ".join(f"{name}={value_text(part)}" for name, part in value.items() if name != "_type")
-        return f"{value['_type']}({inner})" if "_type" in value else f"{{{inner}}}"
+        name = str(value.get("_type", ""))
+        short = name.rpartition(".")[2] if name.startswith("calot.") else name
+        return f"{short}({inner})" if "_type" in value else f"{{{inner}}}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(value_text(part) for part in value) + "]"
     return "none" if value is None else str(value)

@@ -73,7 +73,7 @@ def verdict_of(
         "lower": f"{names[0]} is worse than {names[1]}",
         "equivalent": f"{names[0]} and {names[1]} differ by less than {100 * smallest_effect:g} points",
         "disagree": f"Interval and permutation test disagree on {names[0]} and {names[1]}: no difference is called",
-        "undecided": f"No difference between {names[0]} and {names[1]} is shown, and none is excluded",
+        "undecided": f"No evidence of a difference between {names[0]} and {names[1]}, and none is excluded",
     }.get(outcome, f"{names[0]} and {names[1]}")
     return f"{said} ({figures}). {scope} {detectable}"
 

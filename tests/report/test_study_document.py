@@ -1,0 +1,167 @@
+"""The document of a study from made-up runs: its numbers, what it says is missing, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, FITS, WIDTHS, probed, visit
+from make_run import make_run
+from typer.testing import CliRunner
+from visible_text import visible
+
+from calot.cli.main import app
+from calot.errors import CalotError
+from calot.report.study.page import WrittenStudy, write_study
+from calot.statistics.compare import compare
+from calot.statistics.predictions import Predictions, load_predictions
+
+SEEDS = range(5)
+#: By experiment: its baseline, and how well its made-up scores follow the labels.
+SKILLS = {
+    "e02_frozen_probe": (None, 0.4),
+    "e03_focal": ("e02_frozen_probe", 0.4),
+    "e06_c2_weighted": ("e02_frozen_probe", 1.4),
+}
+
+
+def make_study(folder: Path, *, seeds: range = SEEDS) -> Path:
+    """Three experiments: one no better than the baseline, one far better, whose last seed's receipt failed; beside
+    them one that was asked for and died."""
+    for number, (name, (baseline, skill)) in enumerate(SKILLS.items()):
+        for seed in seeds:
+            failed = "dose" if name == "e06_c2_weighted" and seed == 4 else None
+            knobs = {"skill": skill, "noise": 100 * number + seed, "videos": 24, "failed": failed}
+            make_run(folder / name / f"s{seed}", name=name, baseline=baseline, seed=seed, pictures=False, **knobs)
+    asked = {"name": "e13_window_vit/s0", "folder": "moved/e13_window_vit/s0", "state": "died"}
+    (folder / "jobs" / "e13_window_vit").mkdir(parents=True)
+    (folder / "jobs" / "e13_window_vit" / "s0.log").write_text("epoch 1\nout of memory\n")
+    (folder / "jobs.json").write_text(json.dumps({"jobs": [asked]}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> WrittenStudy:
+    return write_study(make_study(tmp_path_factory.mktemp("made") / "study"))
+
+
+@pytest.fixture(scope="module")
+def text(written: WrittenStudy) -> str:
+    return visible(written.html.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def twin(written: WrittenStudy) -> str:
+    return written.markdown.read_text(encoding="utf-8")
+
+
+def tables(folder: Path, name: str, *, seeds: range) -> list[Predictions]:
+    paths = [folder / name / f"s{seed}" / "predictions" / "val.parquet" for seed in seeds]
+    return [load_predictions(path).with_labels() for path in paths]
+
+
+def test_each_verdict_is_that_of_compare_with_failed_seeds_left_out(written: WrittenStudy, text: str) -> None:
+    folder = written.html.parent
+    base = tables(folder, "e02_frozen_probe", seeds=SEEDS)
+    for name, seeds, verdict in (
+        ("e03_focal", SEEDS, "No evidence of a difference between e03_focal and e02_frozen_probe"),
+        ("e06_c2_weighted", range(4), "e06_c2_weighted is better than e02_frozen_probe"),
+    ):
+        found = compare(tables(folder, name, seeds=seeds), base).map
+        assert verdict in text
+        for value in (found.value, found.low, found.high):
+            assert value is not None
+            assert f"{100 * value:+.1f}".replace("-", "−") in text
+    assert "e06_c2_weighted seed 4 left out: receipt check dose failed" in text
+    assert "about these checkpoints, not about the treatment" in text
+
+
+def test_page_and_markdown_hold_the_same_numbers(text: str, twin: str) -> None:
+    numbers = re.compile(r"[+−]?\d+\.\d\d(?!\d)")
+    drawn = numbers.findall(text)
+    assert len(drawn) > 150
+    assert set(drawn) == set(numbers.findall(twin))
+
+
+def test_what_is_missing_is_said_by_name_with_the_command(written: WrittenStudy, text: str) -> None:
+    assert written.missing == ("e13_window_vit s0 (died: out of memory)",)
+    assert "e13_window_vit: s0 (died: out of memory)" in text
+    assert "Needs e06_cystic_plate:" in text
+    assert "--experiments e06_cystic_plate --resume" in text
+    assert "Not run: windows within a temporal bin, not global (e15_vjepa_window minus e12_regularized)" in text
+    assert "calot attention study/e02_frozen_probe/s0 --split val" in text
+    assert "calot explain study/e06_c2_weighted/s3 --split val" in text
+    assert "No gap is given: these runs are of phantom data" in text
+
+
+def test_phantom_data_and_the_rules_are_said_first(text: str) -> None:
+    assert text.startswith("study: a study by calot") or "Phantom data" in text[:400]
+    for fact in ("Selection best epoch by val macro mAP", "Test openings", "Encoder weights", "Frame manifest, sha256"):
+        assert fact in text
+
+
+def test_nothing_is_requested_and_every_figure_has_words(written: WrittenStudy) -> None:
+    page = written.html.read_text(encoding="utf-8")
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!#|data:)""", page)
+    assert not re.search(r"https?://", page.replace("http-equiv", ""))
+    figures = re.findall(r'<svg class="figure"[^>]*>', page)
+    assert len(figures) == 6
+    assert all(re.search(r'aria-label="[^"]{40,}"', figure) for figure in figures)
+    anchors = set(re.findall(r'href="#([^"]+)"', page))
+    assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_two_protocols_two_scales_and_two_treatments_of_one_name_are_refused(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "study" / "e02_frozen_probe" / "s0", pictures=False)
+    other = make_run(tmp_path / "study" / "e02_frozen_probe" / "s1", seed=1, manifest="b" * 64, pictures=False)
+    with pytest.raises(CalotError, match="2 different sets of frames"):
+        write_study(tmp_path / "study")
+    record = json.loads((other / "experiment.json").read_text())
+    data = json.loads((other / "data.json").read_text())
+    (other / "data.json").write_text(
+        json.dumps(data | {"manifest_hash": json.loads((first / "data.json").read_text())["manifest_hash"]})
+    )
+    (other / "experiment.json").write_text(json.dumps(record | {"scale": "full"}))
+    (other / "predictions" / "val.parquet").unlink()
+    with pytest.raises(CalotError, match="at the scales full and tiny"):
+        write_study(tmp_path / "study")
+    typed = [{"typed": "train.lr=1e-2", "field": "train.lr", "value": 0.01}]
+    (other / "experiment.json").write_text(json.dumps(record | {"overrides": typed}))
+    with pytest.raises(CalotError, match="two treatments bear the name e02_frozen_probe"):
+        write_study(tmp_path / "study")
+
+
+def test_an_empty_folder_and_a_study_without_a_finished_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CalotError, match="holds no run of a study"):
+        write_study(tmp_path)
+    make_run(tmp_path / "e02_frozen_probe" / "s0", finished=False, pictures=False)
+    with pytest.raises(CalotError, match="no run of this study is finished yet"):
+        write_study(tmp_path)
+    (tmp_path / "jobs.json").write_text('{"jobs": [3]}')
+    with pytest.raises(CalotError, match="not a list of jobs"):
+        write_study(tmp_path)
+
+
+def test_the_command_writes_both_and_says_what_is_missing(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / "e02_frozen_probe" / f"s{seed}", seed=seed, pictures=False)
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--study", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [Path(path).name for path in found["files"]] == ["study.html", "study.md"]
+    assert found["missing"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+def test_the_document_fits_each_width_and_sorts_without_a_word_on_the_console(
+    written: WrittenStudy, tmp_path: Path
+) -> None:
+    page = written.html.read_text(encoding="utf-8")
+    for width in WIDTHS.values():
+        assert probed(page, FITS, folder=tmp_path, width=width) == "true "
+    assert visit(written.html, dark=True, picture=tmp_path / "dark.png").console == []
+    code = 'return document.querySelectorAll("table.sortable thead button").length > 20;'
+    assert probed(page, code, folder=tmp_path) == "true"
