@@ -74,7 +74,8 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
         receipt = processes.once(lambda: opening_receipt(request, data=data, ui=ui)) if request.receipt else None
         if receipt is not None:
             trainer.observer = observer_of(trainer)
-        processes.once(lambda: run_folder.describe_run(request, data=data, accelerator=trainer.accelerator))
+        described = {"accelerator": trainer.accelerator, "read_from": trainer.model.backbone.read_from}
+        processes.once(lambda: run_folder.describe_run(request, data=data, **described))
         with stopper.held():  # for the step under way, which is then saved
             trainer.train()
         processes.once(lambda: _write_trained(trainer, receipt))
@@ -106,6 +107,7 @@ def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
         own.require(best.run, where=folder / "checkpoints" / "best")
     at = Progress.from_dict(best.progress, where=folder / "checkpoints" / "best" / STATE)
     model = build_classifier(experiment, weights=needs_published_weights(experiment, tensors=best.tensors))
+    run_folder.require_own_weights(folder, read_from=model.backbone.read_from)
     for stage in experiment.stages[: at.stage + 1]:  # a stage may have added an adapter
         stage.adapt(model.backbone)
     checkpoint.load_into(model, model_tensors_alone(best.tensors), where=folder / "checkpoints" / "best")

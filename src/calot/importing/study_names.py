@@ -13,6 +13,7 @@ from torch import Tensor
 from calot.errors import CalotError
 from calot.models.adaptation import canonical_name
 from calot.models.backbones import families
+from calot.models.backbones.official import SECOND, SECOND_1
 from calot.models.backbones.protocol import BackboneSpec
 
 #: Where a training script puts the state dict, beside its epoch, optimiser, best mAP and settings.
@@ -103,10 +104,12 @@ def _family(names: Iterable[str]) -> type[BackboneSpec]:
 
 
 def _unwrapped(data: Any, *, where: str) -> tuple[dict[str, Tensor], str | None]:
-    if isinstance(data, dict) and isinstance(data.get("encoder", data.get("target_encoder")), dict):
+    if isinstance(data, dict) and any(isinstance(data.get(k), dict) for k in SECOND.keys):
+        newer = isinstance(data.get("ema_encoder"), dict)
+        kind, experiment = (SECOND_1, SECOND_1.experiment) if newer else (SECOND, SECOND.experiment)
         raise CalotError(
-            f"{where}: an official V-JEPA 2 encoder, which has no head for the criteria and so nothing to score. "
-            f"Train one on it: calot train e02_frozen_probe --data ROOT backbone.weights=FILE"
+            f"{where}: an official {kind.name} encoder, which has no head for the criteria and so nothing to score. "
+            f"Train one on it: calot train {experiment} --data ROOT backbone.weights=FILE"
         )
     key = next((k for k in WRAPPED_IN if isinstance(data, dict) and isinstance(data.get(k), dict)), None)
     state = data if key is None else data[key]

@@ -7,15 +7,14 @@ import json
 import math
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor
 
 from calot.errors import CalotError, first_line
 from calot.identity import user_path
@@ -31,6 +30,16 @@ _SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [np.dtype, *(type(np.dtype(k)) for k in ("f8", "f4", "i8", "i4", "?"))]
 _NUMBERS += [(_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
 _FILES = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+#: What is taken of a hub folder that has no safetensors: its authors' own files.
+_TORCH_FILES = ["*.pt", "*.pth"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadFrom:
+    """The files that a backbone's weights were read from, and the key of a file that holds several state dicts."""
+
+    files: tuple[Path, ...]
+    key: str | None = None
 
 
 def find_weights(weights: str) -> Path:
@@ -41,10 +50,10 @@ def find_weights(weights: str) -> Path:
     """
     folder = _EMBEDDED_AT if weights == EMBEDDED else user_path(Path(weights))
     if folder.is_dir():
-        if official_file(folder) is None and (
-            not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors"))
-        ):
-            raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors")
+        if official_file(folder) is None and not _is_whole(folder):
+            if len(several := [path.name for path in _torch_files(folder)]) > 1:
+                raise CalotError(f"{folder}: holds {', '.join(several)}; name one: backbone.weights=FOLDER/FILE")
+            raise CalotError(f"{folder}: no weights here; expected config.json and *.safetensors, or one .pt file")
         _require_readable(folder)
         return folder
     if not _may_be_hub_id(weights):
@@ -124,7 +133,7 @@ def official_file(place: Path) -> Path | None:
     """The file of official names (`blocks.0.attn.qkv` ...): the place itself, or the one in that folder, if any."""
     if place.suffix in (".pt", ".pth", ".safetensors"):
         return place
-    torch_files = sorted([*place.glob("*.pt"), *place.glob("*.pth")])
+    torch_files = _torch_files(place)
     if len(torch_files) == 1 and not list(place.glob("*.safetensors")):
         return torch_files[0]
     for path in sorted(place.glob("*.safetensors"))[:1]:
@@ -133,6 +142,15 @@ def official_file(place: Path) -> Path | None:
             if any("blocks." in name for name in file.keys()):  # noqa: SIM118  # not a dict
                 return path
     return None
+
+
+def _torch_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.pt"), *folder.glob("*.pth")])
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder is one that transformers wrote; an interrupted download is not."""
+    return (folder / "config.json").is_file() and bool(list(folder.glob("*.safetensors")))
 
 
 def local_weights(weights: str) -> Path | None:
@@ -149,11 +167,10 @@ def _cached(weights: str) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(weights, allow_patterns=_FILES, local_files_only=True))
+        folder = Path(snapshot_download(weights, allow_patterns=[*_FILES, *_TORCH_FILES], local_files_only=True))
     except Exception:  # not cached: whatever the cause, the next question is whether the hub answers
         return None
-    whole = (folder / "config.json").is_file() and list(folder.glob("*.safetensors"))
-    return folder if whole else None  # an interrupted download also leaves a folder
+    return folder if _is_whole(folder) or _torch_files(folder) else None
 
 
 def _from_hub(weights: str) -> Path:
@@ -161,14 +178,16 @@ def _from_hub(weights: str) -> Path:
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
     if (cached := _cached(weights)) is not None:
-        return cached
+        return find_weights(str(cached))
     if HF_HUB_OFFLINE:
         raise CalotError(_unreachable(weights, "HF_HUB_OFFLINE is set"))
     try:
-        HfApi().model_info(weights, timeout=_HUB_TIMEOUT_S)
-        return Path(snapshot_download(weights, allow_patterns=_FILES))
+        held = [file.rfilename for file in HfApi().model_info(weights, timeout=_HUB_TIMEOUT_S).siblings or ()]
+        wanted = _FILES if any(name.endswith(".safetensors") for name in held) else _TORCH_FILES
+        folder = snapshot_download(weights, allow_patterns=wanted)
     except Exception as error:  # the hub's client raises several unrelated families of errors
         raise CalotError(_unreachable(weights, first_line(error))) from None
+    return find_weights(str(folder))
 
 
 def _unreachable(weights: str, why: str) -> str:
@@ -197,71 +216,3 @@ def read_pt(path: Path) -> Any:
         said = first_line(error).split(". ")[0]
         said = "torch.save did not write it" if "Weights only" in said else said
         raise CalotError(f"{path}: not a readable checkpoint of tensors ({said})") from None
-
-
-def read_official_encoder(path: Path, *, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An official V-JEPA 2 `.pt` as a state dict for transformers' encoder.
-
-    The file holds `encoder` (as the official hub loader reads it) with fused `qkv` under `blocks.N.attn`; training
-    wrappers (`module.`, `backbone.`) are dropped. Raises CalotError naming tensors that are missing or misshapen.
-    """
-    state: dict[str, Tensor] = {}
-    for key, tensor in _official_tensors(path).items():
-        plain = key.replace("module.", "").replace("backbone.", "").replace("encoder.", "")
-        if plain == "pos_embed" and tensor.ndim == 3 and tensor.shape[1] in _FIRST_TABLES:
-            raise CalotError(
-                f"{path}: a V-JEPA 1 checkpoint (its table of positions has {tensor.shape[1]:,} entries), whose "
-                "encoder adds positions that V-JEPA 2's does not have. Use V-JEPA 2 weights; if the file is from a "
-                "rotary encoder anyway, remove pos_embed from it."
-            )
-        state |= official_encoder_names(plain, tensor)
-    missing = sorted(set(expected) - set(state))
-    unknown = sorted(set(state) - set(expected))
-    shapes = sorted(k for k in set(expected) & set(state) if expected[k].shape != state[k].shape)
-    for what, keys in (("lacks", missing), ("has unknown", unknown), ("has another shape for", shapes)):
-        if keys:
-            raise CalotError(f"{path}: {what} {len(keys)} encoder tensors, first {keys[0]}; is it of another size?")
-    return state
-
-
-#: Lengths of V-JEPA 1's published tables: 16 frames of 224 or of 384 pixels. V-JEPA 2's carry one too, of others.
-_FIRST_TABLES = (8 * 14 * 14, 8 * 24 * 24)
-
-
-def _official_tensors(path: Path) -> dict[str, Tensor]:
-    """The encoder's tensors under their official names, wherever the file stores them."""
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise CalotError(f"{path}: no such file")
-        require_whole_safetensors(path)
-        data: Any = load_file(path)
-    else:
-        data = read_pt(path)
-    data = data if isinstance(data, dict) else {}
-    kept = next((data[k] for k in _KEPT_UNDER if isinstance(data.get(k), dict)), data)
-    tensors = {str(k): v for k, v in kept.items() if isinstance(v, Tensor)}
-    if "ema_encoder" in data or any("norms_block" in k or "modality" in k for k in tensors):
-        raise CalotError(
-            f"{path}: a V-JEPA 2.1 checkpoint, whose encoder differs from V-JEPA 2's (positions, patch embedding, "
-            "norms) and is not supported yet. Use V-JEPA 2 weights."
-        )
-    if not any("blocks." in k or "layer." in k for k in tensors):  # transformers' names are taken as they are
-        raise CalotError(f"{path}: holds neither 'encoder' nor 'target_encoder'; not an official V-JEPA 2 checkpoint")
-    return tensors
-
-
-#: Where an official file keeps the encoder.
-_KEPT_UNDER = ("encoder", "target_encoder", "backbone", "ema_encoder")
-
-
-def official_encoder_names(key: str, tensor: Tensor) -> dict[str, Tensor]:
-    """A tensor of the official encoder under transformers' names: a fused qkv becomes three, positions none."""
-    if key == "pos_embed":  # a sine table that the rotary model does not use
-        return {}
-    key = key.replace("patch_embed.", "embeddings.patch_embeddings.").replace("blocks.", "layer.")
-    key = key.replace(".attn.", ".attention.")
-    key = "layernorm." + key.removeprefix("norm.") if key.startswith("norm.") else key
-    if ".qkv." not in key:
-        return {key: tensor}
-    parts = zip(("query", "key", "value"), tensor.chunk(3), strict=True)
-    return {key.replace(".qkv.", f".{name}."): part.clone() for name, part in parts}

@@ -119,6 +119,8 @@ class ModelFile(_File):
 
     weights: str | None = _ANY
     weights_are: str | None = _ANY
+    weights_files: dict[str, str] | None = _ANY
+    weights_key: str | None = _ANY
     backbone: str = _ANY
     parameters: Parameters = _ANY
 

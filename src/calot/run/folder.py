@@ -15,11 +15,12 @@ from calot.criteria import CRITERIA
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.models.backbones.protocol import RANDOM
-from calot.models.checkpoints import EMBEDDED, EMBEDDED_IS
+from calot.models.checkpoints import EMBEDDED, EMBEDDED_IS, ReadFrom
 from calot.models.classifier import Classifier
 from calot.progress import Ui
 from calot.provenance.custody import unseal
-from calot.provenance.run_files import DataFile, read_file
+from calot.provenance.run_files import DataFile, ModelFile, read_file
+from calot.reading import sha256_of
 from calot.run import experiment_file
 from calot.run.build import parameter_counts
 from calot.run.claiming import IMPORT, settle
@@ -33,6 +34,9 @@ from calot.writing import whole_file, write_json
 
 if TYPE_CHECKING:
     from calot.run.request import Request
+
+#: What a run's folder says of its model.
+MODEL_FILE = "model.json"
 
 _FIRST = (
     *("stage", "epoch", "step", "lr", "train_loss", "train_clean_loss", "train_clean_map", "val_loss", "val_map"),
@@ -48,7 +52,7 @@ def describe_import(request: Request, *, model: Classifier, accelerator: Acceler
     write_json(folder / experiment_file.NAME, experiment_record(request))
     settle(folder)
     counts = model.parameter_counts()
-    write_json(folder / "model.json", _model(experiment, counts) | {"weights": record["weights"]})
+    write_json(folder / MODEL_FILE, _model(experiment, counts) | {"weights": record["weights"]})
     environment = describe(
         precision="none: nothing was trained",
         device=str(accelerator.device),
@@ -75,16 +79,19 @@ def require_own_data(folder: Path, *, data: OpenData) -> None:
         )
 
 
-def describe_run(request: Request, *, data: OpenData, accelerator: Accelerator) -> None:
+def describe_run(
+    request: Request, *, data: OpenData, accelerator: Accelerator, read_from: ReadFrom | None = None
+) -> None:
     """Write experiment.json, data.json, model.json and environment.json; on resume, check the data against the old."""
     folder, experiment = request.folder, request.experiment
     if (folder / "data.json").exists():
         _require_same_data(folder, data=data)
+        require_own_weights(folder, read_from=read_from)
     unseal(folder)
     write_json(folder / experiment_file.NAME, experiment_record(request))
     settle(folder)
     write_json(folder / "data.json", _data(data))
-    write_json(folder / "model.json", _model(experiment, parameter_counts(experiment)))
+    write_json(folder / MODEL_FILE, _model(experiment, parameter_counts(experiment)) | _files(read_from))
     if not (folder / "environment.json").exists():
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
@@ -142,6 +149,29 @@ def _model(experiment: Experiment, counts: dict[str, Any]) -> dict[str, Any]:
         "parameters": counts,
         "tokens": {"grid": list(spec.grid), "width": spec.width},
     }
+
+
+def _files(read_from: ReadFrom | None) -> dict[str, Any]:
+    """Which bytes the published weights were: each file's SHA-256, and the key of one that holds several encoders."""
+    if read_from is None:
+        return {}
+    return {
+        "weights_files": {path.name: sha256_of(path) for path in read_from.files},
+        "weights_key": read_from.key,
+    }
+
+
+def require_own_weights(folder: Path, *, read_from: ReadFrom | None) -> None:
+    """Raises CalotError where the published weights that a run leaves to their source are not those it trained on."""
+    if read_from is None or not (folder / MODEL_FILE).exists():
+        return
+    known = read_file(folder / MODEL_FILE, ModelFile, remedy=AGAIN).get("weights_files") or {}
+    for name, digest in _files(read_from)["weights_files"].items() if known else ():
+        if name in known and known[name] != digest:
+            raise CalotError(
+                f"{folder}: {name} is not the file it was trained on (sha256 {digest[:12]}, then {known[name][:12]}): "
+                "its frozen encoder would be another one. Put the old file back, or train again."
+            )
 
 
 def read_data(folder: Path) -> dict[str, Any]:

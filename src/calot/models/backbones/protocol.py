@@ -20,6 +20,7 @@ from calot.config.fields import Path, Range, Size
 from calot.errors import CalotError
 from calot.models.backbones.prediction import Predicting
 from calot.models.backbones.view import IMAGENET_MEAN, IMAGENET_STD, Figures, View
+from calot.models.checkpoints import ReadFrom
 from calot.models.dropout import Regularised
 from calot.types import Hidden, Predicted, Tokens
 
@@ -151,6 +152,10 @@ class BackboneSpec(Predicting, Regularised, ABC):
         kept = hidden[:, self.extra_tokens :]
         return kept.reshape(-1, self.attention_parts * kept.shape[1], kept.shape[2])
 
+    def level(self, network: Any, hidden: Float[Tensor, "b n d"], *, layer: int) -> Float[Tensor, "b n d"]:
+        """A layer's output as a pooling of several layers reads it."""
+        return hidden
+
     def switches(self, network: Any) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
         """By name, what turns off a part that this family adds to a plain network, for as long as it is open."""
         return {}
@@ -189,14 +194,14 @@ def no_seam(spec: BackboneSpec) -> str:
 class Backbone(nn.Module):
     """A family's network as the rest of calot sees it: clips in, tokens out, parts by number and role.
 
-    `adapter` is the low-rank adaptation it carries, if any.
+    `adapter` is the low-rank adaptation it carries, if any; `read_from`: where its weights lay, if not random.
     """
 
     model: Any
 
-    def __init__(self, model: nn.Module, *, spec: BackboneSpec) -> None:
+    def __init__(self, model: nn.Module, *, spec: BackboneSpec, read_from: ReadFrom | None = None) -> None:
         super().__init__()
-        self.model, self.spec = model, spec
+        self.model, self.spec, self.read_from = model, spec, read_from
         self.adapter: Any = None
 
     def forward(self, video: Shaped[Tensor, "b t c h w"]) -> Tokens:
@@ -308,7 +313,8 @@ class Backbone(nn.Module):
         found: dict[int, Tensor] = {}
 
         def keep(number: int, given: Any) -> None:
-            found[number] = self.spec.placed(given[0] if isinstance(given, tuple) else given)
+            tokens = self.spec.placed(given[0] if isinstance(given, tuple) else given)
+            found[number] = self.spec.level(self.model, tokens, layer=number)
 
         handles = [self.layers[n].register_forward_hook(lambda _m, _i, given, n=n: keep(n, given)) for n in layers]
         try:

@@ -13,7 +13,7 @@ import torch
 from calot.config.fields import Range, Size
 from calot.errors import CalotError, first_line
 from calot.models.backbones.protocol import Backbone, BackboneSpec
-from calot.models.checkpoints import find_weights, without_bars
+from calot.models.checkpoints import ReadFrom, find_weights, without_bars
 
 _TINY: dict[str, Any] = {"weights": None, "size": 64, "frames": 8, "patch": 8, "width": 128, "layers": 4, "heads": 2}
 
@@ -85,7 +85,9 @@ class VisionTransformer(BackboneSpec):
     def build(self) -> Backbone:
         if self.weights is None:
             return self.build_without_weights()
-        return Backbone(self.assembled(self._published(find_weights(self.weights))), spec=self)
+        place = find_weights(self.weights)
+        network = self.assembled(self._published(place))
+        return Backbone(network, spec=self, read_from=ReadFrom(files=tuple(sorted(place.glob("*.safetensors")))))
 
     def build_without_weights(self) -> Backbone:
         return Backbone(self.assembled(self.untrained()), spec=self)
