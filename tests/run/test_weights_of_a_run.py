@@ -1,4 +1,4 @@
-"""A run on other groups' weights says which file it read, and is scored on no other; V-JEPA 2.1 does all that 2 does."""
+"""A run on others' weights says which file it read and is scored on no other; V-JEPA 2.1 does what 2 does."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_run_keeps_the_digest_of_its_weights_and_refuses_others(
 def test_v_jepa_2_1_trains_adapters_in_windows_and_its_attention_is_read(phantom: Path, tmp_path: Path) -> None:
     changes = (
         "train.adaptation=LoRA(rank=2)",
-        "backbone.windows=WindowAttention(size=8)",
+        "backbone.windows=WindowAttention(size=2)",
         "compute.gradient_checkpointing=True",
         "train.epochs=1",
     )
