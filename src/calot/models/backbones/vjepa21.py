@@ -207,7 +207,7 @@ class _PairedRotaryAttention(VJEPA2RopeAttention):  # type: ignore[misc]
 
     def apply_rotary_embeddings(self, qk: Float[Tensor, "b heads n e"], pos_ids: Turns) -> Float[Tensor, "b heads n e"]:
         cos, sin = (x.to(qk.dtype) for x in pos_ids)
-        first, second = qk.unflatten(-1, (-1, 2)).unbind(dim=-1)
+        first, second = qk.reshape(*qk.shape[:-1], -1, 2).unbind(dim=-1)
         return qk * cos + torch.stack((-second, first), dim=-1).flatten(-2) * sin
 
 
