@@ -11,7 +11,8 @@ from torch import nn
 
 from calot.config.fields import FractionBelowOne, LayerNumbers, LearningRate, Range, Size, layers_at_depth
 from calot.errors import CalotError, nearest_name
-from calot.models.backbones.protocol import Backbone, BackboneSpec, Place
+from calot.models.backbones.place import Place
+from calot.models.backbones.protocol import Backbone, BackboneSpec
 from calot.models.dropout import Regularised
 
 #: A layer's rate over that of the layer above it.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from calot.errors import CalotError
 from calot.models.adaptation import Adaptation, Frozen, LoRA, ParameterGroup
-from calot.models.backbones.protocol import Backbone, BackboneSpec, Place
+from calot.models.backbones.place import Place
+from calot.models.backbones.protocol import Backbone, BackboneSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from calot.config.fields import Path, Range, Size
 from calot.errors import CalotError
+from calot.models.backbones.place import Place
 from calot.models.backbones.prediction import Predicting
 from calot.models.backbones.view import IMAGENET_MEAN, IMAGENET_STD, Figures, View
 from calot.models.checkpoints import ReadFrom
@@ -47,17 +48,6 @@ class Layout:
     final_norm: str
     attention: str | None
     linears: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a parameter sits: `height` 0 is the embedding, 1 to L the layers, L + 1 the final norm; `part` is the same
-    as a word (`embedding`, `layer.3`, `final_norm`), `role` that of its linear, if it has one. Outside the family's
-    layout a parameter has no height, and the part is its own name."""
-
-    height: int | None
-    part: str
-    role: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calot.config.fields import FractionBelowOne, Path, Range, Size
-from calot.models.backbones.protocol import Backbone, Layout, Place
+from calot.models.backbones.place import Place
+from calot.models.backbones.protocol import Backbone, Layout
 from calot.models.backbones.view import View
 from calot.models.backbones.vision_transformer import VisionTransformer
 from calot.models.checkpoints import find_weights
