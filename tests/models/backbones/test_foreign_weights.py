@@ -13,7 +13,7 @@ from test_vjepa21 import SPEC, official
 
 from calot.errors import CalotError
 from calot.models.backbones.jepa import JEPAEncoder
-from calot.models.backbones.official import FIRST, SECOND, SECOND_1, kind_of
+from calot.models.backbones.official import FIRST, SECOND, SECOND_1, recognised
 
 WIDTH = 64
 
@@ -144,8 +144,8 @@ def test_a_hub_folder_of_two_files_asks_for_one(tmp_path: Path) -> None:
 
 def test_kinds_are_told_by_names_and_shapes() -> None:
     plain = {k.removeprefix("module.backbone."): v for k, v in _second().items()}
-    assert kind_of(plain) is SECOND
-    assert kind_of(plain | {"pos_embed": torch.zeros(1, 2048, WIDTH)}) is SECOND
-    assert kind_of(plain | {"pos_embed": torch.zeros(1, 1568, WIDTH)}) is FIRST
-    assert kind_of(plain | {"video_mod_embed": torch.zeros(1, 1, WIDTH)}) is SECOND_1
-    assert kind_of({"norm.weight": torch.zeros(3)}) is None
+    assert recognised(plain) is SECOND
+    assert recognised(plain | {"pos_embed": torch.zeros(1, 2048, WIDTH)}) is SECOND
+    assert recognised(plain | {"pos_embed": torch.zeros(1, 1568, WIDTH)}) is FIRST
+    assert recognised(plain | {"video_mod_embed": torch.zeros(1, 1, WIDTH)}) is SECOND_1
+    assert recognised({"norm.weight": torch.zeros(3)}) is None

@@ -127,7 +127,7 @@ def _tensors(held: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
 def _require_kind(
     path: Path, *, data: Mapping[str, Any], tensors: Mapping[str, Tensor], key: str | None, wanted: Kind
 ) -> None:
-    found = kind_of(tensors)
+    found = recognised(tensors)
     if "ema_encoder" in data and wanted is SECOND and found in (SECOND, None):
         found = SECOND_1  # only its files keep an encoder there
     if found is wanted:
@@ -150,7 +150,7 @@ def _require_kind(
     )
 
 
-def kind_of(tensors: Mapping[str, Tensor]) -> Kind | None:
+def recognised(tensors: Mapping[str, Tensor]) -> Kind | None:
     """What a file's tensors look like, by names free of wrappers and by shapes; None where nothing is known of them."""
 
     def some(pattern: str) -> bool:
