@@ -7,22 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from calot.errors import CalotError
+
 if TYPE_CHECKING:
     from calot.progress import Ui
+    from calot.report.paper.files import WrittenPaper
     from calot.report.study.page import WrittenStudy
+
+_FEW = 4
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="A run, or a folder that holds runs: these are then compared.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     study: Annotated[bool, typer.Option("--study", help="The document of a study: study.html and study.md.")] = False,
+    paper: Annotated[bool, typer.Option("--paper", help="Tables, figures and checklists for a paper, into --out.")] = (
+        False
+    ),
+    out: Annotated[Path | None, typer.Option(help="The folder of --paper.")] = None,
 ) -> None:
     """Write report.html: the verdict first, then everything it rests on, in one offline file."""
     from json import dumps
 
-    if study:
-        _of_study(folder, json=json)
+    if study or paper:
+        _of_study(folder, study=study, paper=paper, out=out, json=json)
         return
+    if out is not None:
+        raise CalotError(f"--out {out}: report.html lies with its runs; --out is the folder of --paper")
     from calot.cli.printed import print_runs
     from calot.provenance.pretraining_facts import without_scores
     from calot.report.page import write_report
@@ -42,20 +53,32 @@ def report(
     print(f"Open {path} in a browser.")
 
 
-def _of_study(folder: Path, *, json: bool) -> None:
-    """The document of a study."""
+def _of_study(folder: Path, *, study: bool, paper: bool, out: Path | None, json: bool) -> None:
+    """The document of a study, or what a paper needs."""
     from json import dumps
 
     from calot.progress import Ui
 
-    found = write_document(folder, ui=Ui())
+    if study and paper:
+        raise CalotError("--study and --paper: give one of them")
+    if paper and out is None:
+        raise CalotError(f"calot report {folder} --paper: give the folder for its files, such as --out paper")
+    if study:
+        found = write_document(folder, ui=Ui())
+        files, said = [found.html, found.markdown], found.headline
+        more = {"missing": list(found.missing)}
+    else:
+        assert out is not None
+        made = write_paper_files(folder, out=out, ui=Ui())
+        files, said, more = list(made.files), made.said, {"unfilled": list(made.unfilled)}
     if json:
-        files = [str(found.html), str(found.markdown)]
-        print(dumps({"files": files, "said": found.headline, "missing": list(found.missing)}, indent=1))
+        print(dumps({"files": [str(path) for path in files], "said": said, **more}, indent=1))
         return
-    print(found.headline)
-    print(f"Missing: {', '.join(found.missing)}" if found.missing else "No run that was asked for is missing.")
-    print(f"Wrote {found.html} and {found.markdown}\nOpen {found.html} in a browser.")
+    print(said)
+    for name, items in more.items():
+        print(f"{name.capitalize()}: {', '.join(items)}" if items else f"{name.capitalize()}: none")
+    print(f"Wrote {', '.join(str(path) for path in files[:_FEW])}{' ...' if len(files) > _FEW else ''}")
+    print(f"Open {files[0]} in a browser." if study else f"All files: {out}")
 
 
 def write_document(folder: Path, *, ui: Ui) -> WrittenStudy:
@@ -64,6 +87,14 @@ def write_document(folder: Path, *, ui: Ui) -> WrittenStudy:
 
     with ui.task("comparisons of the study") as advance:
         return write_study(folder, on_pair=advance)
+
+
+def write_paper_files(folder: Path, *, out: Path, ui: Ui) -> WrittenPaper:
+    """The files of `--paper`, with progress over comparisons."""
+    from calot.report.paper.files import write_paper
+
+    with ui.task("comparisons for the paper") as advance:
+        return write_paper(folder, out=out, on_pair=advance)
 
 
 def _look_at_frames(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +116,14 @@ class StudyFolder:
         held += [(name, self.root) for name in self.experiments if self.root not in (None, name)]
         held += [(c.a, c.b) for question in (*QUESTIONS, *WRONG) for c in question.contrasts]
         return list(dict.fromkeys(held))
+
+    def compare_all(self, on_pair: Callable[[int, int], None] | None = None) -> None:
+        """Compute every comparison now; `on_pair` hears of each, and of how many there are."""
+        pairs = self.pairs()
+        for number, (a, b) in enumerate(pairs, start=1):
+            self.against(a, b)
+            if on_pair is not None:
+                on_pair(number, len(pairs))
 
     @property
     def root(self) -> str | None:

@@ -48,11 +48,7 @@ def write_study(folder: Path, *, on_pair: Callable[[int, int], None] | None = No
     study = read_study(folder)
     if not study.finished:
         raise CalotError(f"{folder}: no run of this study is finished yet: calot study ... --out {folder} --resume")
-    pairs = study.pairs()
-    for number, (a, b) in enumerate(pairs, start=1):
-        study.against(a, b)
-        if on_pair is not None:
-            on_pair(number, len(pairs))
+    study.compare_all(on_pair)
     document = study_document(study)
     missing = tuple(f"{e.name} {run}" for e in study.experiments.values() for run in e.side.missing)
     return WrittenStudy(
