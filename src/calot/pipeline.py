@@ -41,6 +41,7 @@ from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
 from calot.run.views import RunViews, views_folder
 from calot.statistics.average import averaged
+from calot.tracking.trackers import following
 from calot.train import checkpoint
 from calot.train.objective import model_tensors_alone
 from calot.train.progress import Progress
@@ -76,6 +77,8 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
             trainer.observer = observer_of(trainer)
         described = {"accelerator": trainer.accelerator, "read_from": trainer.model.backbone.read_from}
         processes.once(lambda: run_folder.describe_run(request, data=data, **described))
+        followed = following(folder, services=request.log, home=request.results, ui=ui)
+        trainer.trackers = processes.once(lambda: claim.enter_context(followed))
         with stopper.held():  # for the step under way, which is then saved
             trainer.train()
         processes.once(lambda: _write_trained(trainer, receipt))

@@ -13,8 +13,9 @@ from calot.cli.finishing import _enter
 from calot.errors import CalotError
 from calot.progress import Ui
 from calot.provenance import ledger
-from calot.provenance.data_ledger import STATE, DataLedger, state_folder
+from calot.provenance.data_ledger import DataLedger
 from calot.provenance.ledger import PREDICTED, TEST_OPENED
+from calot.state import STATE, state_folder
 
 
 def of(manifest: str = "m", **places: Path) -> DataLedger:

@@ -19,7 +19,7 @@ from calot.pipeline import predict_views
 from calot.progress import Ui
 from calot.provenance.audit import audit_run
 from calot.provenance.custody import seal
-from calot.provenance.data_ledger import STATE
+from calot.state import STATE
 from calot.statistics.average import mean_logits
 from calot.statistics.predictions import Predictions, load_predictions
 

@@ -11,14 +11,18 @@ from typing import Annotated, Any
 
 import typer
 
+from calot.cli.completing import experiment_words
 from calot.cli.next_step import say_next
+from calot.cli.train import Scale
 
 app = typer.Typer(no_args_is_help=True)
 
 _FOLDER = Path(__file__).parents[1] / "experiments"
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value changes, such as loss.gamma=1")]
-Scale = Annotated[str, typer.Option(help="full, or tiny for the embedded size.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="key=value changes, such as loss.gamma=1", autocompletion=experiment_words),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
 
 
@@ -61,7 +65,9 @@ def _differences() -> list[dict[str, Any]]:
 
 @app.command()
 def show(
-    experiment: Annotated[str, typer.Argument(help="A name, or a path to a .py file of your own.")],
+    experiment: Annotated[
+        str, typer.Argument(help="A name, or a path to a .py file of your own.", autocompletion=experiment_words)
+    ],
     overrides: Overrides = None,
     params: Annotated[bool, typer.Option(help="Count the parameters (no weights needed).")] = False,
     scale: Scale = "full",
@@ -105,8 +111,8 @@ def show(
 
 @app.command()
 def diff(
-    a: Annotated[str, typer.Argument(help="An experiment, by name or path.")],
-    b: Annotated[str, typer.Argument(help="Another.")],
+    a: Annotated[str, typer.Argument(help="An experiment, by name or path.", autocompletion=experiment_words)],
+    b: Annotated[str, typer.Argument(help="Another.", autocompletion=experiment_words)],
     json: Json = False,
 ) -> None:
     """Show every field in which B's treatment differs from A's."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from calot.cli.completing import pretraining_words
 from calot.cli.next_step import say_next
+from calot.cli.train import Log, Scale
 
 if TYPE_CHECKING:
     from calot.experiment import Experiment
@@ -23,15 +25,19 @@ def pretrain(
     data: Annotated[Path, typer.Argument(help="A data set's folder; its training videos train, no label is read.")],
     out: Annotated[Path, typer.Option(help="The run's folder; the encoder comes to lie in its weights/.")],
     what: Annotated[
-        list[str] | None, typer.Argument(help=f"A pretraining by name or .py ({_DEFAULT}), and key=value changes.")
+        list[str] | None,
+        typer.Argument(
+            help=f"A pretraining by name or .py ({_DEFAULT}), and key=value changes.", autocompletion=pretraining_words
+        ),
     ] = None,
-    scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
+    scale: Scale = "full",
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The seed of all draws.")] = 42,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start the run in --out again.")] = False,
     receipt: Annotated[
         bool, typer.Option(help="Prove before training that encoder and teacher do as they should.")
     ] = True,
+    log: Log = None,
 ) -> None:
     """Pretrain an encoder on video alone by masked latent prediction; ends with a folder for backbone.weights."""
     from calot.errors import CalotError
@@ -40,12 +46,13 @@ def pretrain(
     from calot.provenance.receipt import Receipt
     from calot.run.device import join_processes
     from calot.run.weights import WEIGHTS
+    from calot.tracking.services import services_named
 
     require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
         raise CalotError("--resume continues a run and --overwrite starts it again: give one of them")
     request = _request(what or [], data, out, scale=scale, seed=seed, resume=resume, overwrite=overwrite)
-    request = replace(request, receipt=receipt)
+    request = replace(request, receipt=receipt, log=services_named(log))
     processes = join_processes(request.experiment.compute)
     with processes.ending_together():
         _train(request, processes=processes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calot.cli.next_step import say_next
-from calot.cli.train import Data, requests
+from calot.cli.train import Data, Log, Scale, log_flags, requests
 
 if TYPE_CHECKING:
     from calot.progress import Ui
@@ -21,16 +21,14 @@ if TYPE_CHECKING:
     from calot.sweeping.jobs import Job, JobRecord
 
 _LOCK, _JOBS, _PLAN, _STUDY = "study.lock", "jobs.json", "plan.json", "study.json"
-#: At tiny scale: a small data set's training clips would all be scored, and its many validation clips after each of
-#: twelve epochs, which together takes as long as the training.
-_SPARING = {"compute.train_subset": "32", "train.score_every": "4"}
+_SUBSET = "compute.train_subset"
 
 
 def study(
     data: Data,
     out: Annotated[Path, typer.Option(help="The folder of all runs, of study.json, and of the ledger.")],
     changes: Annotated[list[str] | None, typer.Argument(help="key=value changes of every experiment.")] = None,
-    scale: Annotated[str, typer.Option(help="tiny for the embedded size, or full.")] = "tiny",
+    scale: Scale = "tiny",
     seeds: Annotated[str, typer.Option(help="How many, from 0 on; or which, as in 0,3,7.")] = "5",
     experiments: Annotated[
         str, typer.Option(help="Names with commas; study is e02 to e15, all has what is beside.")
@@ -44,6 +42,7 @@ def study(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the study in --out; finished runs stay.")] = False,
     retries: Annotated[int, typer.Option(min=0, help="How often a run that dies is resumed.")] = 3,
     receipt: Annotated[bool, typer.Option(help="Prove before training that each treatment takes effect.")] = True,
+    log: Log = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
 ) -> None:
     """Train the study's experiments, several seeds each, print one table and write the study's document (study.html);
@@ -51,10 +50,10 @@ def study(
     from calot.errors import CalotError
     from calot.sweeping.jobs import require_no_launcher
 
-    own = _sparing(changes or (), scale=scale)
+    own = _with_small_subset(changes or (), scale=scale)
     asked = _asked(experiments, own, data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
     require_no_launcher("a study")
-    work = _Work(asked, out=out, data=data, changes=tuple(own), places=_places(workers))
+    work = _Work(asked, out=out, data=data, changes=tuple(own), places=_places(workers), log=log_flags(log))
     if dry_run:
         work.plan(json=json)
         return
@@ -66,15 +65,13 @@ def study(
         raise typer.Exit(1)
 
 
-def _sparing(changes: Sequence[str], *, scale: str) -> list[str]:
-    """The changes, and at tiny scale what scores less, where they do not say themselves what is scored or how long."""
+def _with_small_subset(changes: Sequence[str], *, scale: str) -> list[str]:
+    """The changes, and at tiny scale fewer training clips that are scored after each epoch, unless they are among them.
+
+    A small data set's training clips would all be scored, and cost more than its validation.
+    """
     typed = {change.partition("=")[0] for change in changes}
-    if scale != "tiny" or "train" in typed or "compute" in typed:
-        return [*changes]
-    own = {field: value for field, value in _SPARING.items() if field not in typed}
-    if "train.epochs" in typed:
-        own.pop("train.score_every", None)
-    return [*changes, *(f"{field}={value}" for field, value in own.items())]
+    return [*changes, *([] if scale != "tiny" or typed & {"compute", _SUBSET} else [f"{_SUBSET}=32"])]
 
 
 def _asked(
@@ -131,11 +128,19 @@ class _Work:
     """A study under way."""
 
     def __init__(
-        self, asked: Sequence[Request], *, out: Path, data: Path, changes: tuple[str, ...], places: list[str | None]
+        self,
+        asked: Sequence[Request],
+        *,
+        out: Path,
+        data: Path,
+        changes: tuple[str, ...],
+        places: list[str | None],
+        log: list[str],
     ) -> None:
         from calot.progress import Ui
 
         self.asked, self.out, self.changes, self.places = list(asked), out, changes, places
+        self.log = log
         self.ui: Ui = Ui()
         self.facts = _Facts(
             data=str(data),
@@ -236,7 +241,7 @@ class _Work:
         from calot.sweeping.jobs import train_job
 
         proof = "--share-receipt" if request.receipt else "--no-receipt"
-        flags = ("--scale", request.scale, "--results", str(self.out), "--no-page", proof)
+        flags = ("--scale", request.scale, "--results", str(self.out), "--no-page", proof, *self.log)
         return train_job(request, words=(_word_of(request), *self.changes), flags=flags, out=self.out)
 
     def _plan_kept(self) -> dict[str, Any] | None:

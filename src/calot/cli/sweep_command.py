@@ -11,7 +11,7 @@ import typer
 
 from calot.cli.next_step import report_of, say_next
 from calot.cli.sweep import choices, combinations, setting_name
-from calot.cli.train import Data, Results, Trust, requests
+from calot.cli.train import Data, Experiments, Log, Results, Scale, Trust, log_flags, requests
 
 if TYPE_CHECKING:
     from calot.progress import Ui
@@ -24,10 +24,10 @@ _LOCK = "sweep.lock"
 
 
 def sweep(
-    what: Annotated[list[str], typer.Argument(help="Experiments by name or path to a .py, and key=value changes.")],
+    what: Experiments,
     data: Data,
     out: Annotated[Path, typer.Option(help="The folder of all runs; the same command continues there.")],
-    scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
+    scale: Scale = "full",
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds; one run each.")] = "42",
     grid: Annotated[list[str] | None, typer.Option("--sweep", help="key=value,value: a run per value.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Search with Optuna: so many settings.")] = None,
@@ -47,6 +47,7 @@ def sweep(
     retries: Annotated[int, typer.Option(min=0, help="How often a job that dies is resumed.")] = 3,
     receipt: Annotated[bool, typer.Option(help="Prove before training that the treatment takes effect.")] = True,
     results: Results = Path("results"),
+    log: Log = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON only.")] = False,
     trust: Trust = False,
 ) -> None:
@@ -57,7 +58,7 @@ def sweep(
     from calot.run.signals import stop_on_signal
 
     _require_together(search, trials, grid)
-    flags = ["--scale", scale, "--results", str(results), *(["--no-receipt"] if not receipt else [])]
+    flags = ["--scale", scale, "--results", str(results), *(["--no-receipt"] if not receipt else []), *log_flags(log)]
     where = _Where(jobs, gpus, cluster, partition, hours, gpus_per_job, cpus_per_job, memory_gb)
     where.require_together()
     plan = _Plan(what, data, out, results, scale, seeds, (*flags, *(["--trust"] if trust else [])))

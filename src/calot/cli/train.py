@@ -14,6 +14,7 @@ import typer
 
 from calot.cli.archive import EngineName, predict_archive, require_no_recording
 from calot.cli.combine import Tta, TtaMean, enter_combined, mean_of
+from calot.cli.completing import experiment_words, scale_words, service_words
 from calot.cli.finishing import draw_clips, finish
 from calot.cli.next_step import report_of, say_next
 from calot.cli.sweep import combinations, say_choice, setting_name
@@ -25,14 +26,27 @@ if TYPE_CHECKING:
 
 Data = Annotated[Path, typer.Option(help="A data set's folder, in the Endoscapes layout.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Run the components that a run from elsewhere brings along.")]
+Experiments = Annotated[
+    list[str],
+    typer.Argument(
+        help="Experiments by name or path to a .py, and key=value changes.", autocompletion=experiment_words
+    ),
+]
+Scale = Annotated[str, typer.Option(help="full, or tiny for the embedded size.", autocompletion=scale_words)]
+Log = Annotated[
+    str | None,
+    typer.Option(
+        help="Also log each epoch: tensorboard, trackio, mlflow, wandb; with commas.", autocompletion=service_words
+    ),
+]
 Results = Annotated[Path, typer.Option(help="Where runs go by default, and where the ledger lives.")]
 
 
 def train(
-    what: Annotated[list[str], typer.Argument(help="Experiments by name or path to a .py, and key=value changes.")],
+    what: Experiments,
     data: Data,
     out: Annotated[Path | None, typer.Option(help="The run's folder (one run), or the folder of all runs.")] = None,
-    scale: Annotated[str, typer.Option(help="full, or tiny for the embedded size.")] = "full",
+    scale: Scale = "full",
     seeds: Annotated[str, typer.Option(help="Comma-separated seeds; one run each.")] = "42",
     sweep: Annotated[
         list[str] | None, typer.Option(help="key=value,value: a run per value; chosen on val. May be repeated.")
@@ -54,6 +68,7 @@ def train(
     plan_for: Annotated[str | None, typer.Option("--for", help="With --plan: another device; only print.")] = None,
     price_per_hour: Annotated[float | None, typer.Option(help="With --dry-run or --for: the machine's price.")] = None,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run or --for: print JSON only.")] = False,
+    log: Log = None,
     trust: Trust = False,
 ) -> None:
     """Train experiments; each run ends with validation predictions and a report."""
@@ -61,12 +76,14 @@ def train(
     from calot.cli.plan import planned, require_together, show_plans
     from calot.errors import CalotError
     from calot.machine_errors import TRAINING_ADDRESSES, require_address_space
+    from calot.tracking.services import services_named
 
     require_address_space(TRAINING_ADDRESSES)
     if resume and overwrite:
         raise CalotError("--resume continues a run and --overwrite starts it again: give one of them")
     if resume and out is None:
         raise CalotError("--resume needs --out, the folder of the run to continue")
+    services = services_named(log)
     words = [*what, *(["frames.drop_unreadable=True"] if drop_unreadable else [])]
     asked = requests(words, data=data, out=out, results=results, scale=scale, seeds=seeds, sweeps=sweep or ())
     require_together(plan=plan, plan_for=plan_for, dry_run=dry_run, price_per_hour=price_per_hour, json=json)
@@ -81,10 +98,17 @@ def train(
         show_dry_run(asked, price_per_hour=price_per_hour, json=json, again=("train", *words, "--data", data, *given))
         return
     trust_code(trust, *(r.folder for r in asked if resume))
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "share_receipt": share_receipt}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "share_receipt": share_receipt, "log": services}
     how |= {"receipt": receipt, "despite_receipt": despite_receipt}
     asked = [replace(r, **how) for r in asked]
     _train_all(asked, out=out, sweep=bool(sweep), page=page)
+
+
+def log_flags(log: str | None) -> list[str]:
+    """`--log` as a job of a sweep or study gets it. Raises CalotError like `--log` itself, before any job starts."""
+    from calot.tracking.services import services_named
+
+    return ["--log", ",".join(names)] if (names := services_named(log)) else []
 
 
 def _train_all(asked: list[Request], *, out: Path | None, sweep: bool, page: bool) -> None:
@@ -95,7 +119,7 @@ def _train_all(asked: list[Request], *, out: Path | None, sweep: bool, page: boo
     processes = join_processes(asked[0].experiment.compute)
     with processes.ending_together():
         asked = [replace(r, folder=Path(processes.agreed(str(r.folder)))) for r in asked]
-        _train_each(asked, out=out, page=page, processes=processes)
+        train_each(asked, out=out, page=page, processes=processes)
         invalid = [str(r.folder) for r in asked if (made := Receipt.load(r.folder)) is not None and made.failed]
         processes.leave()
     if invalid:
@@ -106,7 +130,7 @@ def _train_all(asked: list[Request], *, out: Path | None, sweep: bool, page: boo
         say_next(*(("report", *say_choice(asked)[:1]) if sweep else _after_training(asked)))
 
 
-def _train_each(asked: list[Request], *, out: Path | None, page: bool, processes: Processes) -> None:
+def train_each(asked: list[Request], *, out: Path | None, page: bool, processes: Processes) -> None:
     """One run after the other; a signal ends the one under way after saving, and names how to continue."""
     from calot.pipeline import train_run
     from calot.progress import Silent, Ui

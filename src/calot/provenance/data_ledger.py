@@ -7,8 +7,6 @@ they can be written. Each line has an id, so that their union counts it once, an
 from __future__ import annotations
 
 import json
-import os
-import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,21 +17,8 @@ from calot.errors import CalotError
 from calot.provenance import ledger
 from calot.provenance.ledger import PREDICTED, TEST_OPENED, Entry
 from calot.provenance.twins import alike
+from calot.state import STATE, state_folder
 from calot.statistics.schema import UNKNOWN
-
-#: The folder of calot's records for a user, in place of the system's usual one.
-STATE = "CALOT_STATE"
-
-
-def state_folder() -> Path:
-    """Where calot keeps its records of a user's data sets: `CALOT_STATE`, else the system's place for such things."""
-    if given := os.environ.get(STATE):
-        return Path(given)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "calot"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "calot"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "calot"
 
 
 @dataclass(frozen=True, kw_only=True)

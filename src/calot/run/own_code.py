@@ -13,7 +13,7 @@ from typing import Any
 from calot.config.sources import Source, files_digest, load_copy
 from calot.errors import CalotError
 from calot.progress import Ui
-from calot.provenance.data_ledger import state_folder
+from calot.state import state_folder
 from calot.writing import whole_file, write_text
 
 FOLDER = "source"

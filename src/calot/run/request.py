@@ -18,7 +18,8 @@ class Request:
     `imported` names the file whose weights are taken in place of training.
     `results` is the root that holds the ledger and the receipts' controls. Without `receipt` the run proves nothing
     and is stamped so; `despite_receipt` trains though a check failed. With `share_receipt` checks that do not depend on
-    the seed are taken from another run's, where nothing that they depend on differs.
+    the seed are taken from another run's, where nothing that they depend on differs. `log` names the tracking services
+    that follow the run.
     """
 
     found: Found
@@ -35,6 +36,7 @@ class Request:
     receipt: bool = True
     despite_receipt: bool = False
     share_receipt: bool = False
+    log: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> Experiment | None:

@@ -32,6 +32,7 @@ from calot.run.features import StageFeatures, cached, stage_features
 from calot.run.keeping import StageData, StageKeeper
 from calot.run.request import Request
 from calot.run.signals import Stopper
+from calot.tracking.trackers import Trackers
 from calot.train import checkpoint
 from calot.train.loop import Fit, fit_stage
 from calot.train.objective import Objective, model_tensors_alone, own_tensors, with_own_tensors
@@ -65,6 +66,7 @@ class Trainer:
     stopping: bool = False  # every process knows that a signal came to one
     caches: bool = False  # whether a frozen backbone's features may be cached
     features: StageFeatures | None = None  # those of the stage in training
+    trackers: Trackers | None = None  # who is told of each new row of metrics.csv
 
     @cached_property
     def scoring(self) -> ClipsAtATime:
@@ -301,6 +303,8 @@ class Trainer:
             self.checkpoints.save_best(tensors=tensors, progress=progress)
         run_folder.write_metrics(self.request.folder / "metrics.csv", self.progress.rows)
         self.checkpoints.save_last(tensors=tensors, optimiser=optimiser, progress=progress)
+        if self.trackers is not None:
+            self.trackers.rows_written()
 
 
 def stage_schedule(stage: Stage, *, clips: int) -> Schedule:
