@@ -62,10 +62,13 @@ def test_every_pitfall_has_one_test_named_after_it() -> None:
 
 
 def test_every_public_name_is_defined_once() -> None:
-    """Two classes or functions of one public name are two places for one idea (commands mirror what they call)."""
+    """Two classes or functions of one public name are two places for one idea.
+
+    Commands, and the Python API that has their names, mirror what they call.
+    """
     names: Counter[str] = Counter()
     for path in SOURCES:
-        if "cli" in path.parts or path.parent.name in VALUES:
+        if "cli" in path.parts or path.parent.name in VALUES or path.name == "api.py":
             continue
         body = ast.parse(path.read_text()).body
         names.update({n.name for n in body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name[0] != "_"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import Any
 
@@ -122,3 +123,9 @@ def limit(name: str) -> int | None:
 
     value: Any = resource.getrlimit(getattr(resource, name))[0]
     return None if value == resource.RLIM_INFINITY else int(value)
+
+
+def before_torch() -> None:
+    """What its libraries read when they are first imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads spin on busy cores otherwise
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's products are not repeatable

@@ -31,7 +31,7 @@ from calot.cli import (
 )
 from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
-from calot.machine_errors import machine_message, may_pass, require_address_space
+from calot.machine_errors import before_torch, machine_message, may_pass, require_address_space
 from calot.run.signals import MACHINE_FAILED, SWEEP, last_words, never_deaf, stop_on_signal
 from calot.terminal import Unheard, guarded_streams
 
@@ -94,8 +94,7 @@ def main() -> None:
 
 def run_words(words: list[str], *, debug: bool = False) -> int:
     """The exit code of one command, with what went wrong printed on standard error."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads spin on busy cores otherwise
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it a GPU's products are not repeatable
+    before_torch()
     try:
         require_address_space()
         with stop_on_signal():
