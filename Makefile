@@ -11,7 +11,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 OUT ?= results/experiments
 EXPERIMENTS ?= all
 
-.PHONY: demo test long quick fuzz seeds check install clean experiments embedded bench-gpu
+.PHONY: demo test loggers docs notebook long quick fuzz seeds check install clean experiments embedded bench-gpu
 
 install: $(VENV)/.installed
 
@@ -28,6 +28,26 @@ demo: install
 # Two processes of one thread each: torch's own threads wait for each other by spinning.
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not long"
+
+# The packages of every tracking service (`--log`), in an environment of their own, where tests read back what they have.
+loggers: $(VENV)/loggers/.installed
+
+$(VENV)/loggers/.installed: requirements/loggers.txt pyproject.toml $(VENV)/.installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/loggers
+	$(BIN)/uv pip install --quiet --python $(VENV)/loggers/bin/python -r requirements/loggers.txt
+	$(BIN)/uv pip install --quiet --python $(VENV)/loggers/bin/python --no-deps --editable .
+	@touch $@
+
+# The documentation as a site (results/site), with every link and anchor checked, and its notebook executed again.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir $(abspath results/site)
+
+notebook: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python docs/site/execute.py
+
+$(VENV)/.docs: requirements/docs.txt $(VENV)/.installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/docs.txt
+	@touch $@
 
 # Kills, five seeds, the full size, every experiment's receipt: what takes longest. CI runs these too.
 long: install
