@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 import typer
@@ -102,7 +103,7 @@ def write_keys() -> Path:
     found = {}
     for name in (*names(), *pretraining_names()):
         leaves = flatten(find(name).experiment)
-        found[name] = {key: str(value)[:60] for key, value in leaves.items() if _typed(key)}
+        found[name] = {key: str(value)[:60] for key, value in leaves.items() if _typed(key, leaves)}
     write_json(path, found)
     for old in path.parent.glob("*.json"):
         if old != path:
@@ -110,9 +111,11 @@ def write_keys() -> Path:
     return path
 
 
-def _typed(key: str) -> bool:
-    """Whether a key is one that is changed on a command line: not the experiment's own name, nor a place in a list."""
-    return key.partition(".")[0] not in ("name", "baseline") and "[" not in key
+def _typed(key: str, leaves: Container[str]) -> bool:
+    """Whether a key is one that is changed on a command line: not the experiment's own name, nor a list's length (of
+    a component, the class's name stands under the component's own key; of a list, nothing does)."""
+    above, _, last = key.rpartition(".")
+    return key not in ("name", "baseline") and "[" not in key and not (last == "length" and above not in leaves)
 
 
 if __name__ == "__main__":
