@@ -31,6 +31,7 @@ from calot.provenance.receipt import Receipt
 from calot.receipts.receipt import observer_of, opening_receipt, with_training
 from calot.run import claiming, experiment_file
 from calot.run import folder as run_folder
+from calot.run.apart import require_unseen
 from calot.run.baselines import affordable_baselines, write_baselines
 from calot.run.build import build_classifier
 from calot.run.data import OpenData
@@ -141,16 +142,27 @@ def predict_run(
     `on_open` gets the manifest hash before the first clip is scored; `check` is called after each batch and may raise.
     """
     run = load_run(folder)
-    opened = _opened(folder, run[0], data=data, ui=ui, out=out)
+    opened = _opened(folder, run[0], data=data, split=split, ui=ui, out=out, check=check)
     return _predict(folder, run, split=split, opened=opened, ui=ui, out=out, on_open=on_open, check=check)
 
 
-def _opened(folder: Path, experiment: Experiment, *, data: Path, ui: Ui, out: Path | None) -> OpenData:
-    """A data set that a run is to score; without `out` it must be the run's own, whose folder takes the result."""
+def _opened(
+    folder: Path,
+    experiment: Experiment,
+    *,
+    data: Path,
+    split: str,
+    ui: Ui,
+    out: Path | None,
+    check: Callable[[], None] | None = None,
+) -> OpenData:
+    """A data set that a run is to score; without `out` it must be the run's own, whose folder takes the result. No
+    video of the split may have trained it."""
     opened = OpenData.of(data, experiment=experiment, ui=ui)
     ui.say(str(opened.understood()))
     if out is None:
         run_folder.require_own_data(folder, data=opened)
+    require_unseen(folder, opened, split=split, check=check)
     return opened
 
 
@@ -260,7 +272,7 @@ def predict_views(
     """
     experiment, model, seed = load_run(folder)
     asked = RunViews.of(folder, views=views_named(tta, protocol=experiment.protocol), mean=mean)
-    opened = _opened(folder, experiment, data=data, ui=ui, out=out)
+    opened = _opened(folder, experiment, data=data, split=split, ui=ui, out=out, check=check)
     place = views_folder(folder, tta=tta, mean=mean)
     if out is None:
         require_place(place, combination=asked.combination, split=split)

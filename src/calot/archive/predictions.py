@@ -19,6 +19,7 @@ from calot.experiment import Experiment
 from calot.progress import Ui
 from calot.reading import sha256_of
 from calot.run import experiment_file
+from calot.run.apart import require_unpublished
 from calot.run.device import make_accelerator
 from calot.run.environment import code_hash
 from calot.run.signals import Stopper
@@ -142,6 +143,7 @@ def _open_roots(request: ArchiveRequest, *, experiment: Experiment, ui: Ui) -> d
     for name, path in named_roots(request.roots).items():
         root = OpenRoot.of(path, experiment=experiment, split=request.split, ui=ui)
         ui.say(f"{name}: {root.data.understood()}")
+        require_unpublished(request.run, root.data, split=request.split)
         without = len(set(root.rows.videos)) - len(root.spans)
         if without:
             ui.say(f'{name}: {without:,} videos have no frame that the protocol "{root.table.protocol}" scores')

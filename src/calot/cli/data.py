@@ -233,6 +233,39 @@ def adopt_folder(
     say_next(*(("metrics", out / "predictions.csv") if source.is_file() else ("data", "verify", out)))
 
 
+@app.command("overlap")
+def overlap_of_two(
+    a: Annotated[Path, typer.Argument(help="A data set's folder, of any kind that calot reads.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
+    json: AsJson = False,
+) -> None:
+    """Find operations that are in both: published overlaps, equal UUIDs, and frames that look alike whatever their
+    size, JPEG quality and borders; exit code 1 where there are any."""
+    from dataclasses import asdict
+
+    from calot.data.overlap.shared import overlap_of
+    from calot.data.readers import open_folder
+    from calot.data.understood import Understood
+    from calot.progress import Ui
+    from calot.run.signals import stop_on_signal
+
+    ui, folders = Ui(), [open_folder(a), open_folder(b)]
+    for folder in folders:
+        ui.say(str(Understood.of(folder)))
+    with stop_on_signal("stopped; what was looked at is kept. Run the same again to continue."):
+        found = overlap_of(folders[0], folders[1], ui=ui)
+    names = [folder.manifest.dataset for folder in folders]
+    if json:
+        _print_json({"a": str(a), "b": str(b), "datasets": names, "shared": [asdict(item) for item in found]})
+    else:
+        print(f"{len(found)} operations are in {names[0]} and in {names[1]}")
+        for item in found:
+            print(f"  {item}")
+        say_next("data", "stats", b)
+    if found:
+        raise typer.Exit(1)
+
+
 @app.command("phantom-check")
 def phantom_check(
     root: Root,

@@ -1,15 +1,33 @@
-"""`calot import`."""
+"""`calot import`: a checkpoint where nothing else is named, or `predictions`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from calot.cli.importing_predictions import predictions
 from calot.cli.next_step import say_next
 
+_CHECKPOINT = "checkpoint"
 
+
+class _CheckpointFirst(TyperGroup):
+    """`calot import FILE RUN` imports a checkpoint: its command need not be named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [_CHECKPOINT, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(cls=_CheckpointFirst, no_args_is_help=True)
+app.command("predictions")(predictions)
+
+
+@app.command(_CHECKPOINT)
 def import_(
     file: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt", help="A state dict as torch.save wrote it.")],
     run: Annotated[Path, typer.Argument(help="The run's folder to make.")],

@@ -28,6 +28,7 @@ from calot.cli import (
     study,
     sweep_command,
     train,
+    transfer,
 )
 from calot.cli.paths import at_home
 from calot.errors import CalotError, Stopped, first_line
@@ -58,8 +59,9 @@ app.command()(study.study)
 app.command()(pretrain.pretrain)
 app.command()(train.evaluate)
 app.command()(train.predict)
+app.command()(transfer.transfer)
 app.command()(combine.ensemble)
-app.command("import")(importing.import_)
+app.add_typer(importing.app, name="import", help="Other groups' checkpoints and predictions.")
 app.command()(statistics.metrics)
 app.command()(statistics.compare)
 app.command()(report.report)

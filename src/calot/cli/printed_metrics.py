@@ -84,6 +84,7 @@ def print_metrics(fields: Fields, *, operations: VideoTable | None, by_video: bo
     print_scaling(fields["temperature_scaling"])
     print_drift(fields["calibration_drift"])
     _print_attention(fields["attention_on_anatomy"])
+    _print_confidence(fields.get("confidence_target"))
     _print_ceiling(fields["rater_ceiling"])
     _print_decisions(fields)
     print_at_sensitivity(fields["at_sensitivity"])
@@ -111,6 +112,17 @@ def _print_attention(found: Fields | None) -> None:
     for text, name in shares.items():
         print(f"  {text}: {ranged(found[name])}")
     print_reasons({name: found[name] for name in shares.values()})
+
+
+def _print_confidence(found: Fields | None) -> None:
+    """Sub-challenge B of SAGES, where the data set asked its raters how sure they were."""
+    if found is None:
+        return
+    print("\nSquared error against raters weighted by their confidence (SAGES sub-challenge B):")
+    print_rows({"squared error": found["criteria"]})
+    reference = {name: item["reference"] for name, item in found["criteria"].items()}
+    print_rows({"mean target throughout": reference})
+    print(f"Mean over criteria: {ranged(found['mean'])}")
 
 
 def _print_precision(fields: Fields) -> None:

@@ -53,6 +53,7 @@ _SCORES = (
     *("brier_skill_macro", "brier_skill_macro_interval", "ece", "calibration", "thresholds", "thresholds_source"),
     *("decisions", "decision_curve", "rater_ceiling", "per_video", "optimism", "optimism_of_setting"),
     "attention_on_anatomy",
+    "confidence_target",
     *("temperature_scaling", "at_sensitivity", "prediction_sets", "subgroups", "calibration_drift"),
 )
 
@@ -73,6 +74,9 @@ def metrics(
     clip_probabilities: Clip = False,
     fps: Rate = None,
     results: Results = Path("results"),
+    data: Annotated[
+        Path | None, typer.Option(help="The data set that a bare table is of, for the raters' confidence (SAGES).")
+    ] = None,
 ) -> None:
     """AP, Brier score, calibration, decisions and rater ceiling of one table of predictions, each with a 95 % interval
     over videos; exit code 1 and no numbers where the run's receipt failed, 2 where there are no labels."""
@@ -95,6 +99,7 @@ def metrics(
         _unscored(header(table) | proof, json=json)
     chosen = Chosen(thresholds=thresholds, frozen=frozen, freeze=freeze, sensitivity=sensitivity, coverage=coverage)
     fields, trivial, operations = _scored(table, path=path, chosen=chosen, proof=proof, held=held, json=json)
+    fields["confidence_target"] = _against_confidence(table, root=data or data_of(path), given=data is not None)
     if operations is None and by_video:
         fields["notes"].append("--by-video: decisions are one model's, and this table holds several seeds: split it")
     if json:
@@ -246,6 +251,27 @@ def _scored(
     fields["trivial_baselines"] = trivial.to_dict()
     one = len(table.seeds) == 1
     return fields, trivial, per_video(table, thresholds=limits, held_seconds=held) if one else None
+
+
+def _against_confidence(table: Predictions, *, root: Path | None, given: bool) -> dict[str, Any] | None:
+    """Squared error against raters weighted by their confidence, where the data set is here and asked them."""
+    from calot.analysis.confidence import targets_of
+    from calot.errors import CalotError
+    from calot.statistics.confidence import confidence_score
+
+    if root is None or len(table.seeds) > 1:
+        return None
+    try:
+        targets = targets_of(root, manifest_hash=table.manifest_hash)
+    except CalotError:
+        if given:
+            raise
+        return None
+    if targets is None:
+        if given:
+            raise CalotError(f"--data {root}: its raters were not asked how sure they were")
+        return None
+    return confidence_score(table, targets=targets).to_dict()
 
 
 def _behaviour(summary: Summary, *, frozen: FrozenOnVal | None, root: Path | None) -> dict[str, Any]:

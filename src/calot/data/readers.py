@@ -34,6 +34,8 @@ class Reader(ABC):
     looks_for: ClassVar[str]
     #: Class ids of masks on disk -> training classes; Endoscapes' own, unless a reader says otherwise.
     mask_codes: ClassVar[Mapping[int, int]] = ENDOSCAPES_CODES
+    #: What a label of this layout means, for results that stand beside another data set's.
+    labels_are: ClassVar[str] = "majority of raters (mean >= 0.5)"
     #: Whether pictures of several sizes are this layout's own: then `verify` notes them.
     several_sizes: ClassVar[bool] = False
 

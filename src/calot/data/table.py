@@ -20,6 +20,7 @@ MILLISECONDS = 1000.0  # how frames of videos are numbered by default
 class TableReader(Reader):
     """Rows are what people labelled, or want scored; the sampled frames between are there to be seen in clips."""
 
+    labels_are = "the table's own values, positive from 0.5"
     looks_for = f"{LABELS} (video, split, time or frame, criteria by name) beside {VIDEOS}/ or {FRAMES}/"
 
     def recognises(self, root: Path) -> bool:

@@ -100,6 +100,7 @@ class DataFile(_File):
     window: str = _ANY
     label_rule: str = _ANY
     manifest_hash: str = _ANY
+    videos: dict[str, list[str]] = _ANY
     pixels: dict[str, str] = _ANY
     masks: MasksOfData | None = _ANY
     splits: dict[str, SplitCounts] = _ANY

@@ -128,6 +128,7 @@ def _data(data: OpenData) -> dict[str, Any]:
         "manifest_hash": data.manifest.hash,
         "understood": data.understood().to_dict(),
         "windows": data.windows(),
+        "videos": {s: sorted(set(data.manifest.split(s).videos)) for s in data.manifest.splits},
         "pixels": data.pixels(),
         "masks": data.mask_sources(),
         "splits": statistics.to_dict()["splits"],

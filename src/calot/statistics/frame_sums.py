@@ -50,10 +50,11 @@ class VideoUnits:
 
 @dataclass(frozen=True, kw_only=True)
 class BrierIntervals:
-    """`value` on the logit scale, `skill` on its own; `skill_left_out` are the jackknife's values, for a mean."""
+    """`value` on the logit scale, `skill` on its own; `..._left_out` are the jackknife's values, for a mean."""
 
     value: Interval
     skill: Interval
+    value_left_out: Array
     skill_left_out: Array
 
 
@@ -79,6 +80,7 @@ def brier_intervals(targets: ArrayLike, *, logits: ArrayLike, units: VideoUnits)
     return BrierIntervals(
         value=proportion_interval(float(value[0]), left_out=values),
         skill=plain_interval(float(skill[0]), left_out=skills, reason=equal),
+        value_left_out=values,
         skill_left_out=skills,
     )
 

@@ -86,13 +86,13 @@ def paired_error(a: Array, b: Array, *, seeds_vary: bool) -> PairedError:
     seeds = sum(each)
     interaction = sum(share * float(part.var(axis=1, ddof=1).sum()) / part.shape[1] for part in moved)
     total = max(video, seeds, video + seeds - interaction)
-    joined = _welch([video, *each], [degrees, *(side.shape[1] - 1.0 for side in (a, b))])
+    joined = welch_degrees([video, *each], [degrees, *(side.shape[1] - 1.0 for side in (a, b))])
     return PairedError(
         total=float(np.sqrt(total)), degrees=joined, video=float(np.sqrt(video)), seed=float(np.sqrt(seeds))
     )
 
 
-def _welch(variances: Sequence[float], degrees: Sequence[float]) -> float:
+def welch_degrees(variances: Sequence[float], degrees: Sequence[float]) -> float:
     """Welch and Satterthwaite: (sum v)^2 / sum(v^2 / df)."""
     below = sum(v**2 / df for v, df in zip(variances, degrees, strict=True))
     return sum(variances) ** 2 / below if below > 0 else degrees[0]

@@ -36,6 +36,7 @@ TEST = (5, 6, 7, 9, 14, 22, 24, 26, 29, 33, 35, 39, 53, 55, 61)
 class Cholec80CvsReader(Reader):
     """Cholec80's videos with the surgeons' scores; criteria by name from here on."""
 
+    labels_are = "score 1 or 2 in a segment by consensus of surgeons, 0 outside segments"
     looks_for = "one .xlsx of segments beside videos/ or frames/ (Cholec80-CVS)"
 
     def recognises(self, root: Path) -> bool:
