@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from challenge_folders import clip_id, sages2024, sages2025
 from command_line import calot
 from numpy.typing import NDArray
 from PIL import Image
+from reencoding import framed, jpeg, re_encoded
 from shared_fixtures import made_once
 
 from calot.data.overlap.hashing import BITS, distances, picture_hash
@@ -28,18 +28,6 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(
         tmp_path_factory, "other_seed", PhantomSpec(videos=6, seed=12, mean_frames=24.0, min_frames=20, max_frames=30)
     )
-
-
-def jpeg(picture: Image.Image, quality: int) -> Image.Image:
-    held = io.BytesIO()
-    picture.save(held, "JPEG", quality=quality)
-    return Image.open(held).convert("RGB")
-
-
-def framed(picture: Image.Image, *, x: int, y: int) -> Image.Image:
-    out = Image.new("RGB", (picture.width + 2 * x, picture.height + 2 * y))
-    out.paste(picture, (x, y))
-    return out
 
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -115,25 +103,6 @@ def test_a_uuid_is_one_operation_in_both_years_of_the_challenge(tmp_path: Path) 
     assert {(s["here"], s["there"], s["how"]) for s in shared} >= {
         (clip_id(n), clip_id(n), "the same UUID") for n in (1, 2, 3)
     }
-
-
-def re_encoded(phantom: Path, out: Path, *, videos: int = 2) -> tuple[Path, list[str]]:
-    """A plain table of some of the phantom's training videos: other ids, size, quality, borders, every other second."""
-    table = open_folder(phantom).manifest.split("train").table
-    chosen = table["video"].unique().sort().to_list()[:videos]
-    rows = ["video,split,frame,two_structures,hepatocystic_triangle,cystic_plate"]
-    for number, video in enumerate(chosen):
-        for place, row in enumerate(table.filter(table["video"] == video).iter_rows(named=True)):
-            if place % 2:
-                continue
-            path = out / "frames" / f"case {number}" / f"{place}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture = Image.open(phantom / row["image"]).convert("RGB").resize((640, 360))
-            framed(picture, x=0, y=40).save(path, quality=40)
-            rows.append(f"case {number},val,{place},{place % 3 // 2},{place // 4 % 2},{place // 6 % 2}")
-    (out / "labels.csv").write_text("\n".join(rows) + "\n")
-    (out / "dataset.json").write_text('{"frames_per_second": 1, "seconds_apart": 2}')
-    return out, chosen
 
 
 def test_re_encoded_videos_are_found_each_by_its_own_name(phantom: Path, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from challenge_folders import sages2024
+from challenge_folders import cholec80, sages2024
 from command_line import calot
-from test_overlap import re_encoded
+from reencoding import re_encoded
 
 from calot.criteria import CRITERIA
 
@@ -78,8 +78,6 @@ def test_published_overlap_is_refused_though_the_training_data_are_gone(trained:
     told = json.loads((run / "data.json").read_text())
     told |= {"root": str(tmp_path / "gone"), "dataset": "endoscapes", "videos": {"train": ["1", "2"], "val": ["121"]}}
     (run / "data.json").write_text(json.dumps(told))
-    from challenge_folders import cholec80
-
     root = cholec80(tmp_path / "c80", videos=(66, 68, 70), seconds=8, clipping=8)
     (root / "splits.csv").write_text("video,split\n66,val\n68,val\n70,train\n")
     done = calot("predict", run, "--data", root, "--out", tmp_path / "p.parquet", cwd=tmp_path)

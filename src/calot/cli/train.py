@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from calot.processes import Processes
     from calot.run.request import Request
 
-Data = Annotated[Path, typer.Option(help="A data set's folder, in the Endoscapes layout.")]
+Data = Annotated[Path, typer.Option(help="A data set's folder, of any kind that calot reads (docs/data.md).")]
 Trust = Annotated[bool, typer.Option("--trust", help="Run the components that a run from elsewhere brings along.")]
 Experiments = Annotated[
     list[str],
@@ -278,7 +278,7 @@ def evaluate(
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    data: Annotated[list[Path], typer.Option(help="A data set's folder, in the Endoscapes layout. May be repeated.")],
+    data: Annotated[list[Path], typer.Option(help="A data set's folder. May be repeated.")],
     split: Annotated[str, typer.Option(help="The split to score.")] = "val",
     out: Annotated[
         Path | None, typer.Option(help="Where the table goes; by default into RUN. Of an archive: its folder.")
@@ -292,7 +292,7 @@ def predict(
     json: Annotated[bool, typer.Option("--json", help="Of an archive: print JSON only.")] = False,
     trust: Trust = False,
 ) -> None:
-    """Write a run's predictions for any data set in the Endoscapes layout; several --data, or --engine: an archive."""
+    """Write a run's predictions for any data set that calot reads; several --data, or --engine: an archive."""
     from calot.errors import CalotError
     from calot.pipeline import predict_run, predict_views
     from calot.progress import Ui

@@ -9,7 +9,7 @@ from typing import Any
 from calot.data.endoscapes.published import SIZES
 from calot.data.manifest import Manifest
 from calot.data.overlap.shared import SharedVideo, VideoIds, operations_of, overlap_of, published_overlap
-from calot.data.readers import open_folder
+from calot.data.readers import DataFolder, open_folder
 from calot.errors import CalotError
 from calot.provenance.run_files import DataFile, read_file
 from calot.run.data import OpenData
@@ -82,9 +82,18 @@ def _both(
         trained = open_folder(root) if root.is_dir() else None
     except CalotError:
         trained = None
-    if trained is not None and trained.manifest.hash == own.get("manifest_hash") and "train" in trained.manifest.splits:
+    if trained is not None and _still_there(trained, own):
         cache = scored.experiment.compute.cache_folder
         how: dict[str, Any] = {"splits": (["train"], [split]), "check": check, "caches": (None, cache)}
         return overlap_of(trained, scored.folder, ui=scored.ui, **how)
     scored.ui.say(f"{root}: not what {run} was trained on any more: pictures are not compared, only published overlaps")
     return _by_ids(own, scored, split=split)
+
+
+def _still_there(folder: DataFolder, own: dict[str, Any]) -> bool:
+    """Whether a folder has the training videos of a run, though frames of theirs may have been dropped in it."""
+    if "train" not in folder.manifest.splits:
+        return False
+    named = own.get("videos")
+    now = sorted(set(folder.manifest.split("train").videos))
+    return folder.manifest.hash == own.get("manifest_hash") or (isinstance(named, dict) and named.get("train") == now)
