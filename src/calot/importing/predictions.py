@@ -12,6 +12,7 @@ import polars as pl
 
 from calot.criteria import CRITERIA
 from calot.data.clips import Protocol
+from calot.data.manifest import Manifest
 from calot.data.readers import DataFolder, open_folder
 from calot.errors import CalotError
 from calot.importing.layouts import layout_of
@@ -131,18 +132,7 @@ def _under_protocol(
     split: str,
     protocol: Protocol,
 ) -> ImportedPredictions:
-    part = folder.manifest.split(split)
-    own = {
-        (video, frame): (labels, soft, bool(scored))
-        for video, frame, labels, soft, scored in zip(
-            part.videos,
-            part.frames.tolist(),
-            part.labels,
-            part.soft,
-            protocol.scored(part) & part.labelled,
-            strict=True,
-        )
-    }
+    own = _own_rows(folder.manifest.split(split), protocol=protocol)
     known = np.array([place in own for place in places])
     asked = np.array([place in own and own[place][2] for place in places])
     if not asked.any():
@@ -152,26 +142,25 @@ def _under_protocol(
         )
     wanted = sum(row[2] for row in own.values())
     logits, said = _logits(theirs)
-    steps = []
     labels = np.array([own[place][0] if place in own else (-1, -1, -1) for place in places], dtype=np.int8)
     judged = known & (labels >= 0).all(axis=1)
-    if theirs.labels is not None and judged.any():
-        differ = int((labels[judged] != theirs.labels[judged]).any(axis=1).sum())
-        text = f"the data set's majority of raters in place of the file's labels: {differ} frames differ"
-        steps.append(_score("labels", theirs.scores[judged], labels[judged], said=text))
+    steps = _relabelled(theirs, labels, judged) if theirs.labels is not None and judged.any() else []
+    missing = wanted - int(asked.sum())
     text = (
         f"{protocol.name}: {int(asked.sum())} of its {wanted} frames; {int((~asked).sum())} rows of the file are not "
-        f"among them, {wanted - int(asked.sum())} frames have no row"
+        f"among them, {missing} frames have no row"
     )
     steps.append(_score("frames", theirs.scores[asked], labels[asked], said=text))
-    low, high = _broken_ties(theirs.scores[asked], labels[asked])
-    text = (
-        f"scores kept as float32 logits; with ties broken against and for the model {100 * low:.2f} to {100 * high:.2f}"
+    ties = _broken_ties(theirs.scores[asked], labels[asked])
+    shown = (
+        ""
+        if ties is None
+        else f"; with ties broken against and for the model {100 * ties[0]:.2f} to {100 * ties[1]:.2f}"
     )
+    text = f"scores kept as float32 logits{shown}"
     steps.append(_score("rounding", logits[asked].astype(np.float64), labels[asked], said=text))
     table = _table(places, own, logits, asked, folder=folder, split=split, protocol=protocol)
     found = video_intervals(table)
-    missing = wanted - int(asked.sum())
     notes = (
         *theirs.notes,
         *said,
@@ -184,12 +173,27 @@ def _under_protocol(
         printed=theirs.printed,
         published=published,
         steps=tuple(steps),
-        ties=(low, high),
+        ties=ties,
         selection=_selection(theirs),
         interval={name: interval_fields(item) for name, item in {"map": found.map, **found.ap}.items()},
         notes=notes,
         table=replace(table, notes=notes),
     )
+
+
+def _own_rows(part: Manifest, *, protocol: Protocol) -> dict[Place, tuple[Any, Any, bool]]:
+    """Of each frame of a split its labels, rater means, and whether the protocol scores it."""
+    places = zip(part.videos, part.frames.tolist(), strict=True)
+    scored = (protocol.scored(part) & part.labelled).tolist()
+    return dict(zip(places, zip(part.labels, part.soft, scored, strict=True), strict=True))
+
+
+def _relabelled(theirs: TheirTable, labels: Labels, judged: np.ndarray) -> list[ScoredRows]:
+    """The file's rows with the data set's own labels, where it has them."""
+    assert theirs.labels is not None
+    differ = int((labels[judged] != theirs.labels[judged]).any(axis=1).sum())
+    text = f"the data set's majority of raters in place of the file's labels: {differ} frames differ"
+    return [_score("labels", theirs.scores[judged], labels[judged], said=text)]
 
 
 def _selection(theirs: TheirTable) -> str:
@@ -209,8 +213,9 @@ def _score(name: str, scores: Scores, labels: Labels, *, said: str) -> ScoredRow
     return ScoredRows(name=name, map=whole, ap=ap, frames=len(scores), said=said)
 
 
-def _broken_ties(scores: Scores, labels: Labels) -> tuple[float, float]:
-    """mAP over the defined criteria if every tie went against the model, and if every one went for it."""
+def _broken_ties(scores: Scores, labels: Labels) -> tuple[float, float] | None:
+    """mAP over the defined criteria if every tie went against the model, and if every one went for it; None where no
+    criterion has a positive."""
     found = []
     for sign in (1, -1):
         values = []
@@ -220,7 +225,9 @@ def _broken_ties(scores: Scores, labels: Labels) -> tuple[float, float]:
             rank[order] = -np.arange(len(order), dtype=np.float64)
             values.append(average_precision(labels[:, k], rank))
         defined = [value for value in values if value is not None]
-        found.append(float(np.mean(defined)) if defined else float("nan"))
+        if not defined:
+            return None
+        found.append(float(np.mean(defined)))
     return found[0], found[1]
 
 
