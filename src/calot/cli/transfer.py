@@ -72,7 +72,7 @@ def _internal(runs: list[Path], *, split: str) -> list[Predictions]:
 def _external(
     runs: list[Path], root: Path, *, split: str, folder: Path, results: Path, ui: Ui
 ) -> tuple[list[Predictions], str]:
-    """Each run's predictions of a data set, one table a run; what is there from an earlier start is kept."""
+    """Each run's predictions of a data set, one table per run; what is there from an earlier start is kept."""
     from calot.data.readers import open_folder
     from calot.errors import CalotError
 

@@ -148,7 +148,7 @@ class LgCvs(PredictionLayout):
 
 
 class SagesSubmission(PredictionLayout):
-    """2025: `{"images": [{"file_name", "pred_ds_prob"}]}`. 2024: `{"overall_outputs": 90 x 3}` of one video a file."""
+    """2025: `{"images": [{"file_name", "pred_ds_prob"}]}`. 2024: `{"overall_outputs": 90 x 3}` one file per video."""
 
     name: ClassVar[str] = "sages"
     source: ClassVar[str] = (
@@ -251,12 +251,12 @@ def _cells(rows: Any, names: tuple[str, ...], *, path: Path) -> np.ndarray:
 
 
 def _text_numbers(path: Path) -> np.ndarray:
-    """Three numbers a line, as numpy.savetxt writes them."""
+    """Three numbers per line, as numpy.savetxt writes them."""
     try:
         lines = [line.split() for line in read_text(path).splitlines() if line.strip()]
         rows = [[float(cell) for cell in line] for line in lines if not re.match(r"\s*#", line[0])]
     except (OSError, ValueError) as error:
-        raise CalotError(f"{path}: not three numbers a line ({error}). Give the file as it was written.") from error
+        raise CalotError(f"{path}: not three numbers per line ({error}). Give the file as it was written.") from error
     if not rows:
         raise CalotError(f"{path}: no rows. Give the file as it was written.")
     return numbers_of(rows, where=str(path))

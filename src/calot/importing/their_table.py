@@ -88,7 +88,7 @@ def begins_with(path: Path, text: str) -> bool:
 
 
 def numbers_of(rows: Sequence[Any], *, where: str) -> Scores:
-    """Three finite numbers a row. Raises CalotError naming the first row that has others."""
+    """Three finite numbers per row. Raises CalotError naming the first row that has others."""
     found = np.empty((len(rows), 3))
     for number, row in enumerate(rows, 1):
         ok = isinstance(row, (list, tuple)) and len(row) == 3
@@ -101,7 +101,7 @@ def numbers_of(rows: Sequence[Any], *, where: str) -> Scores:
 
 
 def votes_of_rows(rows: Sequence[Any], *, where: str) -> Labels:
-    """Labels 0 and 1, three a row."""
+    """Labels 0 and 1, three per row."""
     found = numbers_of(rows, where=where)
     if not np.isin(found, (0, 1)).all():
         row = int(np.flatnonzero(~np.isin(found, (0, 1)).all(axis=1))[0])
