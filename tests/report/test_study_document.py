@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 from browser import CHROMIUM, FITS, WIDTHS, probed, visit
 from make_run import make_run
@@ -14,7 +15,9 @@ from visible_text import visible
 
 from calot.cli.main import app
 from calot.errors import CalotError
+from calot.report.study.folder import read_study
 from calot.report.study.page import WrittenStudy, write_study
+from calot.report.study.tables import epoch_table
 from calot.statistics.compare import compare
 from calot.statistics.predictions import Predictions, load_predictions
 
@@ -152,6 +155,23 @@ def test_the_command_writes_both_and_says_what_is_missing(tmp_path: Path) -> Non
     found = json.loads(done.stdout)
     assert [Path(path).name for path in found["files"]] == ["study.html", "study.md"]
     assert found["missing"] == []
+
+
+def test_epochs_that_were_not_scored_are_left_out_of_tables_and_lines(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "e02_frozen_probe" / "s0", pictures=False)
+    table = pl.read_csv(run / "metrics.csv")
+    scored = [name for name in table.columns if name.startswith(("val_", "train_clean"))]
+    kept = pl.int_range(table.height) % 3 == 2
+    table.with_columns(pl.when(kept).then(pl.col(name)).alias(name) for name in scored).write_csv(run / "metrics.csv")
+    study = read_study(tmp_path)
+    (one,) = study.experiments.values()
+    shown = epoch_table(one)
+    assert shown is not None
+    assert [row.cells[0] for row in shown.rows] == ["3", "6", "9"]
+    assert shown.note == "6 epochs that were not scored are left out."
+    page = write_study(tmp_path).html.read_text(encoding="utf-8")
+    assert "in epoch 6, " in page
+    assert "nan" not in visible(page).lower().split()
 
 
 @pytest.mark.slow

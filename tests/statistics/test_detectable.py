@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from prediction_tables import clustered
 
+from calot.bench.twice_minimum import FoundTwice, found_twice, half_gain_over_seeds, twice_page
+from calot.bench.worlds import WORLDS
 from calot.statistics import detectable
 from calot.statistics.detectable import calibrated, detectable_differences, smallest_reached
 from calot.statistics.paired_error import ScoredSide, paired_error
@@ -93,3 +95,30 @@ def test_a_side_scores_as_the_resampler_does_and_positives_move_only_up() -> Non
     whole = engine.ap(np.ones((1, 12)))[0]
     assert side.left_out()[0, :, :3] == pytest.approx(whole)
     assert (side.shifted(np.full(3, 2.0)).left_out()[0, 0, :3] > whole[0]).all()
+
+
+def test_twice_the_printed_minimum_is_found_and_what_cannot_be_planted_is_counted() -> None:
+    """The measured rates are in docs/results/twice_minimum.md."""
+    found = found_twice(WORLDS["typical"], videos=41, sets=8)
+    assert 0.05 < found.printed < 0.25
+    assert found.planted[2] >= 7
+    assert found.found[2] == found.planted[2]
+    assert half_gain_over_seeds(WORLDS["good models"], difference=0.95) is None
+    small, large = (half_gain_over_seeds(WORLDS["typical"], difference=d) for d in (0.05, 0.2))
+    assert small is not None
+    assert large is not None
+    assert 0 < small < large
+
+
+def test_the_page_of_twice_the_minimum_names_the_worst_cell() -> None:
+    cells = {
+        ("typical", 41): FoundTwice(sets=10, printed=0.1, none=0, planted={1: 10, 2: 8}, found={1: 8, 2: 8}),
+        ("good", 41): FoundTwice(sets=10, printed=0.2, none=1, planted={1: 9, 2: 0}, found={1: 3, 2: 0}),
+    }
+    page = twice_page(cells, command="c", date="d")
+    assert "| typical | 41 | 10.0 points | 0 | 10 | 80.0% | 8 | 100.0% |" in page
+    assert "Once the printed minimum: found in 57.9% of 19; worst 33.3% (good, 41 videos); below 90% in 2 of 2" in page
+    assert (
+        "Twice the printed minimum: found in 100.0% of 8; worst 100.0% (typical, 41 videos); below 90% in 0 of 1"
+        in page
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -94,12 +95,10 @@ def _curves(shown: Sequence[StudiedExperiment]) -> Figure:
     panels = np.atleast_1d(figure.subplots(down, across, sharey=True, squeeze=False)).ravel()
     for axes, one in zip(panels, shown, strict=False):
         means = by_epoch(one.sound)
-        epochs = np.arange(1, means.height + 1)
         for run in one.sound:
-            own = 100 * run.metrics["val_map"].to_numpy()
-            axes.plot(np.arange(1, len(own) + 1), own, color=_ACCENT, linewidth=0.5, alpha=0.45)
-        axes.plot(epochs, 100 * means["train_clean_map"].to_numpy(), color=LIGHT.muted)
-        axes.plot(epochs, 100 * means["val_map"].to_numpy(), color=_ACCENT)
+            _line(axes, 100 * run.metrics["val_map"].to_numpy(), color=_ACCENT, linewidth=0.5, alpha=0.45)
+        _line(axes, 100 * means["train_clean_map"].to_numpy(), color=LIGHT.muted)
+        _line(axes, 100 * means["val_map"].to_numpy(), color=_ACCENT)
         axes.set_title(one.name, fontsize=6.5, fontweight="normal")
         axes.set_ylim(0, 100)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
@@ -109,6 +108,12 @@ def _curves(shown: Sequence[StudiedExperiment]) -> Figure:
     figure.supylabel("mAP, points", fontsize=8)
     figure.subplots_adjust(left=0.09, right=0.99, bottom=0.4 / height, top=1 - 0.22 / height, hspace=0.5, wspace=0.1)
     return figure
+
+
+def _line(axes: Any, values: np.ndarray, **look: Any) -> None:
+    """Through the epochs that were scored."""
+    known = np.isfinite(values)
+    axes.plot(np.flatnonzero(known) + 1, values[known], **look)
 
 
 def _saved(figure: Figure, stem: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,17 +25,22 @@ def _map_panel(runs: Sequence[RunFolder], *, means: pl.DataFrame, name: str) -> 
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
         epochs = epoch_axis(axes, means, best_row=None)
-        axes.fill_between(epochs, val, train, color=BAND, linewidth=0, label="gap")
+        both = np.isfinite(train) & np.isfinite(val)
+        axes.fill_between(epochs[both], val[both], train[both], color=BAND, linewidth=0, label="gap")
         for run in runs:
             own = 100 * run.metrics["val_map"].to_numpy()
-            axes.plot(np.arange(1, len(own) + 1), own, color=ACCENT, linewidth=0.9, alpha=0.45)
-        axes.plot(epochs, train, color=MUTED, label="train, clean", **epoch_points(means))
-        axes.plot(epochs, val, color=ACCENT, linewidth=2.4, label="val, mean", **epoch_points(means))
+            known = np.isfinite(own)
+            axes.plot(np.flatnonzero(known) + 1, own[known], color=ACCENT, linewidth=0.9, alpha=0.45)
+        _over_epochs(axes, means, train, color=MUTED, label="train, clean")
+        _over_epochs(axes, means, val, color=ACCENT, linewidth=2.4, label="val, mean")
         axes.set(ylim=(0, 102), title="Macro mAP, points")
         legend_on(axes)
-        best = int(np.nanargmax(val)) if np.isfinite(val).any() else None
-        at = "undefined" if best is None else f"{val[best]:.1f} in epoch {best + 1}"
-        last = f"{val[-1]:.1f} in the last, {train[-1]:.1f} on training clips"
+        scored = np.flatnonzero(np.isfinite(val))
+        at = last = "undefined"
+        if len(scored):
+            best, end = int(np.nanargmax(val)), int(scored[-1])
+            at = f"{val[best]:.1f} in epoch {best + 1}"
+            last = f"{val[end]:.1f} in the last that was scored, {train[end]:.1f} on training clips"
         described = f"Macro mAP over {len(epochs)} epochs, mean of {len(runs)} seeds: highest {at}, {last}"
         return svg(figure, name=f"{name}-map", describe=described)
 
@@ -43,11 +49,20 @@ def _ap_panel(means: pl.DataFrame, *, name: str) -> Markup:
     said = []
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = epoch_axis(axes, means, best_row=None)
+        epoch_axis(axes, means, best_row=None)
         for criterion in CRITERIA:
             values = 100 * means[f"val_ap_{criterion}"].to_numpy()
-            axes.plot(epochs, values, color=CRITERION[criterion], label=label(criterion), **epoch_points(means))
-            said.append(f"{label(criterion)} ends at {values[-1]:.1f}")
+            _over_epochs(axes, means, values, color=CRITERION[criterion], label=label(criterion))
+            known = values[np.isfinite(values)]
+            said.append(
+                f"{label(criterion)} ends at {known[-1]:.1f}" if len(known) else f"{label(criterion)} undefined"
+            )
         axes.set(ylim=(0, 102), title="Val AP per criterion, points")
         legend_on(axes)
         return svg(figure, name=f"{name}-ap", describe=f"Validation AP over epochs, mean over seeds: {', '.join(said)}")
+
+
+def _over_epochs(axes: Any, means: pl.DataFrame, values: np.ndarray, **look: Any) -> None:
+    """A line through the epochs that have a value: not every epoch need be scored."""
+    known = np.isfinite(values)
+    axes.plot(np.flatnonzero(known) + 1, values[known], **look, **epoch_points(means))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean, median
 
@@ -215,12 +216,13 @@ def by_epoch(runs: Sequence[RunFolder]) -> pl.DataFrame:
 def epoch_table(one: StudiedExperiment) -> Table | None:
     """An experiment by epoch: losses, mAP of clean training clips and of val, the gap, AP; means over seeds."""
     means = by_epoch(one.sound)
-    if not means.height:
+    scored = means.filter(pl.col("val_map").is_not_null()) if means.height else means
+    if not scored.height:
         return None
     shown = [(name, 4) for name in ("train_loss", "val_loss") if name in means.columns]
     rows = []
     several = means["stage"].n_unique() > 1
-    for row in means.to_dicts():
+    for row in scored.to_dicts():
         cells: list[Cell] = [f"{row['stage']}, {row['epoch']}" if several else str(row["epoch"])]
         cells += [str(row["seeds"]), str(row["chosen"])]
         cells += [number(row[name], digits=digits, reason="") for name, digits in shown]
@@ -239,7 +241,9 @@ def epoch_table(one: StudiedExperiment) -> Table | None:
         *(f"val AP {label(c)}" for c in CRITERIA),
     )
     first = "stage, epoch" if several else "epoch"
-    return Table(title=f"{one.name} by epoch, means over seeds", columns=columns(first, *heads), rows=rows)
+    left = means.height - scored.height
+    note = f"{left} epochs that were not scored are left out." if left else ""
+    return Table(title=f"{one.name} by epoch, means over seeds", columns=columns(first, *heads), rows=rows, note=note)
 
 
 def overfitting_table(study: StudyFolder) -> Table:
@@ -251,9 +255,10 @@ def overfitting_table(study: StudyFolder) -> Table:
             if run.best_row is None:
                 continue
             val, train = run.metrics["val_map"].to_list(), run.metrics["train_clean_map"].to_list()
+            last = max(row for row, value in enumerate(val) if math.isfinite(value))  # not every epoch is scored
             gaps.append(train[run.best_row] - val[run.best_row])
-            lost.append(val[run.best_row] - val[-1])
-            early += run.best_row < run.metrics.height - 1
+            lost.append(val[run.best_row] - val[last])
+            early += run.best_row < last
             if run.optimism.value is not None:
                 flattered.append(run.optimism.value)
         if not gaps:
