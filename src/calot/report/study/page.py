@@ -22,6 +22,7 @@ from calot.report.study.sections import (
     published_blocks,
     summary_blocks,
 )
+from calot.report.study.tuning import tuning_blocks
 from calot.report.verdict import PHANTOM_BANNER, Reason, Stamp, Verdict, spoken_list
 from calot.writing import write_text
 
@@ -72,6 +73,7 @@ def study_document(study: StudyFolder) -> Document:
         ("questions", "The study’s questions", question_blocks(study)),
         ("conclusions", "Its wrong conclusions", conclusion_blocks(study)),
         ("causes", "Root causes", cause_blocks(study)),
+        ("tuned", "Tuned on both sides", tuning_blocks(study)),
         ("experiments", "Experiments one by one", each),
         ("published", "Published systems", published_blocks(study)),
         ("limits", "Limits", limit_blocks(study)),
