@@ -132,3 +132,25 @@ def test_fills_rebuild_the_real_all_frames_tables():
         rebuilt = fills(own.select("c1", "c2", "c3").to_numpy(), keyframes=at, frames=rows.height)
         wrong += int((np.abs(rebuilt - rows.select("c1", "c2", "c3").to_numpy()) > 1e-3).any(axis=1).sum())
     assert wrong <= 0.004 * frames.height  # 121 of 36,694 real rows, in 11 videos, hold something else
+
+
+def test_raters_whose_habits_are_alike_are_told_apart_only_by_a_planted_bias() -> None:
+    from calot.statistics.raters import rater_bias
+
+    named = {}
+    for biased in (None, 2):
+        spec = PhantomSpec(videos=40, seed=11, mean_frames=60.0, rater_spread=0.0, biased_rater=biased)
+        labels = simulate_labels(spec)
+        videos = np.concatenate([[str(one.plan.video)] * len(one.votes) for one in labels])
+        votes = np.concatenate([one.votes for one in labels])
+        found = rater_bias(votes, videos=videos, raters=["1", "2", "3"])
+        assert found is not None
+        named[biased] = found.named
+    assert named == {None: [], 2: ["2"]}
+
+
+def test_a_spread_of_one_changes_no_vote_and_is_not_described() -> None:
+    plain, same = PhantomSpec(videos=6, seed=3), PhantomSpec(videos=6, seed=3, rater_spread=1.0)
+    assert "rater_spread" not in same.to_dict()
+    for one, other in zip(simulate_labels(plain), simulate_labels(same), strict=True):
+        assert np.array_equal(one.votes, other.votes)

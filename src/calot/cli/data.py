@@ -159,7 +159,9 @@ def _geometry(name: GeometryName) -> Geometry:
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
-    recipe: Annotated[str | None, typer.Option(help="A named phantom: phantom-study or phantom-pretraining.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A named phantom: phantom-study, -pretraining or -planted.")
+    ] = None,
     videos: Annotated[int | None, typer.Option(help="Operations in all three splits; default 60.")] = None,
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal bytes; default 0.")] = None,
     mean_frames: Annotated[float | None, typer.Option(help="Mean length in 1-fps frames; default 305.8.")] = None,
@@ -170,6 +172,7 @@ def phantom(
         bool, typer.Option("--shortcut-places", help="Say in cue/ where the marker is.")
     ] = False,
     biased_rater: Annotated[int | None, typer.Option(help="1, 2 or 3: a rater who says yes too soon.")] = None,
+    rater_spread: Annotated[float | None, typer.Option(help="How far apart raters' habits are; 0: alike.")] = None,
     json: AsJson = False,
 ) -> None:
     """Draw procedural operations in the Endoscapes layout. Scores on them mean nothing clinically."""
@@ -179,6 +182,7 @@ def phantom(
 
     knobs: dict[str, Any] = {"invisible": invisible, "shortcut": shortcut, "biased_rater": biased_rater}
     knobs |= {"shortcut_places": True} if shortcut_places else {}
+    knobs["rater_spread"] = rater_spread
     spec = recipe_named(recipe or "plain", videos=videos, seed=seed, mean_frames=mean_frames, **knobs)
     stopped = f"{out}: stopped; videos that are drawn stay. Run the same again to continue."
     with Ui().task("phantom") as advance, stop_on_signal(stopped):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from calot.criteria import MASK_CLASSES
 from calot.evaluation.predict import PassObserver
 from calot.models.masking import predicted_classes
+from calot.statistics.confusion import iou_of
 from calot.types import IGNORED, Batch, Outputs
 
 
@@ -38,9 +39,8 @@ class MaskConfusion(PassObserver):
 
     def iou(self) -> dict[str, float | None]:
         """Intersection over union of each class; None where no true mask has it."""
-        hit, true = np.diag(self.counts), self.counts.sum(axis=1)
-        union = self.counts.sum(axis=0) + true - hit
-        return {c: float(hit[i] / union[i]) if true[i] else None for i, c in enumerate(MASK_CLASSES)}
+        found = iou_of(self.counts)
+        return {c: None if np.isnan(v) else float(v) for c, v in zip(MASK_CLASSES, found, strict=True)}
 
     def mean_iou(self) -> float | None:
         """The mean over the classes that are defined, background included."""

@@ -65,7 +65,7 @@ def state_of(plan: VideoPlan, *, spec: PhantomSpec) -> State:
 def label_video(plan: VideoPlan, *, spec: PhantomSpec) -> VideoLabels:
     """State and votes of one planned video."""
     state = state_of(plan, spec=spec)
-    seen = readings(state, plan=plan, rng=stream(spec, video=plan.video, purpose=1))
+    seen = readings(state, plan=plan, rng=stream(spec, video=plan.video, purpose=1), rater_spread=spec.rater_spread)
     return VideoLabels(plan=plan, state=state, votes=votes(seen, spec=spec)[plan.keyframes])
 
 
@@ -85,7 +85,7 @@ def _shift(plans: Sequence[VideoPlan], *, spec: PhantomSpec, prevalence: Sequenc
     medians = []
     for plan in plans:
         state = state_of(plan, spec=spec)
-        seen = readings(state, plan=plan, rng=stream(spec, video=plan.video, purpose=1))
+        seen = readings(state, plan=plan, rng=stream(spec, video=plan.video, purpose=1), rater_spread=spec.rater_spread)
         medians.append(np.median(seen[plan.keyframes], axis=1))
     stacked = np.concatenate(medians)
     return tuple(-float(np.quantile(stacked[:, k], 1.0 - prevalence[k])) for k in range(len(CRITERIA)))

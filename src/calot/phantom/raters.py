@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,20 @@ class RaterHabits:
     video_sd: tuple[float, float, float]  # between videos
     doubt_seconds: float
 
+    def spread(self, share: float) -> RaterHabits:
+        """The same with every rater's habits moved to their mean: all the way at 0, not at all at 1."""
+        if share == 1.0:  # not a bit of an older phantom may change
+            return self
+        lean, doubt, video = (_moved(v, share=share) for v in (self.lean, self.doubt_sd, self.video_sd))
+        return replace(self, lean=lean, doubt_sd=doubt, video_sd=video)
+
+
+def _moved(values: tuple[float, float, float], *, share: float) -> tuple[float, float, float]:
+    """Towards their mean by 1 - `share`; what none of them is, negative, none becomes."""
+    mean = sum(values) / len(values)
+    one, two, three = (mean + share * (value - mean) for value in values)
+    return (one, two, three) if min(values) < 0 else (max(0.0, one), max(0.0, two), max(0.0, three))
+
 
 HABITS: dict[str, RaterHabits] = dict(
     zip(
@@ -52,7 +66,9 @@ HABITS: dict[str, RaterHabits] = dict(
 DOUBT_SHARED = 0.9
 
 
-def readings(state: State, *, plan: VideoPlan, rng: np.random.Generator) -> NDArray[np.float64]:
+def readings(
+    state: State, *, plan: VideoPlan, rng: np.random.Generator, rater_spread: float = 1.0
+) -> NDArray[np.float64]:
     """What each rater sees before deciding, n x rater x criterion: yes where positive."""
     n = len(state.q)
     apart = np.sqrt(1.0 - DOUBT_SHARED**2)
@@ -60,7 +76,7 @@ def readings(state: State, *, plan: VideoPlan, rng: np.random.Generator) -> NDAr
     for r in range(RATERS):
         common = rng.standard_normal(n)
         for k, name in enumerate(CRITERIA):
-            habit = HABITS[name]
+            habit = HABITS[name].spread(rater_spread)
             doubt = spells(DOUBT_SHARED * common + apart * rng.standard_normal(n), seconds=habit.doubt_seconds)
             level = habit.lean[r] + habit.video_sd[r] * plan.rater_level[r][k]
             seen[:, r, k] = state.q[:, k] + level + habit.doubt_sd[r] * doubt

@@ -17,6 +17,8 @@ from calot.phantom.spec import PhantomSpec
 STUDY_SEED = 2203
 #: Seed for operations to pretrain on, of the same recipe: no run is scored on it.
 PRETRAINING_SEED = 1201
+#: Seed for the phantoms that a planted truth is looked for in (docs/explain.md).
+PLANTED_SEED = 3304
 #: Seed for operations on which the recipe itself was tuned and is tested.
 TUNING_SEED = 7
 
@@ -49,9 +51,18 @@ _PRETRAINING = replace(
     mask_share=0.0,
     window_masks=0,
 )
+#: For truths planted with further fields: more operations to look in than to train on, since the video is the unit.
+_PLANTED = PhantomSpec(
+    videos=64,
+    seed=PLANTED_SEED,
+    mean_frames=60.0,
+    min_frames=33,
+    max_frames=123,
+    split_shares=(24 / 64, 36 / 64, 4 / 64),
+)
 
 RECIPES: Mapping[str, PhantomSpec] = MappingProxyType(
-    {"plain": PhantomSpec(), "phantom-study": _STUDY, "phantom-pretraining": _PRETRAINING}
+    {"plain": PhantomSpec(), "phantom-study": _STUDY, "phantom-pretraining": _PRETRAINING, "phantom-planted": _PLANTED}
 )
 
 

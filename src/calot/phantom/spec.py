@@ -31,7 +31,7 @@ NOTICE = "Procedural drawings, not patients: scores on the phantom mean nothing 
 SHARES = ("mirrored_share", "clipped_share", "black_share", "outside_share", "ignored_share")
 NOT_NEGATIVE = (
     *("pose_spread", "anatomy_spread", "zoom_spread", "strands"),
-    *("artery_width", "turn_seconds", "window_masks"),
+    *("artery_width", "turn_seconds", "window_masks", "rater_spread"),
 )
 HARDER = frozenset((*SHARES, *NOT_NEGATIVE))
 #: Fields that were added later and are described if set.
@@ -57,6 +57,7 @@ class PhantomSpec:
     `clipped_share` of operations have metal clips late; about `black_share` and `outside_share` of all frames are black
     or out of the body. `ignored_share` of the masks have undecided pixels (class 255). The true masks of
     the last `window_masks` frames up to each masked keyframe are written to `truth/`, for the oracle of a window.
+    `rater_spread` scales how far the raters' habits are apart: at 0 they differ in their doubts alone.
     """
 
     videos: int = 60
@@ -86,6 +87,7 @@ class PhantomSpec:
     window_masks: int = 0
     shortcut_elsewhere: float | None = None
     shortcut_places: bool = False
+    rater_spread: float = 1.0
 
     def __post_init__(self) -> None:
         if self.videos < len(SPLITS):

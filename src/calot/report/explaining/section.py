@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from calot.report.forest import Forest
 from calot.report.sheets import Sheet
 from calot.report.tables import Table
 from calot.report.verdict import Reason
@@ -16,10 +17,11 @@ from calot.statistics.findings import Findings
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A piece of a section, shown in this order: heading, text, charts with a caption, table, pictures, a note."""
+    """A piece of a section, shown in this order: heading, text, intervals or charts, table, pictures, note."""
 
     heading: str = ""
     text: str = ""
+    forest: Forest | None = None
     charts: Sequence[Markup] = field(default_factory=tuple)
     caption: str = ""
     table: Table | None = None

@@ -7,7 +7,7 @@ from importlib import import_module
 from calot.report.explaining.section import Section
 
 #: Each is `calot.analysis.explaining.NAME` with a PART, and `calot.report.explaining.NAME` with a SECTION.
-PARTS: tuple[str, ...] = ("samples",)
+PARTS: tuple[str, ...] = ("criteria", "pooling", "segmentation", "raters", "samples")
 
 
 def section_named(name: str) -> Section:
