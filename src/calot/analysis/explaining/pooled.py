@@ -103,8 +103,8 @@ class _Shown:
             "video": table.videos[self.places].tolist(),
             "frame": table.frame_numbers[self.places],
             "tap": tap,
-            "entropy": (_entropy(weights).mean(dim=1) / most).cpu().numpy().astype(np.float64),
-            "averaged_entropy": (_entropy(mean) / most).cpu().numpy().astype(np.float64),
+            "entropy": (_entropy(weights).mean(dim=1) / most).clamp(max=1.0).cpu().numpy().astype(np.float64),
+            "averaged_entropy": (_entropy(mean) / most).clamp(max=1.0).cpu().numpy().astype(np.float64),
             "std": mean.std(dim=1, correction=0).cpu().numpy().astype(np.float64),
             "max": mean.max(dim=1).values.cpu().numpy().astype(np.float64),
         }

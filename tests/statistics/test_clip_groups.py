@@ -1,11 +1,11 @@
-"""Means, correlations and IoU over clips, on numbers known on paper, with intervals whose unit is the video."""
+"""Groups of clips, correlations and IoU over clips, on numbers known on paper."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from calot.statistics.clip_means import CATEGORIES, clip_mean, of_category, only, rank_correlation
+from calot.statistics.clip_groups import CATEGORIES, of_category, only, rank_correlation
 from calot.statistics.confusion import NO_PIXEL, iou_intervals, iou_of
 
 
@@ -14,16 +14,6 @@ def test_categories_part_the_labelled_clips() -> None:
     held = np.stack([of_category(labels, name=name) for name in CATEGORIES])
     assert held.sum(axis=0).tolist() == [1, 1, 1, 1, 0]
     assert only(labels, criterion="two_structures").tolist() == [False, True, False, False, False]
-
-
-def test_the_mean_is_over_clips_and_its_interval_over_videos() -> None:
-    values, videos = [1.0, 1.0, 1.0, 3.0, 5.0], ["a", "a", "a", "b", "c"]
-    found = clip_mean(values, videos=videos)
-    assert found.value == pytest.approx(11 / 5)
-    again = clip_mean(values * 4, videos=videos * 4)  # more frames of the same videos say nothing new
-    assert (again.low, again.high) == pytest.approx((found.low, found.high))
-    assert clip_mean([1.0, 2.0], videos=["a", "b"]).low is None
-    assert clip_mean([], videos=[]).value is None
 
 
 def test_a_correlation_is_spearmans_and_undefined_where_nothing_varies() -> None:
