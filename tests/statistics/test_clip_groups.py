@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calot.statistics.clip_groups import CATEGORIES, of_category, only, rank_correlation
+from calot.statistics.clip_groups import CATEGORIES, correlation_over_clips, of_category, only
 from calot.statistics.confusion import NO_PIXEL, iou_intervals, iou_of
 
 
@@ -19,8 +19,8 @@ def test_categories_part_the_labelled_clips() -> None:
 def test_a_correlation_is_spearmans_and_undefined_where_nothing_varies() -> None:
     videos = np.repeat(list("abcd"), 3)
     a = np.arange(12.0)
-    assert rank_correlation(a, a**3, videos=videos).value == pytest.approx(1.0)
-    assert rank_correlation(a, np.ones(12), videos=videos).value is None
+    assert correlation_over_clips(a, a**3, videos=videos).value == pytest.approx(1.0)
+    assert correlation_over_clips(a, np.ones(12), videos=videos).value is None
 
 
 def test_iou_is_hit_over_union_of_all_clips_together() -> None:

@@ -51,7 +51,8 @@ _PRETRAINING = replace(
     mask_share=0.0,
     window_masks=0,
 )
-#: For truths planted with further fields: more operations to look in than to train on, since the video is the unit.
+#: For truths planted with further fields: patients much alike, so that a small model learns what is visible, and more
+#: operations to look in than to train on, since the video is the unit.
 _PLANTED = PhantomSpec(
     videos=64,
     seed=PLANTED_SEED,
@@ -59,6 +60,8 @@ _PLANTED = PhantomSpec(
     min_frames=33,
     max_frames=123,
     split_shares=(24 / 64, 36 / 64, 4 / 64),
+    anatomy_spread=0.2,
+    zoom_spread=0.2,
 )
 
 RECIPES: Mapping[str, PhantomSpec] = MappingProxyType(

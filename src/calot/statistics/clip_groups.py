@@ -30,7 +30,7 @@ def only(labels: NDArray[np.int8], *, criterion: str) -> NDArray[np.bool_]:
     return of_category(labels, name="exactly one") & (labels[:, CRITERIA.index(criterion)] > 0)
 
 
-def rank_correlation(one: ArrayLike, other: ArrayLike, *, videos: ArrayLike) -> Interval:
+def correlation_over_clips(one: ArrayLike, other: ArrayLike, *, videos: ArrayLike) -> Interval:
     """Spearman's correlation over clips, with its interval over videos; undefined where either is constant."""
     a, b, names = np.asarray(one, np.float64), np.asarray(other, np.float64), np.asarray(videos)
     value = _spearman(a, b)

@@ -19,7 +19,7 @@ from calot.analysis.explaining.pooled import (
     without_weights,
 )
 from calot.criteria import CRITERIA
-from calot.statistics.clip_groups import CATEGORIES, of_category, rank_correlation
+from calot.statistics.clip_groups import CATEGORIES, correlation_over_clips, of_category
 from calot.statistics.clip_means import mean_over_clips
 from calot.statistics.findings import Findings
 from calot.statistics.intervals import Interval
@@ -113,7 +113,7 @@ def _correlations(rows: pl.DataFrame) -> pl.DataFrame:
     found = []
     for (tap,), held in rows.group_by(["tap"], maintain_order=True):
         for name in ("entropy", "averaged_entropy", "times_uniform"):
-            one = rank_correlation(held[name], held["confidence"], videos=held["video"])
+            one = correlation_over_clips(held[name], held["confidence"], videos=held["video"])
             found.append({"tap": tap, "statistic": name, "clips": len(held)} | _fields(one))
     return pl.DataFrame(found, schema_overrides=_VALUES, infer_schema_length=None)
 
