@@ -11,6 +11,7 @@ import typer
 
 from calot import __version__
 from calot.cli import (
+    assess,
     attention,
     audit,
     bench,
@@ -67,6 +68,8 @@ app.command()(statistics.compare)
 app.command()(report.report)
 app.command()(attention.attention)
 app.command()(explain.explain)
+app.command()(assess.assess)
+app.command()(assess.review)
 app.command()(audit.audit)
 app.add_typer(bench.app, name="bench", help="Speed, each part beside the naive way, exactness first.")
 

@@ -45,11 +45,11 @@ def frame_change(
             pass
     found: list[float] = []
     last: NDArray[np.float32] | None = None
-    for thumbnail in read_every(frames, images, each=_thumbnail, workers=workers, advance=advance, check=check):
-        if isinstance(thumbnail, CalotError):
-            raise thumbnail
-        found.append(0.0 if last is None else float(np.abs(thumbnail - last).mean()))
-        last = thumbnail
+    for thumb in read_every(frames, images, each=thumbnail, workers=workers, advance=advance, check=check):
+        if isinstance(thumb, CalotError):
+            raise thumb
+        found.append(0.0 if last is None else float(np.abs(thumb - last).mean()))
+        last = thumb
     videos = np.asarray(manifest.videos)
     change = np.asarray(found)
     change[np.flatnonzero(np.concatenate([[True], videos[1:] != videos[:-1]]))] = 0.0
@@ -58,6 +58,7 @@ def frame_change(
     return change
 
 
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A frame as a grey thumbnail of `SIDE` pixels, 0 to 1."""
     small = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32) / np.float32(255)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 AT = "#t="
 
 #: Seconds by which times may be off from rounding.
-_EPSILON = 1e-6
+EPSILON = 1e-6
 
 Pixels = NDArray[np.uint8]  # h w 3, RGB
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class VideoFiles(FrameSource):
         import av
 
         codec = ".".join(map(str, av.library_versions["libavcodec"]))
-        return f"PyAV {av.__version__}, libavcodec {codec}"
+        return f"PyAV {av.__version__}, libavcodec {codec}, upright"
 
     def file(self, name: str) -> Path:
         return self.root / _at(name)[0]
@@ -154,21 +154,26 @@ def frames_at(path: Path, times: Sequence[float]) -> Iterator[Pixels]:
 
     Raises CalotError where the file is not a video, is damaged, or ends before a time.
     """
-    with _opened(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         shown: av.VideoFrame | None = None
         frames = _decoded(container, stream, start=times[0] if times else 0.0)
         ahead = next(frames, None)
         for time in times:
-            while ahead is not None and (shown is None or _seconds(ahead, stream) <= time + _EPSILON):
+            while ahead is not None and (shown is None or frame_seconds(ahead, stream=stream) <= time + EPSILON):
                 shown, ahead = ahead, next(frames, None)
             if shown is None or (ahead is None and time > _end(shown, stream)):
                 raise CalotError(f"{path}: has no frame at {time:g} s; it ends before. Take that row out.")
-            yield np.asarray(shown.to_ndarray(format="rgb24"))
+            yield upright(shown)
+
+
+def upright(frame: av.VideoFrame) -> Pixels:
+    """A frame's pixels turned as its file says that they are to be shown (quarter turns)."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
 
 
 def video_seconds(path: Path) -> float:
     """A video's duration, as its own header states."""
-    with _opened(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
         if container.duration is not None:
@@ -177,7 +182,7 @@ def video_seconds(path: Path) -> float:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def opened_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """A video and its first stream of pictures; what ffmpeg refuses is an error naming the file."""
     import av
 
@@ -197,19 +202,25 @@ def _decoded(
     container: av.container.InputContainer, stream: av.VideoStream, *, start: float
 ) -> Iterator[av.VideoFrame]:
     """Frames with a time, from one at or before `start`; from the first where seeking misses."""
-    if start > 0 and stream.time_base is not None:
-        offset = (stream.start_time or 0) + round(start / stream.time_base)
-        container.seek(offset, stream=stream, backward=True)
-        first = next(container.decode(stream), None)
-        missed = first is None or first.pts is None or _seconds(first, stream) > start
-        container.seek((stream.start_time or 0) if missed else offset, stream=stream, backward=True)
+    seek_before(container, stream=stream, start=start)
     for frame in container.decode(stream):
         if frame.pts is None:
             raise ValueError("a frame has no time")
         yield frame
 
 
-def _seconds(frame: av.VideoFrame, stream: av.VideoStream) -> float:
+def seek_before(container: av.container.InputContainer, *, stream: av.VideoStream, start: float) -> None:
+    """Go to where decoding gives every frame from `start` seconds on: to the first frame where seeking misses."""
+    if start > 0 and stream.time_base is not None:
+        offset = (stream.start_time or 0) + round(start / stream.time_base)
+        container.seek(offset, stream=stream, backward=True)
+        first = next(container.decode(stream), None)
+        missed = first is None or first.pts is None or frame_seconds(first, stream=stream) > start
+        container.seek((stream.start_time or 0) if missed else offset, stream=stream, backward=True)
+
+
+def frame_seconds(frame: av.VideoFrame, *, stream: av.VideoStream) -> float:
+    """When a frame appears, in seconds from the start of its stream."""
     assert frame.pts is not None
     assert stream.time_base is not None
     return float((frame.pts - (stream.start_time or 0)) * stream.time_base)
@@ -221,7 +232,7 @@ def _end(frame: av.VideoFrame, stream: av.VideoStream) -> float:
     usual = float(1 / rate) if rate else 0.0
     assert stream.time_base is not None
     own = float(frame.duration * stream.time_base) if frame.duration else 0.0
-    return _seconds(frame, stream) + max(own, usual) - _EPSILON
+    return frame_seconds(frame, stream=stream) + max(own, usual) - EPSILON
 
 
 def sampled_videos(root: Path, folder: str, *, numbering: FrameNumbering) -> pl.DataFrame:
@@ -229,7 +240,7 @@ def sampled_videos(root: Path, folder: str, *, numbering: FrameNumbering) -> pl.
     rows: dict[str, list[Any]] = {"video": [], "frame": [], "image": []}
     for video, name in video_files(root / folder).items():
         length = video_seconds(root / folder / name) * numbering.per_second
-        frames = range(0, max(1, math.ceil(length - _EPSILON)), numbering.step)
+        frames = range(0, max(1, math.ceil(length - EPSILON)), numbering.step)
         rows["video"] += [video] * len(frames)
         rows["frame"] += frames
         rows["image"] += [f"{folder}/{name}{AT}{frame / numbering.per_second:.9g}" for frame in frames]

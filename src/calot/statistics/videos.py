@@ -156,21 +156,34 @@ def _held(
 
 
 def held_for(held: Flags, *, frames: NDArray[np.int64], needed: float) -> bool:
-    """Whether something holds in neighbouring scored frames that lie `needed` frame numbers apart, first to last.
+    """Whether something holds in neighbouring scored frames that lie `needed` frame numbers apart, first to last."""
+    return held_passage(held, frames=frames, needed=needed) is not None
+
+
+@dataclass(frozen=True)
+class HeldPassage:
+    """Places of the first frame of a passage and of the frame with which it lasted long enough."""
+
+    start: int
+    end: int
+
+
+def held_passage(held: Flags, *, frames: NDArray[np.int64], needed: float) -> HeldPassage | None:
+    """The first passage of neighbouring scored frames in which something holds that is `needed` frame numbers long.
 
     A gap of more than 1.5 usual steps ends a passage: nobody looked in between. 0 needs one frame.
     """
     step = float(np.median(np.diff(frames))) if len(frames) > 1 else 0.0
-    since: float | None = None
+    since: int | None = None
     for place, holds in enumerate(held):
         apart = place > 0 and frames[place] - frames[place - 1] > 1.5 * step
         if not holds:
             since = None
             continue
-        since = float(frames[place]) if since is None or apart else since
-        if frames[place] - since >= needed - 1e-9:
-            return True
-    return False
+        since = place if since is None or apart else since
+        if frames[place] - frames[since] >= needed - 1e-9:
+            return HeldPassage(since, place)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""A finished run at work: whole operations in, timelines and stills out."""
