@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import calot
 from filelock import FileLock
-from recordings import LOSSLESS, Picture, blended, pictures_of, record
+from recordings import LOSSLESS, blended, pictures_of, record
+from theatres import RATE, Theatre
 
-RATE = 4
 TRAIN = ("--scale", "tiny", "--seeds", "1,2", "--no-receipt", "train.epochs=1")
-
-
-@dataclass(frozen=True)
-class Theatre:
-    """Runs (`seeds`), a val operation's id, frame numbers and pictures, and its recording at `RATE` frames a second."""
-
-    seeds: tuple[Path, Path]
-    video: str
-    numbers: tuple[int, ...]
-    pictures: tuple[Picture, ...]
-    recording: Path
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import pytest
 from command_line import Done, calot
 from numpy.typing import NDArray
 from recordings import LOSSLESS, LOSSY, Picture, blended, record, turn
+from theatres import RATE, Theatre
 
 from calot.criteria import CRITERIA
 from calot.data.geometry import Squash
@@ -30,7 +31,6 @@ from calot.run.device import make_accelerator
 from calot.run.signals import Stopper
 from calot.statistics.assessment import Assessment
 from calot.statistics.predictions import load_predictions
-from conftest import RATE, Theatre
 
 pytestmark = pytest.mark.slow  # two seeds are trained first
 

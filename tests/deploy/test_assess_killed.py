@@ -1,4 +1,4 @@
-"""`calot assess` killed with SIGKILL wherever it is: the same command goes on, and ends in the bytes of one never killed."""
+"""`calot assess` killed with SIGKILL: the same command goes on, and ends in the bytes of one never killed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from command_line import calot
-from conftest import Theatre
 from recordings import LOSSY, blended, record
+from theatres import Theatre
 
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="SIGKILL")]
 

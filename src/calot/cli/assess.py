@@ -70,7 +70,7 @@ def assess(
     else:
         _show(made, out=out)
         print(f"Open {page} in a browser.")
-        say_next("review", out, *videos, "--marks", f"{made.facts['name']}-marks.csv")
+        say_next("review", out, *videos)
     if made.incomplete:
         raise typer.Exit(1)
 
