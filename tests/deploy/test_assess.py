@@ -217,11 +217,14 @@ class Interrupted(Stopper):
 
 @pytest.mark.parametrize("half_written", [False, True])
 def test_what_was_stopped_goes_on_to_the_same_bytes(
-    half_written: bool, theatre: Theatre, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half_written: bool, theatre: Theatre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A recording with every fault, so that what a fault is told by outlives the stop, too."""
+    film = record(tmp_path / "film.mp4", planted(theatre), **LOSSLESS)
+    request = AssessRequest(runs=theatre.seeds[:1], recordings=(film,), out=tmp_path / "out")
+    assess_operation(replace(request, out=tmp_path / "whole"), ui=Silent(), stopper=Stopper())
     monkeypatch.setattr("calot.deploy.sampling._CHUNK", 5)
     monkeypatch.setattr(module, "_SAVED", 1)
-    request = AssessRequest(runs=theatre.seeds[:1], recordings=(theatre.recording,), out=tmp_path / "out")
     stops = 0
     for count in (1, 2, 2, 1, 2):
         try:
@@ -236,7 +239,7 @@ def test_what_was_stopped_goes_on_to_the_same_bytes(
                 file.write(b"half a frame")
     assert stops >= 4
     assess_operation(request, ui=Silent(), stopper=Stopper())
-    assert files_in(request.out) == files_in(whole)
+    assert files_in(request.out) == files_in(tmp_path / "whole")
 
 
 def test_a_second_start_reads_back_what_is_finished_and_other_settings_are_refused(

@@ -45,7 +45,7 @@ def frame_change(
             pass
     found: list[float] = []
     last: NDArray[np.float32] | None = None
-    for thumb in read_every(frames, images, each=thumbnail, workers=workers, advance=advance, check=check):
+    for thumb in read_every(frames, images, each=grey_thumbnail, workers=workers, advance=advance, check=check):
         if isinstance(thumb, CalotError):
             raise thumb
         found.append(0.0 if last is None else float(np.abs(thumb - last).mean()))
@@ -58,7 +58,7 @@ def frame_change(
     return change
 
 
-def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def grey_thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """A frame as a grey thumbnail of `SIDE` pixels, 0 to 1."""
     small = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32) / np.float32(255)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calot.data.digests import held_to_digest, with_digest
-from calot.data.frame_change import SIDE, thumbnail
+from calot.data.frame_change import SIDE, grey_thumbnail
 from calot.data.geometry import Geometry
 from calot.data.sources import EPSILON, Pixels
 from calot.data.store_build import BLACK_MEAN, JOURNAL, PIXELS
@@ -183,7 +183,7 @@ class OperationReader:
         square = self.geometry(image, size=self.size)
         change = 0.0
         if self.changes:
-            thumb = thumbnail(image)
+            thumb = grey_thumbnail(image)
             change = 0.0 if place.thumb is None else float(np.abs(thumb - place.thumb).mean())
             place.thumb = thumb
         row = SampledFrame(

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from calot.criteria import CRITERIA, label
 from calot.errors import CalotError
 from calot.report.review_marks import Mark
-from calot.report.review_tracks import Track, fault_marks, tracks_of
+from calot.report.review_tracks import CriterionTrack, fault_marks, tracks_of
 from calot.report.timelines import clock
 from calot.statistics.assessment import HELD, STILLS, Assessment
 from calot.statistics.calls import passages
@@ -68,7 +68,7 @@ def write_review(folder: Path, *, recordings: Sequence[Path] | None, marks: Sequ
     return write_text(folder / PAGE, _render(made, folder=folder, tracks=tracks, data=data))
 
 
-def _render(made: Assessment, *, folder: Path, tracks: Sequence[Track], data: dict[str, Any]) -> str:
+def _render(made: Assessment, *, folder: Path, tracks: Sequence[CriterionTrack], data: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("calot.report", "templates"),
         autoescape=True,

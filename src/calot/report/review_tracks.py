@@ -27,7 +27,7 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Track:
+class CriterionTrack:
     """One criterion: bars, and its line and band drawn in a box `0 0 seconds 1`."""
 
     id: str
@@ -53,7 +53,7 @@ class FaultMark:
     width: float
 
 
-def tracks_of(made: Assessment) -> list[Track]:
+def tracks_of(made: Assessment) -> list[CriterionTrack]:
     """One track per criterion, in their order."""
     total, step = made.facts["seconds"], made.facts["plan"]["every_seconds"]
     seconds = made.scores["time"].to_numpy()
@@ -63,7 +63,7 @@ def tracks_of(made: Assessment) -> list[Track]:
     ]
 
 
-def _track(made: Assessment, *, name: str, colour: str, seconds: Array, total: float, step: int) -> Track:
+def _track(made: Assessment, *, name: str, colour: str, seconds: Array, total: float, step: int) -> CriterionTrack:
     spans = passages(made.scores[f"call_{name}"].to_list(), seconds=seconds.astype(np.int64), step=step)
     frozen = made.facts["frozen_on_val"]
     heat = None if frozen is None else frozen["temperatures"][name]
@@ -76,7 +76,7 @@ def _track(made: Assessment, *, name: str, colour: str, seconds: Array, total: f
     band = ""
     if "_low" in scaled:
         band = _area(seconds, low=scaled["_low"], high=scaled["_high"], step=step)
-    return Track(
+    return CriterionTrack(
         id=name,
         name=label(name),
         colour=colour,
