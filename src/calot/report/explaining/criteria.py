@@ -99,24 +99,24 @@ def _detection_table(rows: list[dict[str, Any]]) -> Table:
     lines = [
         Row(
             key=KEYS[row["criterion"]],
+            strong=row["standing"] == "undetectable",
             cells=(
                 label(row["criterion"]),
                 f"{row['clips']} of {row['videos']}",
                 ranged(_interval(row["ap"]), digits=1, scale=100.0),
                 points(row["chance"]),
                 ranged(_interval(row["lift"]), digits=1, scale=100.0),
-                row["standing"],
                 ranged(_interval(row["among_all"]), digits=1, scale=100.0),
                 points(row["chance_among_all"]),
             ),
         )
         for row in rows
     ]
-    heads = ("clips of videos", "AP", "chance", "AP minus chance", "", "AP, all clips", "chance, all clips")
+    heads = ("clips of videos", "AP", "chance", "AP minus chance", "AP, all clips", "chance, all clips")
     reasons = dict.fromkeys(r for row in rows if (r := row["lift"].get("reason")))
     note = f"No interval: {'; '.join(reasons)}." if reasons else ""
     title = "Detection on clips that show exactly one criterion, points"
-    return Table(title=title, columns=columns("criterion", *heads, text=("",)), rows=lines, sortable=False, note=note)
+    return Table(title=title, columns=columns("criterion", *heads), rows=lines, sortable=False, note=note)
 
 
 def _confusion(found: Findings) -> list[Any]:
