@@ -210,7 +210,8 @@ def test_a_shipped_experiment_is_the_documented_one_in_every_field(name: str) ->
 
 def test_every_experiment_of_these_families_has_its_row() -> None:
     families = ("e00", "e02", "e03", "e04", "e05", "e06", "e08", "e09", "e10", "e11", "e12", "lora_", "clip5_")
-    assert {n for n in names() if n.startswith(families)} == set(DOCUMENTED)
+    ours = {"e02_vjepa21"}  # the study knew no V-JEPA 2.1
+    assert {n for n in names() if n.startswith(families)} - ours == set(DOCUMENTED)
 
 
 MICRO_BATCH = {"e08_multitask": 16, "e09_stage_one": 32, "e09_staged": 16, "e10a_lora_r16": 32, "e10b_documented": 64}

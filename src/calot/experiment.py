@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import calot.data.augmentations  # so that `augment=[...]` knows their names
+import calot.data.teaching  # and `label` this one's
 import calot.models.adaptation_by_part  # and `train.adaptation` this one's
 import calot.pretraining.objective  # noqa: F401  # and `objective` this one
 from calot.config import difference as differences

@@ -19,9 +19,11 @@ from calot.cli import (
     combine,
     data,
     demo,
+    distill,
     doctor,
     experiments,
     explain,
+    export,
     importing,
     pretrain,
     report,
@@ -63,6 +65,8 @@ app.command()(train.predict)
 app.command()(transfer.transfer)
 app.command()(combine.ensemble)
 app.add_typer(importing.app, name="import", help="Other groups' checkpoints and predictions.")
+app.command()(export.export)
+app.command()(distill.distill)
 app.command()(statistics.metrics)
 app.command()(statistics.compare)
 app.command()(report.report)

@@ -101,7 +101,7 @@ def train(
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "share_receipt": share_receipt, "log": services}
     how |= {"receipt": receipt, "despite_receipt": despite_receipt}
     asked = [replace(r, **how) for r in asked]
-    _train_all(asked, out=out, sweep=bool(sweep), page=page)
+    train_all(asked, out=out, sweep=bool(sweep), page=page)
 
 
 def log_flags(log: str | None) -> list[str]:
@@ -111,7 +111,7 @@ def log_flags(log: str | None) -> list[str]:
     return ["--log", ",".join(names)] if (names := services_named(log)) else []
 
 
-def _train_all(asked: list[Request], *, out: Path | None, sweep: bool, page: bool) -> None:
+def train_all(asked: list[Request], *, out: Path | None, sweep: bool, page: bool) -> None:
     """One run after the other, in this process or together with those that a launcher started."""
     from calot.provenance.receipt import Receipt
     from calot.run.device import join_processes

@@ -85,6 +85,9 @@ class ClipLabels:
     soft: NDArray[np.float32]  # n t k
     distinct: NDArray[np.bool_]  # n t: False where padding repeats a frame, and where a frame has no label
     centre: NDArray[np.float32]  # n k: the labelled frame's majority
+    centre_soft: NDArray[np.float32]  # n k: its rater mean
+    videos: NDArray[np.str_]  # n: the operation, and the labelled frame's number
+    frames: NDArray[np.int64]
 
     def mean(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mean over each clip's distinct frames, `(n, k)`."""
@@ -269,7 +272,13 @@ def _with_targets(table: ClipTable, *, manifest: Manifest, label_rule: LabelRule
     seen = manifest.labels.astype(np.float32)[table.frames]
     labelled = manifest.labelled[table.frames]
     clips = ClipLabels(
-        majority=seen, soft=manifest.soft[table.frames], distinct=distinct & labelled, centre=table.labels
+        majority=seen,
+        soft=manifest.soft[table.frames],
+        distinct=distinct & labelled,
+        centre=table.labels,
+        centre_soft=table.soft,
+        videos=table.videos,
+        frames=table.frame_numbers,
     )
     labels = label_rule(clips)
     kept = np.flatnonzero(~np.isnan(labels).any(axis=1))

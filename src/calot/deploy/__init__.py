@@ -1,1 +1,1 @@
-"""A finished run at work: whole operations in, timelines and stills out."""
+"""A finished run at work: whole operations in, timelines out; exported, or teaching a smaller model."""

@@ -226,7 +226,7 @@ class _Call:
 
     def over(self, windows: WindowPartition | None, *, tapped: bool) -> Tensor:
         query, key, value, between = self.query, self.key, self.value, self.between
-        clips = len(query)
+        clips = query.shape[0]  # len() would fix the number of clips in an exported program
         if windows is not None:
             query, key, value = (windows.parted(x) for x in (query, key, value))
             between = windows.between(between, clips=clips, device=query.device)

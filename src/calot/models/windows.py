@@ -43,14 +43,14 @@ class WindowPartition(nn.Module):
         (time, rows, columns), side = self.grid, self.side
         if self.shift:
             x = x.reshape(*x.shape[:2], *self.grid, -1).roll((-self.shift, -self.shift), dims=(3, 4)).flatten(2, 4)
-        cells = x.reshape(len(x), x.shape[1], time, rows // side, side, columns // side, side, x.shape[-1])
+        cells = x.reshape(x.shape[0], x.shape[1], time, rows // side, side, columns // side, side, x.shape[-1])
         order = (0, 3, 5, 1, 2, 4, 6, 7) if self.all_bins else (0, 2, 3, 5, 1, 4, 6, 7)
-        return cells.permute(order).reshape(len(x) * self.count, x.shape[1], -1, x.shape[-1])
+        return cells.permute(order).reshape(x.shape[0] * self.count, x.shape[1], -1, x.shape[-1])
 
     def whole(self, x: Float[Tensor, "bw s heads d"]) -> Float[Tensor, "b n heads d"]:
         """What windows gave, in the order of the grid's tokens; as `parted` undone, heads after tokens."""
         (time, rows, columns), side = self.grid, self.side
-        clips, heads, width = len(x) // self.count, x.shape[2], x.shape[3]
+        clips, heads, width = x.shape[0] // self.count, x.shape[2], x.shape[3]
         if self.all_bins:
             cells = x.reshape(clips, rows // side, columns // side, time, side, side, heads, width)
             cells = cells.permute(0, 3, 1, 4, 2, 5, 6, 7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from calot.data.preparation import Preparation
 from calot.data.sampling import Uniform
+from calot.data.teaching import TaughtLabel, taught_of
 from calot.experiment import Experiment
 from calot.models.masking import MaskedPatches
 from calot.provenance.evidence import DoseReading, DosesEvidence
@@ -52,6 +54,7 @@ def dose_check(experiment: Experiment, *, request: Request, data: ProbeData) -> 
         *_following(trainer),
         *_masks(trainer, data=whole),
         *_masking(trainer),
+        *_taught(trainer),
         *_patience(experiment),
     ]
     wrong = [d for d in doses if not d.met]
@@ -88,6 +91,21 @@ def _sampling(experiment: Experiment, *, labels: np.ndarray, seed: int) -> Itera
     for k, rate in enumerate(expected.tolist()):
         positive = int((labels[drawn, k] >= 0.5).sum())
         yield _binomial(f"sampled positive rate of C{k + 1}", count=positive, of=len(drawn), probability=rate)
+
+
+def _taught(trainer: Trainer) -> Iterator[DoseReading]:
+    """How far the probe's targets are from the taught table and the raters, and how far from the raters' majority."""
+    rule, table = trainer.request.experiment.label, trainer.train_set.table
+    if not isinstance(rule, TaughtLabel):
+        return
+    batch = clean_batch(trainer)
+    rows = batch.index.cpu().numpy()
+    taught = taught_of(Path(rule.targets), videos=table.videos[rows], frames=table.frame_numbers[rows])
+    wanted = (1 - rule.raters) * taught + rule.raters * batch.soft.cpu().numpy()
+    given = batch.labels.cpu().numpy()
+    yield _dose("largest distance of a target from what was taught", float(np.abs(given - wanted).max()), 0.0, 1e-6)
+    moved = float(np.abs(given - table.majority[rows]).mean())
+    yield _dose("mean distance of targets from the raters' majority", moved, *_SOME)
 
 
 def _patience(experiment: Experiment) -> Iterator[DoseReading]:

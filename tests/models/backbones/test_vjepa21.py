@@ -229,7 +229,7 @@ def test_weights_of_another_size_are_named(tmp_path: Path) -> None:
     [
         ({"frames": 1}, "tubes of one frame are for a single image"),
         ({"tubelet": 1}, "tubes of one frame are for a single image"),
-        ({"size": 16}, "need two along a side"),
+        ({"size": 16}, "need at least two by two"),
         ({"layers": 7, "level_norms": True}, "published for 12, 24, 40, 48 layers, not 7"),
     ],
 )

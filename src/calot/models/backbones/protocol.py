@@ -20,6 +20,7 @@ from calot.config.fields import Path, Range, Size
 from calot.errors import CalotError
 from calot.models.backbones.place import Place
 from calot.models.backbones.prediction import Predicting
+from calot.models.backbones.sharing import Sharing
 from calot.models.backbones.view import IMAGENET_MEAN, IMAGENET_STD, Figures, View
 from calot.models.checkpoints import ReadFrom
 from calot.models.dropout import Regularised
@@ -51,7 +52,7 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneSpec(Predicting, Regularised, ABC):
+class BackboneSpec(Predicting, Sharing, Regularised, ABC):
     """A family's settings: sizes, and where the weights come from (None: random ones, drawn from the run's seed).
 
     `size` is the side of the square input in pixels, `width` that of a token.

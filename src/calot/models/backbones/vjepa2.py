@@ -94,6 +94,16 @@ class VJEPA2(JEPAEncoder):
         whole = {k: v.detach().float().cpu().contiguous() for k, v in tensors.items()}
         save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
 
+    @property
+    def unshared(self) -> str | None:
+        changed = [n for n in ("windows", "skips", "pyramid", "predictor") if getattr(self, n) is not None]
+        return f"backbone.{changed[0]} changes the network that transformers has" if changed else None
+
+    def shared(self, network: Any) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+        fields = {**self.dropped, **self.shape(), **self.settings(), "num_hidden_layers": self.layers}
+        config = self._classes()[0](**fields, dtype="float32").to_dict()
+        return config, {f"encoder.{name}": tensor for name, tensor in network.encoder.state_dict().items()}
+
     def at_tiny_scale(self) -> VJEPA2:
         small: Any = super(VJEPA2, replace(self, predictor=None)).at_tiny_scale()
         if self.predictor is None:

@@ -71,7 +71,9 @@ class VJEPA21(JEPAEncoder):
             )
         super().__post_init__()
         if self.side < 2:
-            raise ValueError(f"VJEPA21.size={self.size} is one patch of {self.patch}: positions need two along a side")
+            raise ValueError(
+                f"VJEPA21.size={self.size} is one patch of {self.patch}: positions need at least two by two"
+            )
         if self.level_norms and self.depth_of_weights not in LEVELS:
             raise ValueError(
                 f"VJEPA21.level_norms: published for {', '.join(map(str, LEVELS))} layers, not {self.layers}"
