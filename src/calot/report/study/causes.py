@@ -71,7 +71,7 @@ def attention_block(study: StudyFolder, names: Sequence[str], *, heading: str = 
         columns=columns("run", *heads, text=heads),
         rows=rows,
         note="True entropy: of each query's own attention, after adapters and rotary embedding. The study's figure is "
-        "of the map averaged over heads, queries and clips: it lies near 100 % however sharp each query is. Apart: "
+        "of the map averaged over heads, queries and clips: it can lie near 100 % however sharp each query is. Apart: "
         "mean total variation distance of the two runs' maps on the same clips (0 the same, 1 nothing shared).",
     )
     text = "Not read for the others:" if wanted else ""
@@ -131,7 +131,8 @@ def _uniform(study: StudyFolder) -> list[DocumentBlock]:
         return [attention_block(study, names[:2], heading=heading)]
     true = [v for files in read for v in _known(files.means("entropy", variant=RUN))]
     text = (
-        f"Over the layers of {len(read)} runs, a query's attention has {100 * min(true):.1f} to {100 * max(true):.1f} "
+        f"Over the layers of {len(read)} run{'' if len(read) == 1 else 's'}, a query's attention has "
+        f"{100 * min(true):.1f} to {100 * max(true):.1f} "
         "% of the largest entropy there is; uniform attention has 100 %. The table has the study's figure beside it."
     )
     with_files = [
@@ -149,7 +150,7 @@ def _blind(study: StudyFolder) -> list[DocumentBlock]:
         "above": "above chance",
         "below": "below chance",
         "level": "not told from chance",
-        "unknown": "no interval",
+        "unknown": "without an interval",
     }
     for name, one in study.experiments.items():
         held = one.intervals
