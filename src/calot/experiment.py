@@ -218,7 +218,10 @@ TOGETHER: tuple[Rule, ...] = (
     Rule(("backbone.layers", "train.adaptation", "then", "masking", "loss", "pooling"), _layers_that_are_not_there),
     Rule(("backbone", "train.adaptation", "then"), _adaptation_of_another_backbone),
     Rule(("backbone", "loss", "masking"), _attention_without_a_seam),
-    Rule(("objective", "backbone.predictor", "train.adaptation", "then"), _objective_of_another_model),
+    Rule(
+        ("objective", "backbone.predictor", "train.adaptation", "train.score_every", "then"),
+        _objective_of_another_model,
+    ),
     Rule(("heads", "loss"), _head_without_term),
     Rule(("masking", "heads"), _masking_without_decoder),
     Rule(("loss", "train.epochs", "train.patience", "then"), _term_that_never_begins),

@@ -47,7 +47,7 @@ def _show(cost: RunCost, *, runs: int, cost_all: float | None, hours_all: float)
         note = "" if stage.clips_measured == stage.batch else f", measured on {stage.clips_measured} clips and scaled"
         print(
             f"  stage        {stage.epochs} epochs x {stage.steps_per_epoch:,} steps x {stage.step_s:.3g} s "
-            f"(batch {stage.batch}{note}), evaluation {stage.evaluation_s:.3g} s per epoch: "
+            f"(batch {stage.batch}{note}), evaluation {stage.scored} x {stage.evaluation_s:.3g} s: "
             f"at most {time_text(stage.hours)}"
         )
     kind = "on the GPU" if cost.memory == "gpu" else "of the process"

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from calot.sweeping.jobs import Job, JobRecord
 
 _LOCK, _JOBS, _PLAN, _STUDY = "study.lock", "jobs.json", "plan.json", "study.json"
-_SUBSET = "compute.train_subset"
+#: At tiny scale: a small data set's training clips would all be scored, and its many validation clips after each of
+#: twelve epochs, which together takes as long as the training.
+_SPARING = {"compute.train_subset": "32", "train.score_every": "4"}
 
 
 def study(
@@ -55,7 +57,7 @@ def study(
     from calot.errors import CalotError
     from calot.sweeping.jobs import require_no_launcher
 
-    own = _with_small_subset(changes or (), scale=scale)
+    own = _sparing(changes or (), scale=scale)
     asked = _asked(experiments, own, data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
     require_no_launcher("a study")
     at = settings_of(tune)
@@ -86,13 +88,15 @@ def study(
         raise typer.Exit(1)
 
 
-def _with_small_subset(changes: Sequence[str], *, scale: str) -> list[str]:
-    """The changes, and at tiny scale fewer training clips that are scored after each epoch, unless they are among them.
-
-    A small data set's training clips would all be scored, and cost more than its validation.
-    """
+def _sparing(changes: Sequence[str], *, scale: str) -> list[str]:
+    """The changes, and at tiny scale what scores less, where they do not say themselves what is scored or how long."""
     typed = {change.partition("=")[0] for change in changes}
-    return [*changes, *([] if scale != "tiny" or typed & {"compute", _SUBSET} else [f"{_SUBSET}=32"])]
+    if scale != "tiny" or "train" in typed or "compute" in typed:
+        return [*changes]
+    own = {field: value for field, value in _SPARING.items() if field not in typed}
+    if "train.epochs" in typed:
+        own.pop("train.score_every", None)
+    return [*changes, *(f"{field}={value}" for field, value in own.items())]
 
 
 def _asked(

@@ -81,6 +81,8 @@ class MaskedPrediction(ObjectiveSpec):
     def unfit(self, *, backbone: BackboneSpec, stages: Sequence[Stage]) -> str | None:
         if not backbone.predicts:
             return f"objective=MaskedPrediction: {backbone.unpredictable}"
+        if apart := next((s.score_every for s in stages if s.score_every != 1), None):
+            return f"train.score_every={apart}: a pretraining is watched for collapse after every epoch; leave it at 1"
         other = next((s.adaptation for s in stages if not isinstance(s.adaptation, FullFineTune)), None)
         if other is None:
             return None

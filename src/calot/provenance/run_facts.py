@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,8 +126,10 @@ def leaves(value: Any, *, at: str = "") -> dict[str, Any]:
 
 
 def _epochs(path: Path) -> int | None:
+    """How many epochs could be chosen: those that val was scored after."""
     try:
-        lines = read_plain(path, largest=LARGEST_TABLE).splitlines()
+        text = read_plain(path, largest=LARGEST_TABLE).decode("utf-8", errors="replace")
     except OSError:
         return None
-    return max(len([line for line in lines if line.strip()]) - 1, 0) or None
+    rows = csv.DictReader(line for line in text.splitlines() if line.strip())
+    return len([row for row in rows if row.get("val_map", "unknown") != ""]) or None

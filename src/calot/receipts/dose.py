@@ -112,7 +112,7 @@ def _patience(experiment: Experiment) -> Iterator[DoseReading]:
     """How many epochs the loop trains when none after the first is better, where patience ends a stage early."""
     for number, stage in enumerate(experiment.stages, start=1):
         if stage.patience_binds:
-            wanted = stage.patience + 1.0
+            wanted = float(stage.without_gain)
             yield _dose(f"epochs of stage {number} without a gain", epochs_without_gain(stage), wanted, wanted)
 
 

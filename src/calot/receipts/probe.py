@@ -147,7 +147,7 @@ def probe(experiment: Experiment, *, request: Request, data: ProbeData, short: b
         batches = _batches_of(one_frame(trainer).fit(stage) if short else fit)
         found |= {f"{kind} {where}": parts for kind, parts in batches.items()}
         found[f"rates {where}"] = _rates(trainer, fit, schedule=stage_schedule(stage, clips=clips))
-        found[f"epochs {where}"] = {"": np.asarray([stage.epochs, epochs_without_gain(stage)])}
+        found[f"epochs {where}"] = {"": np.asarray([stage.epochs, stage.scored, epochs_without_gain(stage)])}
         found[f"weights {where}"] = _weights(fit, epochs=stage.epochs)
         found[f"terms {where}"] = {"": np.asarray([_active(fit, epoch=e) for e in range(stage.epochs)])}
         found |= _loss_and_gradient(trainer, fit, stage=number)

@@ -177,7 +177,9 @@ def chosen_epoch(trainer: Trainer) -> ObservedReading:
     """How far the epoch whose weights were kept is from the best that could have been, by its own score."""
     best, selection = checkpoint.load(trainer.checkpoints.best).progress, trainer.objective.selection
     rows = [r for r in trainer.progress.rows if r["stage"] == best["stage"] + 1]
-    scores = [r[selection.column] for r in rows if trainer.objective.begun(epoch=r["epoch"] - 1)]
+    scores = [
+        r[selection.column] for r in rows if selection.column in r and trainer.objective.begun(epoch=r["epoch"] - 1)
+    ]
     top = max(scores) if selection.higher_is_better else min(scores)
     short = abs(top - rows[best["epoch"] - 1][selection.column])
     name = f"{selection.title} of the epoch that was kept, short of the best"

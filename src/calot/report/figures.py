@@ -49,14 +49,14 @@ def loss_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
     """The loss on training clips and on val, as far as `metrics.csv` has them."""
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = epoch_axis(axes, metrics, best_row=best_row)
+        epoch_axis(axes, metrics, best_row=best_row)
         for column, name, look in (
             ("train_loss", "train, as trained on", {"color": MUTED, "linestyle": (0, (1, 2)), "linewidth": 1.4}),
             ("train_clean_loss", "train, clean", {"color": MUTED}),
             ("val_loss", "val", {"color": ACCENT}),
         ):
             if column in metrics.columns:
-                axes.plot(epochs, metrics[column].to_numpy(), label=name, **look, **epoch_points(metrics))
+                _over_epochs(axes, metrics, metrics[column].to_numpy(), label=name, **look)
         axes.set_title("Loss")
         legend_on(axes)
         return svg(
@@ -72,9 +72,10 @@ def map_panel(
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
         epochs = epoch_axis(axes, metrics, best_row=best_row)
-        axes.fill_between(epochs, val, train, color=BAND, linewidth=0, label="gap")
-        axes.plot(epochs, train, color=MUTED, label="train, clean", **epoch_points(metrics))
-        axes.plot(epochs, val, color=ACCENT, label="val", **epoch_points(metrics))
+        both = np.isfinite(train) & np.isfinite(val)
+        axes.fill_between(epochs[both], val[both], train[both], color=BAND, linewidth=0, label="gap")
+        _over_epochs(axes, metrics, train, color=MUTED, label="train, clean")
+        _over_epochs(axes, metrics, val, color=ACCENT, label="val")
         if best_row is not None:
             axes.plot(epochs[best_row], val[best_row], "o", color=ACCENT, markersize=6, zorder=5)
             axes.annotate(
@@ -95,10 +96,10 @@ def map_panel(
 def _criteria_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = epoch_axis(axes, metrics, best_row=best_row)
+        epoch_axis(axes, metrics, best_row=best_row)
         for criterion in CRITERIA:
             values = metrics[f"val_ap_{criterion}"].to_numpy()
-            axes.plot(epochs, values, color=CRITERION[criterion], label=label(criterion), **epoch_points(metrics))
+            _over_epochs(axes, metrics, values, color=CRITERION[criterion], label=label(criterion))
         axes.set_title("Validation AP per criterion, points")
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(_IN_POINTS)
@@ -110,9 +111,9 @@ def _terms_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
     looks: list[dict[str, Any]] = [{"color": ACCENT}, {"color": MUTED}, {"color": INK, "linestyle": (0, (3, 2))}]
     with canvas(width=PANEL[0], height=PANEL[1]) as figure:
         axes = figure.subplots()
-        epochs = epoch_axis(axes, metrics, best_row=best_row)
+        epoch_axis(axes, metrics, best_row=best_row)
         for name, look in zip(loss_terms(metrics), looks, strict=False):
-            axes.plot(epochs, metrics[f"train_{name}"].to_numpy(), label=name, **look, **epoch_points(metrics))
+            _over_epochs(axes, metrics, metrics[f"train_{name}"].to_numpy(), label=name, **look)
         axes.set_title("Loss by term, train")
         legend_on(axes)
         return svg(figure, name="curve-terms", describe="Each term of the training loss over epochs")
@@ -129,14 +130,14 @@ def _iou_panel(metrics: pl.DataFrame, *, best_row: int | None) -> Markup:
     }
     with canvas(width=PANEL[0], height=280.0) as figure:
         axes = figure.subplots()
-        epochs = epoch_axis(axes, metrics, best_row=best_row)
+        epoch_axis(axes, metrics, best_row=best_row)
         top = 0.0
         for name, look in looks.items():
             values = metrics[f"val_iou_{name}"].to_numpy()
             top = max(top, float(np.nanmax(values, initial=0.0)))
-            axes.plot(epochs, values, label=name.replace("_", " "), linewidth=1.2, **look, **epoch_points(metrics))
+            _over_epochs(axes, metrics, values, label=name.replace("_", " "), linewidth=1.2, **look)
         mean = metrics["val_miou"].to_numpy()
-        axes.plot(epochs, mean, color=INK, linewidth=2.2, label="mean", **epoch_points(metrics))
+        _over_epochs(axes, metrics, mean, color=INK, linewidth=2.2, label="mean")
         axes.set_ylim(0, min(1.02, max(0.1, 1.6 * top)))
         axes.set_title("Masks: IoU on val")
         legend_on(axes, columns=2)
@@ -177,6 +178,12 @@ def epoch_axis(axes: Any, metrics: pl.DataFrame, *, best_row: int | None) -> np.
     if best_row is not None:
         axes.axvline(best_row + 1, color=ACCENT, linewidth=1, linestyle=(0, (3, 3)))
     return epochs
+
+
+def _over_epochs(axes: Any, metrics: pl.DataFrame, values: np.ndarray, **look: Any) -> None:
+    """A line through the epochs that have a value: not every epoch need be scored."""
+    known = np.isfinite(values)
+    axes.plot(np.flatnonzero(known) + 1, values[known], **look, **epoch_points(metrics))
 
 
 def epoch_points(metrics: pl.DataFrame) -> dict[str, Any]:

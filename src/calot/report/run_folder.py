@@ -195,7 +195,9 @@ def _read_metrics(path: Path, *, required: bool) -> pl.DataFrame:
             f"{path.parent}: a pretraining reads no labels, so there are no scores to report; its curves are in {path}"
         )
     absent = [name for name in _METRICS if name not in table.columns]
-    if absent:
+    if not required and absent == list(_METRICS[1:]) and "train_loss" in table.columns:  # no epoch was scored yet
+        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(name) for name in absent)
+    elif absent:
         raise CalotError(f"{path} lacks the columns {absent}; it has {table.columns}. Train again with this calot.")
     numbers = [name for name in table.columns if name != "stage"]
     try:

@@ -35,7 +35,8 @@ class StageCost:
     """Upper bounds: patience may end the stage sooner. `step_s` was measured on `clips_measured` of `batch` clips.
 
     `saved` is the share of the backbone whose features are read from a cache, made in `views` of each training clip; 0
-    where every clip is computed in every epoch. `step_s` and `evaluation_s` are without a cache.
+    where every clip is computed in every epoch. `scored` epochs end with an evaluation. `step_s` and `evaluation_s` are
+    without a cache.
     """
 
     trainable: int
@@ -43,6 +44,7 @@ class StageCost:
     clips_measured: int
     steps_per_epoch: int
     epochs: int
+    scored: int
     step_s: float
     evaluation_clips: int
     evaluation_s: float
@@ -51,7 +53,7 @@ class StageCost:
 
     @property
     def hours(self) -> float:
-        return self.epochs * (self.steps_per_epoch * self.step_s + self.evaluation_s) / 3600
+        return (self.epochs * self.steps_per_epoch * self.step_s + self.scored * self.evaluation_s) / 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,7 @@ def _measure(trainer: Trainer, stage: Stage, *, clips: dict[str, int], published
         clips_measured=count,
         steps_per_epoch=-(-clips["train"] // stage.batch),
         epochs=stage.epochs,
+        scored=stage.scored,
         step_s=step_s,
         evaluation_clips=evaluated,
         evaluation_s=per_clip * evaluated,

@@ -55,7 +55,8 @@ def chosen_kind(
         return None
     train, val = clips["train"], clips["val"]
     subset = min(experiment.compute.train_subset, train)
-    if epochs_without_gain(stage) * (train + subset + val) < WORTH * (views * train + val):
+    epochs = epochs_without_gain(stage)
+    if epochs * train + -(-epochs // stage.score_every) * (subset + val) < WORTH * (views * train + val):
         return None
     kinds: tuple[Kind, ...] = ("fp32", "fp16")
     return next(

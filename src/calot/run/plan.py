@@ -183,7 +183,7 @@ def _stage(request: Request, number: int, stage: Stage, *, device: Device, clips
     micro = -(-stage.batch // passes)  # as even as it can be
     scored = clips["val"] + min(experiment.compute.train_subset, clips["train"])
     whole = stage_footprint(experiment, stage=number, half=half).forward if views else found.forward
-    epoch = clips["train"] * (found.forward + found.backward) + scored * found.forward
+    steps, evaluation = clips["train"] * (found.forward + found.backward), scored * found.forward
     once = (views * clips["train"] + clips["val"]) * (whole - found.forward) if views else 0
     return StagePlan(
         batch=stage.batch,
@@ -194,7 +194,7 @@ def _stage(request: Request, number: int, stage: Stage, *, device: Device, clips
         features=kept[0],
         features_bytes=kept[1],
         epochs=stage.epochs,
-        tflop=(stage.epochs * epoch + once) / 1e12,
+        tflop=(stage.epochs * steps + stage.scored * evaluation + once) / 1e12,
     )
 
 

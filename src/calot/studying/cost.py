@@ -121,12 +121,13 @@ def _planned(request: Request, cost: RunCost, *, runs: int, features: int) -> Pl
     """One experiment's row from the cost of its shape; `features` is how often a cache of them is made."""
     experiment = request.experiment
     stages = [
-        replace(measured, epochs=stage.epochs) for measured, stage in zip(cost.stages, experiment.stages, strict=True)
+        replace(measured, epochs=stage.epochs, scored=stage.scored)
+        for measured, stage in zip(cost.stages, experiment.stages, strict=True)
     ]
     train, val = cost.clips["train"], cost.clips["val"]
     last, first = stages[-1], stages[0]
     clip_s = last.evaluation_s / last.evaluation_clips
-    passes = sum(s.epochs * s.evaluation_s * (1 - s.saved * (1 - _HEADS)) for s in stages)
+    passes = sum(s.scored * s.evaluation_s * (1 - s.saved * (1 - _HEADS)) for s in stages)
     cached = max((s.saved * (s.views * train + val) for s in stages), default=0.0) * clip_s
     steps = sum(s.epochs * s.steps_per_epoch for s in stages)
     training = sum(s.epochs * s.steps_per_epoch * _step(s) for s in stages)

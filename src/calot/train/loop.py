@@ -95,35 +95,46 @@ def fit_stage(fit: Fit, progress: Progress) -> None:
     while progress.epoch < fit.stage.epochs and _patient(fit.stage, progress):
         _train_epoch(fit, progress)
         try:
-            with spent_on("evaluation"), fit.observer.scoring(fit, progress=progress):
-                scores = fit.objective.evaluate(fit.called, fit.data.passes, epoch=progress.epoch)
+            scores = _scores(fit, progress)
         except Stopped:
             fit.keeper.save(best=False)
             raise
-        _require_score(scores.value, progress=progress)
         progress.rows.append(_row(fit, progress, scores))
-        better = fit.objective.selection.better(scores.value, than=progress.best_score)
         begun = fit.objective.begun(epoch=progress.epoch)
-        best = begun and better
-        if best:
+        best = begun and scores is not None and fit.objective.selection.better(scores.value, than=progress.best_score)
+        if scores is not None and best:
             progress.best_score, progress.best_epoch = scores.value, progress.epoch
         progress.epoch, progress.batch, progress.loss_sum, progress.clips = progress.epoch + 1, 0, 0.0, 0
         progress.terms = {}
-        if begun:
+        if scores is not None and begun:
             fit.keep_clips(scores, best=best)
         fit.keeper.save(best=best)
 
 
+def _scores(fit: Fit, progress: Progress) -> EpochScores | None:
+    """What the epoch ends with; None where the stage does not score it. Its observations end with it either way."""
+    with spent_on("evaluation"), fit.observer.scoring(fit, progress=progress):
+        if not fit.stage.scores(epoch=progress.epoch):
+            return None
+        scores = fit.objective.evaluate(fit.called, fit.data.passes, epoch=progress.epoch)
+    _require_score(scores.value, progress=progress)
+    return scores
+
+
 def epochs_without_gain(stage: Stage) -> int:
-    """How many epochs a stage trains when none after the first is better."""
-    progress = Progress(epoch=1, best_epoch=0)
+    """How many epochs a stage trains when no scored one after the first is better."""
+    progress = Progress()
     while progress.epoch < stage.epochs and _patient(stage, progress):
+        if progress.best_epoch < 0 and stage.scores(epoch=progress.epoch):
+            progress.best_epoch = progress.epoch
         progress.epoch += 1
     return progress.epoch
 
 
 def _patient(stage: Stage, progress: Progress) -> bool:
-    return progress.epoch - 1 - progress.best_epoch < stage.patience
+    """Asked before each epoch: a stage ends only after one that was scored."""
+    scored = progress.epoch > 0 and stage.scores(epoch=progress.epoch - 1)
+    return not scored or progress.epoch - 1 - progress.best_epoch < stage.patience
 
 
 def _train_epoch(fit: Fit, progress: Progress) -> None:
@@ -241,7 +252,7 @@ def _require_finite(value: float, what: str, *, progress: Progress, part: Batch)
         )
 
 
-def _row(fit: Fit, progress: Progress, scores: EpochScores) -> dict[str, Any]:
+def _row(fit: Fit, progress: Progress, scores: EpochScores | None) -> dict[str, Any]:
     return {
         "stage": progress.stage + 1,
         "epoch": progress.epoch + 1,
@@ -249,7 +260,7 @@ def _row(fit: Fit, progress: Progress, scores: EpochScores) -> dict[str, Any]:
         "lr": fit.optimiser.param_groups[-1]["lr"],
         "train_loss": progress.loss_sum / progress.clips,
         **_term_columns(progress, every=fit.objective.terms(epoch=progress.epoch)),
-        **scores.columns,
+        **({} if scores is None else scores.columns),
     }
 
 

@@ -92,11 +92,17 @@ class Progress:
             ("terms", all(n <= self.batch for _, n in self.terms.values()), f"{self.batch} batches were made"),
             ("loss_sum", self.batch > 0 or self.loss_sum == 0, "no batch of this epoch was made"),
             ("best_epoch", self.best_epoch < max(self.epoch, 0) or self.best_epoch == -1, "no such epoch has ended"),
+            ("best_epoch", self.best_epoch == -1 or stage.scores(epoch=self.best_epoch), "that epoch is not scored"),
             ("best_score", (self.best_score is None) == (self.best_epoch == -1), f"best_epoch is {self.best_epoch}"),
-            ("batch", not self.batch or self.epoch - 1 - self.best_epoch < stage.patience, "patience had ended"),
+            ("batch", not self.batch or not self._out_of_patience(stage), "patience had ended"),
         )
         wrong += [(name, getattr(self, name), why) for name, fine, why in checks if not fine]
         return wrong or self._rows(stages, selected_by=selected_by)
+
+    def _out_of_patience(self, stage: Stage) -> bool:
+        """Whether the stage had to end with the last epoch that did."""
+        ended = self.epoch > 0 and stage.scores(epoch=self.epoch - 1)
+        return ended and self.epoch - 1 - self.best_epoch >= stage.patience
 
     def _rows(self, stages: Sequence[Stage], *, selected_by: str | None = None) -> list[tuple[str, Any, str]]:
         """That `rows` are the epochs that ended, in order, and hold the best epoch's score."""

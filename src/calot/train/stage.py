@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from calot.config import fields
 from calot.config.component import Component
-from calot.config.fields import Count, LearningRate, NonNegative, Range
+from calot.config.fields import Count, LearningRate, NonNegative, Range, Since
 from calot.identity import user_path
 from calot.models.adaptation import Adaptation, Frozen, ParameterGroup
 from calot.models.backbones.protocol import FRESH, Backbone
@@ -20,6 +20,7 @@ class Stage(Component):
 
     `batch` is the effective batch, one optimiser step; how it is cut into micro-batches is a compute setting.
     `warmup` counts epochs and may be a fraction. `patience`: epochs without a better val macro mAP before stopping.
+    `score_every`: val is scored after each such epoch and the last; only these can be chosen, or end the stage.
     """
 
     adaptation: Adaptation = Frozen()
@@ -31,6 +32,7 @@ class Stage(Component):
     batch: Count = 32
     patience: Count = 5
     clip_norm: Annotated[float, Range(gt=0, le=1e6)] = 1.0
+    score_every: Annotated[Count, Since("0.2.0", before=1)] = 1
 
     def __post_init__(self) -> None:
         if self.min_lr > self.lr:
@@ -49,10 +51,24 @@ class Stage(Component):
         fresh = sum(p.numel() for p in backbone.fresh)
         return self.adaptation.declared(backbone) | ({FRESH: fresh} if fresh else {})
 
+    def scores(self, *, epoch: int) -> bool:
+        """Whether val is scored after an epoch, counted from 0."""
+        return (epoch + 1) % self.score_every == 0 or epoch + 1 == self.epochs
+
+    @property
+    def scored(self) -> int:
+        """How many epochs end with scores."""
+        return -(-self.epochs // self.score_every)
+
+    @property
+    def without_gain(self) -> int:
+        """How many epochs it trains when no scored one after the first is better, if it has so many."""
+        return self.score_every * (1 - (-self.patience // self.score_every))
+
     @property
     def patience_binds(self) -> bool:
         """Whether a stage that never gets better ends before its last epoch."""
-        return self.patience + 1 < self.epochs
+        return self.without_gain < self.epochs
 
 
 @dataclass(frozen=True, kw_only=True)
