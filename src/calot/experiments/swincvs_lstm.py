@@ -25,5 +25,5 @@ experiment = Experiment(
     pooling=LSTMPooling(hidden=256, layers=2),
     head=LinearHead(norm=False),
     loss=loss,
-    train=Stage(adaptation=FullFineTune(lr=1e-5), epochs=10, batch=4, patience=10, **rates),
+    train=Stage(adaptation=FullFineTune(lr=1e-5), epochs=10, batch=4, patience=10, score_every=1, **rates),
 )
