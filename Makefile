@@ -82,7 +82,7 @@ experiments: install
 embedded: install
 	test -f $(OUT)/pretraining/phantom.json || $(BIN)/calot data phantom $(OUT)/pretraining --recipe phantom-pretraining --workers 2
 	cd $(OUT) && OMP_NUM_THREADS=1 $(abspath $(BIN))/calot pretrain pretraining p01_masked_prediction --scale tiny --seed 0 --out embedded \
-	  backbone.weights=None train.lr=1e-3 train.adaptation.lr=1e-3 train.batch=16 train.epochs=10 train.warmup=1 objective.momentum=0.996
+	  backbone.weights=None train.lr=1e-3 train.adaptation.lr=1e-3 train.batch=16 train.epochs=10 train.warmup=1 train.decayed=all objective.momentum=0.996
 
 # Full-size ViT-L on the machine's GPU; without one the tiny size on the CPU, by the same code.
 bench-gpu: install

@@ -140,7 +140,7 @@ def _runs(experiment: Experiment, batch: Batch) -> None:
     model = build_classifier(tiny)
     stage = tiny.train
     if groups := stage.adaptation.apply(model.backbone):
-        build_adamw(groups, weight_decay=stage.weight_decay)
+        build_adamw(groups, weight_decay=stage.weight_decay, decayed=stage.decayed)
     assert math.isfinite(stage_schedule(stage, clips=4).lr(peak=stage.lr, step=1))
     order = tiny.sampler.order(batch.labels.numpy(), rng=np.random.default_rng(0))
     assert len(order) == 4

@@ -17,6 +17,7 @@ from calot.data.augmentations import (
     ColourJitter,
     GaussianBlur,
     RandomErasing,
+    RandomResizedCrop,
     Rotation,
     rotate,
     turn_hue,
@@ -31,6 +32,7 @@ ALWAYS: tuple[Augmentation, ...] = (
     ColourJitter(),
     RandomErasing(1.0),
     GaussianBlur(1.0),
+    RandomResizedCrop(),
 )
 
 
@@ -94,7 +96,7 @@ def test_neither_torchs_nor_numpys_own_chance_is_used(component: Augmentation) -
 
 
 def test_a_clips_masks_change_nothing_about_its_frames() -> None:
-    for component in (HorizontalFlip(1.0), Rotation(), ColourJitter(), GaussianBlur(1.0)):
+    for component in (HorizontalFlip(1.0), Rotation(), ColourJitter(), GaussianBlur(1.0), RandomResizedCrop()):
         assert torch.equal(applied(component, masked()).video, applied(component, replace(masked(), masks=None)).video)
 
 
@@ -171,7 +173,7 @@ def iou(frame: Tensor, layer: Tensor) -> float:
 def test_pitfall_flip_or_rotation_that_misses_the_masks() -> None:
     before = blob_batch(40)
     assert iou(before.video[0, 0], masks(before).values[0, 0]) == 1.0
-    for component in (HorizontalFlip(1.0), Rotation(15.0), Rotation(180.0)):
+    for component in (HorizontalFlip(1.0), Rotation(15.0), Rotation(180.0), RandomResizedCrop(scale=(0.6, 0.9))):
         after = applied(component, before)
         overlaps = [iou(clip[0], layers[0]) for clip, layers in zip(after.video, masks(after).values, strict=True)]
         missed = [iou(clip[0], masks(before).values[0, 0]) for clip in after.video]
@@ -187,6 +189,50 @@ def test_a_flip_mirrors_the_masks_of_the_clips_it_mirrors() -> None:
     assert 6 < sum(flipped) < 26
     for now, was, flip in zip(masks(after).values, masks(before).values, flipped, strict=True):
         assert torch.equal(now, was.flip(-1) if flip else was)
+
+
+# --- crops
+
+
+def test_a_crop_is_the_box_it_drew_made_as_large_as_the_frame() -> None:
+    before, component = batch_of(smooth(6, side=64), masks=masks_of(6, side=16)), RandomResizedCrop()
+    after = applied(component, before)
+    for i, rng in enumerate(generators(6)):
+        box = component.draw(rng=rng, height=64, width=64)
+        cut = before.video[i][..., box.top : box.bottom, box.left : box.right].float()
+        wanted = F.interpolate(cut, size=(64, 64), mode="bilinear", align_corners=False)
+        assert float((after.video[i].float() - wanted).abs().max()) <= 0.5
+        fine = masks(before).values[i].repeat_interleave(4, 1).repeat_interleave(4, 2)  # a mask pixel is 4 x 4 pixels
+        cut = fine[..., box.top : box.bottom, box.left : box.right][None]
+        nearest = F.interpolate(cut.float(), size=(16, 16), mode="nearest-exact")[0]
+        assert torch.equal(masks(after).values[i].float(), nearest)
+
+
+def test_a_crop_of_all_is_the_identity_to_the_bit() -> None:
+    before = batch_of(noise(2), masks=masks_of(2))
+    after = applied(RandomResizedCrop().neutral(), before)
+    assert torch.equal(after.video, before.video)
+    assert torch.equal(masks(after).values, masks(before).values)
+
+
+def test_crops_have_the_published_shares_and_shapes() -> None:
+    component, rng = RandomResizedCrop(), np.random.default_rng(0)
+    boxes = [component.draw(rng=rng, height=256, width=256) for _ in range(4000)]
+    whole = [b.share == 1.0 for b in boxes]
+    sides = np.array([(b.bottom - b.top, b.right - b.left) for b in boxes])
+    shares, aspects = sides.prod(axis=1) / 256**2, sides[:, 1] / sides[:, 0]
+    assert 0.29 < shares.min() < 0.31
+    assert 0.74 < aspects.min() < 0.76
+    assert 1.33 < aspects.max() < 1.36
+    assert np.mean(whole) < 0.01
+    low = shares < 0.55  # no box of such a share reaches out of the frame: uniform there, places alike
+    assert shares[low].mean() == pytest.approx(0.425, abs=0.01)
+    assert np.log(aspects[low]).mean() == pytest.approx(np.log(0.75 * 1.35) / 2, abs=0.02)
+    free = np.array(
+        [(b.top / (256 - h), b.left / (256 - w)) for b, (h, w) in zip(boxes, sides, strict=True) if h < 256 > w]
+    )
+    assert free.mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.02)
+    assert all(0 <= b.top < b.bottom <= 256 and 0 <= b.left < b.right <= 256 for b in boxes)
 
 
 # --- colour
@@ -355,6 +401,8 @@ def test_blur_and_jitter_leave_masks_alone() -> None:
         (lambda: ColourJitter(brightness=-0.1), r"ColourJitter\.brightness"),
         (lambda: RandomErasing(2), r"RandomErasing\.probability=2"),
         (lambda: RandomErasing(area=(0.3, 0.1)), r"RandomErasing\.area"),
+        (lambda: RandomResizedCrop(scale=(0.9, 0.3)), r"RandomResizedCrop\.scale=\(0\.9, 0\.3\)"),
+        (lambda: RandomResizedCrop(aspect=(1.1, 1.3)), r"a range that holds 1"),
         (lambda: GaussianBlur(-0.5), r"GaussianBlur\.probability"),
         (lambda: GaussianBlur(sigma=(0.0, 1.0)), r"GaussianBlur\.sigma"),
     ],

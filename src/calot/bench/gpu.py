@@ -280,7 +280,8 @@ def _fit(experiment: Experiment, model: Classifier, *, accelerator: Accelerator)
     """All that a step of the loop needs, for an adapted model."""
     stage = experiment.train
     everything = ParameterGroup("all", tuple(model.parameters()), stage.lr)  # of which what trains is updated
-    adamw = build_adamw([everything], weight_decay=stage.weight_decay, fused=fused_step(accelerator))
+    fused, decay = fused_step(accelerator), stage.weight_decay
+    adamw = build_adamw([everything], weight_decay=decay, decayed=stage.decayed, fused=fused)
     called = placed(model, accelerator=accelerator)
     return Fit(
         model=model,

@@ -14,9 +14,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from numpy.random import Generator
 from torch import Tensor
+from torch.nn import functional as F
 
 from calot.config.fields import Fraction, Range, Since
 from calot.data.boxes import Box, grid_of
@@ -26,6 +27,9 @@ from calot.types import IGNORED, Batch
 
 Clip = UInt8[Tensor, "t c h w"]
 Layers = UInt8[Tensor, "m y x"]
+
+#: How many boxes of a crop are drawn before the frame is left whole.
+_CROPS_TRIED = 10
 
 
 class ClipAugmentation(Augmentation):
@@ -64,6 +68,53 @@ class Rotation(ClipAugmentation):
         if layers is not None:
             seen = rotate(IGNORED - layers[None], degrees=angle, mode="nearest")[0]
             layers.copy_(IGNORED - _bytes(seen))
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop(ClipAugmentation):
+    """Cut a box out of all frames alike and make it as large as the frame was: frames bilinearly, masks by nearest.
+
+    Its share of the area is uniform in `scale`, its width over its height log-uniform in `aspect`, of which 1 is the
+    frame's own; ten draws that reach out of the frame leave it whole. The arithmetic and both ranges are those of
+    V-JEPA 2's pretraining (`random_resized_crop`), which crops frames of the source's size: here they are the model's.
+    """
+
+    scale: Annotated[tuple[float, float], Range(ge=0.01, le=1)] = (0.3, 1.0)
+    aspect: Annotated[tuple[float, float], Range(ge=0.01, le=100)] = (0.75, 1.35)
+
+    def __post_init__(self) -> None:
+        if self.scale[0] > self.scale[1] or not self.aspect[0] <= 1 <= self.aspect[1]:
+            raise CalotError(
+                f"RandomResizedCrop.scale={self.scale}, aspect={self.aspect}: each needs its lower end first, "
+                "and aspect a range that holds 1."
+            )
+
+    def neutral(self) -> RandomResizedCrop:
+        """The same that changes nothing."""
+        return replace(self, scale=(1.0, 1.0), aspect=(1.0, 1.0))
+
+    def change(self, clip: Clip, layers: Layers | None, *, rng: Generator, grid: tuple[int, int]) -> None:
+        height, width = clip.shape[-2:]
+        box = self.draw(rng=rng, height=height, width=width)
+        seen = F.interpolate(box.view(clip).float(), size=(height, width), mode="bilinear", align_corners=False)
+        clip.copy_(_bytes(seen))
+        if layers is not None:
+            rows = _cells_seen(box.top, box.bottom, of=height, count=layers.shape[-2])
+            columns = _cells_seen(box.left, box.right, of=width, count=layers.shape[-1])
+            layers.copy_(layers[:, rows.to(layers.device)][:, :, columns.to(layers.device)])
+
+    def draw(self, *, rng: Generator, height: int, width: int) -> Box:
+        """A box of whole pixels inside a frame."""
+        whole = (height, width)
+        for _ in range(_CROPS_TRIED):
+            share = rng.uniform(*self.scale)
+            aspect = math.exp(rng.uniform(math.log(self.aspect[0]), math.log(self.aspect[1])))
+            wide = round(width * math.sqrt(share * aspect))
+            high = round(height * math.sqrt(share / aspect))
+            if 0 < wide <= width and 0 < high <= height:
+                top, left = int(rng.integers(0, height - high + 1)), int(rng.integers(0, width - wide + 1))
+                return Box(top, top + high, left, left + wide, whole)
+        return Box(0, height, 0, width, whole)
 
 
 @dataclass(frozen=True)
@@ -188,6 +239,12 @@ def turn_hue(colours: Float[Tensor, "t c h w"], *, turn: float) -> Float[Tensor,
     hsv[:, 0] = (hsv[:, 0] + 2 * math.pi * turn) % (2 * math.pi)
     turned: Tensor = hsv_to_rgb(hsv)
     return turned
+
+
+def _cells_seen(first: int, last: int, *, of: int, count: int) -> Int[Tensor, " y"]:
+    """Of `count` mask cells along a side of `of` pixels, the one under the middle of each cell of the crop."""
+    middles = first + (torch.arange(count, dtype=torch.float64) + 0.5) / count * (last - first)
+    return (middles / of * count).floor().long()
 
 
 def _grey(colours: Float[Tensor, "t c h w"]) -> Float[Tensor, "t 1 h w"]:

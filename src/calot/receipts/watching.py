@@ -161,6 +161,7 @@ class RunObserver(Observer):
         """Each group's rate and decay over what the stage's settings give for this step."""
         stage, seen, per_epoch = fit.stage, progress.observing, self._batches(progress)
         step = progress.step - 1
+        names = {id(p): name for name, p in fit.model.named_parameters()}
         for group in fit.optimiser.param_groups:
             wanted = declared_rate(
                 peak=group["peak_lr"],
@@ -171,7 +172,9 @@ class RunObserver(Observer):
             )
             if wanted > 0 and step >= 0:
                 add(seen, "rate applied over the declared", [group["lr"] / wanted])
-            add(seen, "weight decay over the declared", [_over(group["weight_decay"], stage.weight_decay)])
+            spared = {stage.decayed == "matrices" and _is_flat(names[id(p)], p) for p in group["params"]}
+            for declared in (0.0 if is_spared else stage.weight_decay for is_spared in sorted(spared)):
+                add(seen, "weight decay over the declared", [_over(group["weight_decay"], declared)])
 
     def shares(self, fit: Fit, shares: Mapping[str, Tensor]) -> None:
         """Each term's part of loss and gradient: once per epoch, or per hundred batches where epochs are shorter."""
@@ -257,6 +260,11 @@ def declared_rate(*, peak: float, floor: float, step: int, warmup: int, total: i
     part = min(1.0, (step - warmup) / max(1, total - 1 - warmup))
     least = min(floor, peak)
     return least + (peak - least) * (1 + math.cos(math.pi * part)) / 2
+
+
+def _is_flat(name: str, parameter: Tensor) -> bool:
+    """Whether V-JEPA 2's official code spares a parameter weight decay: by its name, or for its one dimension."""
+    return "bias" in name or len(parameter.shape) == 1
 
 
 def _over(value: float, declared: float) -> float:

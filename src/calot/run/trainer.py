@@ -197,7 +197,8 @@ class Trainer:
         torch.manual_seed(_stage_seed(self.request.seed, stage=self.progress.stage))
         groups = self.groups(stage)
         self.trained.update(p for p in self.model.backbone.parameters() if p.requires_grad)
-        optimiser = build_adamw(groups, weight_decay=stage.weight_decay, fused=fused_step(self.accelerator))
+        fused, decay = fused_step(self.accelerator), stage.weight_decay
+        optimiser = build_adamw(groups, weight_decay=decay, decayed=stage.decayed, fused=fused)
         prepared: torch.optim.Optimizer = self.accelerator.prepare(optimiser)
         return prepared
 

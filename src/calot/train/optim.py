@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
 from calot.models.adaptation import ParameterGroup
+
+#: Which tensors weight decay acts on: all that train, or those of two or more dimensions alone.
+Decayed = Literal["all", "matrices"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,20 @@ class Schedule:
 
 
 def build_adamw(
-    groups: Sequence[ParameterGroup], *, weight_decay: float, fused: bool | None = None
+    groups: Sequence[ParameterGroup], *, weight_decay: float, decayed: Decayed = "all", fused: bool | None = None
 ) -> torch.optim.AdamW:
     """AdamW with one parameter group per `ParameterGroup`; each keeps its `name` and `peak_lr`.
 
+    `decayed="matrices"`: biases and all else of one dimension, such as a norm's weights, have no decay; they are a
+    group of their own, "<name> undecayed", as in V-JEPA 2's official code (`init_opt` in `app/vjepa/utils.py`).
     `fused`: one kernel updates all parameters of a group (equal up to rounding).
     """
-    described = [
-        {"params": [p for p in g.parameters if p.requires_grad], "lr": g.lr, "peak_lr": g.lr, "name": g.name}
-        for g in groups
-    ]
+    described: list[dict[str, Any]] = []
+    for group in groups:
+        trained = [p for p in group.parameters if p.requires_grad]
+        flat = [p for p in trained if decayed == "matrices" and p.ndim < 2]
+        rest = [p for p in trained if decayed == "all" or p.ndim > 1]
+        rates = {"lr": group.lr, "peak_lr": group.lr}
+        described.append({"params": rest, "name": group.name, **rates})
+        described.append({"params": flat, "name": f"{group.name} undecayed", "weight_decay": 0.0, **rates})
     return torch.optim.AdamW([g for g in described if g["params"]], weight_decay=weight_decay, fused=fused)

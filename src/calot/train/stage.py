@@ -12,6 +12,7 @@ from calot.config.fields import Count, LearningRate, NonNegative, Range, Since
 from calot.identity import user_path
 from calot.models.adaptation import Adaptation, Frozen, ParameterGroup
 from calot.models.backbones.protocol import FRESH, Backbone
+from calot.train.optim import Decayed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +20,7 @@ class Stage(Component):
     """Settings of one stage. `lr` is that of pooling and head; the adaptation carries the backbone's.
 
     `batch` is the effective batch, one optimiser step; how it is cut into micro-batches is a compute setting.
+    `decayed`: whether weight decay acts on all that trains, or on matrices alone and not on biases and norms.
     `warmup` counts epochs and may be a fraction. `patience`: epochs without a better val macro mAP before stopping.
     `score_every`: val is scored after each such epoch and the last; only these can be chosen, or end the stage.
     """
@@ -27,6 +29,7 @@ class Stage(Component):
     epochs: Annotated[int, Range(ge=1, le=100_000)] = 15
     lr: LearningRate = 5e-4
     weight_decay: Annotated[float, Range(ge=0, le=100)] = 0.1
+    decayed: Annotated[Decayed, Since("0.2.0", before="all")] = "all"
     warmup: Annotated[float, Range(ge=0, le=100_000)] = 2.0
     min_lr: Annotated[float, Range(ge=0, le=100)] = 1e-6
     batch: Count = 32
@@ -37,6 +40,9 @@ class Stage(Component):
     def __post_init__(self) -> None:
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr={self.min_lr} is above lr={self.lr}: a rate that falls to it starts above it")
+
+    def idle(self) -> tuple[str, ...]:
+        return () if self.weight_decay else ("decayed",)
 
     def adapt(self, backbone: Backbone) -> tuple[ParameterGroup, ...]:
         """Prepare the backbone for this stage and return what of it trains: the adaptation's groups and, at `lr`, the

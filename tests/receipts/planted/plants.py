@@ -544,6 +544,12 @@ def weights_do_not_decay(patch: Patch) -> None:
     patch.setattr(running, "build_adamw", lambda groups, weight_decay, **how: real(groups, weight_decay=0.0, **how))
 
 
+@plant("schedule", "e02_frozen_probe", "observed", "weight decay", "train.decayed=matrices")
+def biases_and_norms_decay_all_the_same(patch: Patch) -> None:
+    real = optim.build_adamw
+    patch.setattr(running, "build_adamw", lambda groups, decayed, **how: real(groups, decayed="all", **how))
+
+
 @plant("schedule", "e02_frozen_probe", "dose", "without a gain is 12")
 def patience_is_not_heeded(patch: Patch) -> None:
     patch.setattr(loop, "_patient", lambda stage, progress: True)
