@@ -14,7 +14,7 @@ from calot.models.pooling import LSTMPooling
 from calot.train.losses import BCE
 from calot.train.stage import Stage
 
-rates = {"lr": 1e-3, "min_lr": 1e-3, "warmup": 0.0, "weight_decay": 0.02, "clip_norm": 5.0}
+full, rates = FullFineTune(lr=1e-5), {"lr": 1e-3, "min_lr": 1e-3, "warmup": 0.0, "weight_decay": 0.02, "clip_norm": 5.0}
 loss = BCE(weight=PerCriterion.of([3.19852941, 4.46153846, 2.79518072]))
 experiment = Experiment(
     name="swincvs_lstm",
@@ -25,5 +25,5 @@ experiment = Experiment(
     pooling=LSTMPooling(hidden=256, layers=2),
     head=LinearHead(norm=False),
     loss=loss,
-    train=Stage(adaptation=FullFineTune(lr=1e-5), epochs=10, batch=4, patience=10, score_every=1, **rates),
+    train=Stage(adaptation=full, epochs=10, batch=4, patience=10, score_every=1, decayed="all", **rates),
 )
