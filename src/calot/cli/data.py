@@ -171,6 +171,10 @@ def phantom(
     shortcut_places: Annotated[
         bool, typer.Option("--shortcut-places", help="Say in cue/ where the marker is.")
     ] = False,
+    shortcut_elsewhere: Annotated[
+        float | None, typer.Option(help="How often the marker agrees in val and test, too; by default it is unrelated.")
+    ] = None,
+    shortcut_size: Annotated[float | None, typer.Option(help="Of the marker, over its usual one.")] = None,
     biased_rater: Annotated[int | None, typer.Option(help="1, 2 or 3: a rater who says yes too soon.")] = None,
     rater_spread: Annotated[float | None, typer.Option(help="How far apart raters' habits are; 0: alike.")] = None,
     json: AsJson = False,
@@ -181,8 +185,12 @@ def phantom(
     from calot.run.signals import stop_on_signal
 
     knobs: dict[str, Any] = {"invisible": invisible, "shortcut": shortcut, "biased_rater": biased_rater}
-    knobs |= {"shortcut_places": True} if shortcut_places else {}
-    knobs["rater_spread"] = rater_spread
+    knobs |= {
+        "shortcut_places": shortcut_places or None,
+        "shortcut_elsewhere": shortcut_elsewhere,
+        "shortcut_size": shortcut_size,
+        "rater_spread": rater_spread,
+    }
     spec = recipe_named(recipe or "plain", videos=videos, seed=seed, mean_frames=mean_frames, **knobs)
     stopped = f"{out}: stopped; videos that are drawn stay. Run the same again to continue."
     with Ui().task("phantom") as advance, stop_on_signal(stopped):

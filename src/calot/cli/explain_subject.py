@@ -11,6 +11,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from calot import __version__
+from calot.analysis.cue_places import CuePlaces
 from calot.analysis.explaining.part import Subject
 from calot.cli.attention_sides import random_weights
 from calot.data.clips import ClipTable
@@ -69,6 +70,7 @@ class ExplainedRun:
             facts=self._facts(table, clips=clips, asked=asked),
             store=lambda: self.data.store(split),
             masks=lambda some: self.data.nearest_masks(some),
+            cue=CuePlaces(root=self.data.root, geometry=self.experiment.geometry, size=self.experiment.backbone.size),
             untrained=lambda: random_weights(self.experiment, seed=self.seed, accelerator=self.accelerator),
             on_split=lambda other: self.subject(other, clips=clips, asked=(), on_open=on_open),
             ui=self.data.ui,

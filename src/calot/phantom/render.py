@@ -80,8 +80,9 @@ class Renderer:
         exposure: NDArray[np.float64],
         marker: NDArray[np.bool_],
         staging: Staging = PLAIN,
+        marker_size: float = 1.0,
     ) -> None:
-        self.exposure, self.marker, self._staging = exposure, marker, staging
+        self.exposure, self.marker, self._staging, self._marker_size = exposure, marker, staging, marker_size
         self._side = np.zeros(len(state.q), np.int64) if state.side is None else state.side
         again = copy.deepcopy(rng)  # the same patient, turned over
         self.scene: Scene = make_scene(rng, variety=staging.variety)
@@ -255,10 +256,13 @@ class Renderer:
     def _draw_marker(self, rgb: Pixels, index: int) -> None:
         x, y = self._to_screen(MARKER, index)
         cv2.fillPoly(rgb, [self._marker_corners(index)], _MARKER_RGB, cv2.LINE_AA)
-        cv2.line(rgb, (int(x) - 16, int(y) - 12), (int(x) + 18, int(y) + 6), (150, 190, 255), 4, cv2.LINE_AA)
+        left, up, right, down, thick = (round(self._marker_size * pixels) for pixels in (16, 12, 18, 6, 4))
+        ends = (int(x) - left, int(y) - up), (int(x) + right, int(y) + down)
+        cv2.line(rgb, *ends, (150, 190, 255), thick, cv2.LINE_AA)
 
     def _marker_corners(self, index: int) -> NDArray[np.int32]:
-        corners = cv2.boxPoints((self._to_screen(MARKER, index), (58.0, 34.0), 30.0))
+        sides = (58.0 * self._marker_size, 34.0 * self._marker_size)
+        corners = cv2.boxPoints((self._to_screen(MARKER, index), sides, 30.0))
         return np.asarray(corners.round(), dtype=np.int32)
 
     def _draw_clips(self, rgb: Pixels, index: int) -> None:

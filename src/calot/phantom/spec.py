@@ -35,7 +35,7 @@ NOT_NEGATIVE = (
 )
 HARDER = frozenset((*SHARES, *NOT_NEGATIVE))
 #: Fields that were added later and are described if set.
-ADDED = HARDER | {"shortcut_elsewhere", "shortcut_places"}
+ADDED = HARDER | {"shortcut_elsewhere", "shortcut_places", "shortcut_size"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,8 @@ class PhantomSpec:
     `max_frames` clip it. Knobs plant a known truth: `invisible` hides that criterion's anatomy from the picture and
     the masks while the labels still follow the state. `shortcut` draws a blue marker that agrees with that
     criterion in `shortcut_agreement` of the train keyframe intervals and is independent of it in val and test, or
-    agrees in `shortcut_elsewhere` of the intervals there. `shortcut_places` writes where each frame shows it to `cue/`.
+    agrees in `shortcut_elsewhere` of the intervals there. It is `shortcut_size` times as long and wide as 58 x 34
+    pixels; `shortcut_places` writes where each frame shows it to `cue/`.
     `biased_rater` (1, 2 or 3) says yes `rater_bias` latent units too soon (too late when negative).
 
     The fields from `pose_spread` on make a phantom harder, and at their defaults change nothing. `pose_spread` turns
@@ -88,6 +89,7 @@ class PhantomSpec:
     shortcut_elsewhere: float | None = None
     shortcut_places: bool = False
     rater_spread: float = 1.0
+    shortcut_size: float = 1.0
 
     def __post_init__(self) -> None:
         if self.videos < len(SPLITS):
@@ -104,6 +106,8 @@ class PhantomSpec:
                 raise CalotError(f"PhantomSpec.{name}={getattr(self, name)} must lie between 0 and 1")
         if self.shortcut_elsewhere is not None and not 0.0 <= self.shortcut_elsewhere <= 1.0:
             raise CalotError(f"PhantomSpec.shortcut_elsewhere={self.shortcut_elsewhere} must lie between 0 and 1")
+        if not 0.25 <= self.shortcut_size <= 6.0:
+            raise CalotError(f"PhantomSpec.shortcut_size={self.shortcut_size} must lie between 0.25 and 6")
         if self.shortcut is None and (self.shortcut_places or self.shortcut_elsewhere is not None):
             name = "shortcut_places" if self.shortcut_places else "shortcut_elsewhere"
             raise CalotError(f"PhantomSpec.{name} needs a shortcut: name the criterion that the marker gives away")

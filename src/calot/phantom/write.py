@@ -178,6 +178,7 @@ def draw_video(plan: VideoPlan, *, out: Path, spec: PhantomSpec) -> _Written:
         exposure=drawn_exposure(labels.state, hidden=hidden),
         marker=marker_frames(labels, spec=spec),
         staging=staging,
+        marker_size=spec.shortcut_size,
     )
     also = {key - back for key in masked for back in range(spec.window_masks)}
     annotations: list[dict[str, Any]] = []

@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 #: How effects are measured.
 OCCLUSION, GRADIENTS, RANDOM_ORDER = "occlusion", "integrated gradients", "random"
 METHODS = (OCCLUSION, GRADIENTS)
+#: Sets beside the classes of masks: all of them together, and a suspected cue.
+ANATOMY, CUE = "anatomy", "cue"
 #: A map is said to hardly change where its rank correlation with that of random weights is at least this.
 UNCHANGED = 0.5
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from calot.criteria import CRITERIA
+from calot.criteria import CRITERIA, label
 from calot.errors import CalotError
 from calot.statistics.intervals import DEFAULT_METHOD, Interval, interval
 from calot.statistics.jackknife import plain_interval
@@ -190,7 +190,7 @@ def _means(
 
 def _interval(found: tuple[float, Array] | None, reasons: Mapping[str, str]) -> Interval:
     if found is None:
-        return Interval(value=None, low=None, high=None, reason="; ".join(f"{c}: {r}" for c, r in reasons.items()))
+        return Interval(value=None, low=None, high=None, reason=f"{', '.join(map(label, reasons))} cannot be judged")
     return interval(DEFAULT_METHOD, value=found[0], left_out=found[1], drawn=None, positive_videos=FEWEST_VIDEOS)
 
 
@@ -198,7 +198,8 @@ def _less(
     one: tuple[float, Array] | None, other: tuple[float, Array] | None, *, reasons: Mapping[str, str]
 ) -> Interval:
     if one is None or other is None:
-        return Interval(value=None, low=None, high=None, reason="; ".join(dict.fromkeys(reasons.values())))
+        why = next(iter(reasons.values()), "") if len(reasons) == 1 else f"{len(reasons)} criteria cannot be judged"
+        return Interval(value=None, low=None, high=None, reason=why)
     return plain_interval(one[0] - other[0], left_out=one[1] - other[1])
 
 

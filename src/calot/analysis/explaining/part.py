@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from calot.analysis.attention import clips_over_videos
+from calot.analysis.cue_places import CuePlaces
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches, uploaded
 from calot.data.manifest import Manifest
@@ -36,7 +37,8 @@ class Subject:
     `table` holds every clip that the run's protocol scores, `manifest` the split's rows. `asked` are places in `table`
     of the clips that a person named, `clips` how many to look into per group. `stored` are the run's predictions of the
     split where it has them. `store` and `masks` open frames and true masks (the nearest to each labelled frame, in
-    training classes); `untrained` is the same model with random weights; `on_split` is the run on another split.
+    training classes), `cue` says where a suspected cue is. `untrained` is the same model with random weights;
+    `on_split` is the run on another split.
     """
 
     model: Classifier
@@ -53,6 +55,7 @@ class Subject:
     facts: Mapping[str, Any]
     store: Callable[[], FrameStore]
     masks: Callable[[ClipTable], ClipMasks]
+    cue: CuePlaces
     untrained: Callable[[], Classifier]
     on_split: Callable[[str], Subject]
     ui: Ui

@@ -7,7 +7,10 @@ from importlib import import_module
 from calot.report.explaining.section import Section
 
 #: Each is `calot.analysis.explaining.NAME` with a PART, and `calot.report.explaining.NAME` with a SECTION.
-PARTS: tuple[str, ...] = ("criteria", "pooling", "segmentation", "raters", "samples")
+PARTS: tuple[str, ...] = (
+    *("criteria", "pooling", "segmentation", "raters", "samples"),
+    *("occlusion", "cue", "embeddings", "feature_gap"),
+)
 
 
 def section_named(name: str) -> Section:
