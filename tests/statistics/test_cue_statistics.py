@@ -62,21 +62,16 @@ def _clips(*, effect: float, mass: float | None) -> pl.DataFrame:
 
 
 def test_sentences_name_the_criterion_that_the_cue_moves_and_no_other() -> None:
-    labels, scores, cue, videos = _made(weight=0.9)
-    followed = [follows_cue(labels, scores, cue=cue, videos=videos, criterion=CRITERION).to_dict()]
     means = {n: m.row() for n, m in cue_means(_clips(effect=-2.0, mass=0.2)).items()}
-    said = cue_sentences(means, followed)
-    assert len(said) == 3
+    said = cue_sentences(means)
+    assert len(said) == 2
     assert "20.0 times" in said[0]
     assert "C2" in said[1]
     assert "by 2.00" in said[1]
-    assert "follow the cue" in said[2]
 
 
 def test_nothing_is_said_of_a_run_that_ignores_it() -> None:
-    labels, scores, cue, videos = _made(weight=0.0)
-    followed = [follows_cue(labels, scores, cue=cue, videos=videos, criterion=CRITERION).to_dict()]
     means = {n: m.row() for n, m in cue_means(_clips(effect=0.0, mass=0.0095)).items()}
-    assert cue_sentences(means, followed) == ["Nothing here shows, beyond its interval, that the run uses the cue."]
+    assert cue_sentences(means) == ["Nothing here shows, beyond its interval, that the run uses the cue."]
     without = cue_means(_clips(effect=0.0, mass=None))
     assert without["mass"].interval.value is None

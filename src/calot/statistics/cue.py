@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ _NO_PAIRS = "no pair of a positive and a negative"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Followed:
+class RanksByCue:
     """Of one criterion: the share of pairs (a positive, a negative) that scores rank rightly, where the cue says the
     same as both labels (`agreeing`) and where it says the opposite (`contradicting`), and the first minus the second.
 
@@ -38,13 +38,13 @@ class Followed:
 
     @property
     def supported(self) -> bool:
-        """Whether scores follow the cue: the interval of the difference lies above zero."""
+        """Whether the interval of the difference lies above zero."""
         return self.difference.low is not None and self.difference.low > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         held = {n: interval_fields(getattr(self, n)) for n in ("agreeing", "contradicting", "difference")}
-        return {"criterion": self.criterion, "agreement": self.shown, "follows": self.supported, **held}
+        return {"criterion": self.criterion, "agreement": self.shown, "supported": self.supported, **held}
 
 
 def pairs_ranked(labels: Flags, scores: NDArray[np.floating[Any]]) -> float:
@@ -59,7 +59,7 @@ def pairs_ranked(labels: Flags, scores: NDArray[np.floating[Any]]) -> float:
 
 def follows_cue(
     labels: Flags, scores: NDArray[np.floating[Any]], *, cue: Flags, videos: NDArray[np.str_], criterion: str
-) -> Followed:
+) -> RanksByCue:
     """Compare ranks where the cue agrees with the label with those where it contradicts it."""
     agree = cue == labels
 
@@ -75,7 +75,7 @@ def follows_cue(
         for k, value in enumerate(whole)
     ]
     difference = plain_interval(whole[0] - whole[1], left_out=left[:, 0] - left[:, 1], reason=_NO_PAIRS)
-    return Followed(
+    return RanksByCue(
         criterion=criterion,
         agreeing=found[0],
         contradicting=found[1],
@@ -105,8 +105,9 @@ def cue_means(clips: pl.DataFrame) -> dict[str, ClipMean]:
     return found
 
 
-def cue_sentences(means: Mapping[str, Mapping[str, Any]], followed: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the intervals support, in words."""
+def cue_sentences(means: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the intervals support, in words. Ranks are left to the table: videos that show the cue more often can differ
+    in scores without it."""
     said = []
     enriched = means["enrichment"]
     if enriched["low"] is not None and enriched["low"] > 1:
@@ -121,10 +122,4 @@ def cue_sentences(means: Mapping[str, Mapping[str, Any]], followed: Sequence[Map
                 f"Covering the cue moves the logit of {label(criterion)} by {on['value']:.2f}, covering as many pixels "
                 f"elsewhere by {off['value']:.2f} ({more['low']:.2f} to {more['high']:.2f} more)."
             )
-    said += [
-        f"Scores of {label(one['criterion'])} follow the cue: {100 * one['agreeing']['value']:.0f} % of pairs are "
-        f"ranked rightly where it agrees with the labels, {100 * one['contradicting']['value']:.0f} % elsewhere."
-        for one in followed
-        if one["follows"]
-    ]
     return said or ["Nothing here shows, beyond its interval, that the run uses the cue."]

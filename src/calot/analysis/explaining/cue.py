@@ -69,7 +69,7 @@ class Cue(ExplainPart):
             "pooling": type(subject.model.pooled_by).__name__,
             "means": means,
             "followed": followed,
-            "sentences": cue_sentences(means, followed),
+            "sentences": cue_sentences(means),
             "drop": _drop(subject, chosen, logits=logits),
         }
         return Findings(facts=facts, tables={"clips": clips})

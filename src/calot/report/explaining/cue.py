@@ -64,7 +64,10 @@ def _ranks(facts: Mapping[str, Any]) -> Block:
         rows=rows,
         note=cells.note,
     )
-    text = "A run that ignores the cue ranks both kinds of pairs alike; one that follows it fails where it contradicts."
+    text = (
+        "One that follows the cue fails where it contradicts. No proof by itself: where videos differ in how often they "
+        "show it, a run that never saw it can differ here, too. Hold it against a run trained without the cue."
+    )
     return Block(heading="Where the cue agrees, and where it contradicts", text=text, table=table)
 
 
