@@ -65,8 +65,8 @@ def _ranks(facts: Mapping[str, Any]) -> Block:
         note=cells.note,
     )
     text = (
-        "One that follows the cue fails where it contradicts. No proof by itself: where videos differ in how often they "
-        "show it, a run that never saw it can differ here, too. Hold it against a run trained without the cue."
+        "One that follows the cue fails where it contradicts. No proof by itself: where videos differ in how often "
+        "they show it, a run that never saw it can differ here, too. Hold it against a run trained without the cue."
     )
     return Block(heading="Where the cue agrees, and where it contradicts", text=text, table=table)
 
