@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 #: Red over green of the lit part of a frame below which it is taken for one from outside the body. On the phantom no
 #: frame from inside is below 1.2 and two of three from outside are below 1.15 (docs/assess.md has the figures).
 OUTSIDE_RED = 1.15
-#: A pixel whose brightest channel is above this (of 255) is lit.
+#: Pixels whose brightest channel is above this (of 255) are lit.
 _LIT = 40
 
 

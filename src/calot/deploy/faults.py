@@ -23,13 +23,13 @@ CUT_LEVELS, CUT_TIMES = 20.0, 4.0
 _RECENT, _FEWEST = 24, 5
 #: Nothing for longer than this (seconds), and than so many usual distances between frames, is a gap.
 GAP_SECONDS, GAP_TIMES = 1.0, 4.0
-#: A frame comes at another rate where its distance differs from the usual by more than this share.
+#: Frames come at another rate where their distance differs from the usual by more than this share.
 RATE_SHARE = 0.2
 #: So many such frames make a variable rate.
 _FEWEST_ODD = 3
 #: Mean brightness (of 256; video's black is 16) below which the picture is too dark to tell a cut.
 _DARK = 24.0
-#: A file whose pictures end so many seconds before what it states was cut short.
+#: Files whose pictures end so many seconds before what they state were cut short.
 TRUNCATED_SECONDS = 2.0
 
 

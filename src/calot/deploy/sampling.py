@@ -109,7 +109,7 @@ class _Place:
 class OperationReader:
     """Reads recordings, one operation in order, into a work folder; continues what an earlier start began.
 
-    `seamless` says that a file goes on where the one before it ended; else each begins on a second of its own.
+    `seamless` says that a file continues where the one before it ended; else each begins on a second of its own.
     `changes` asks for how much the picture changes from second to second. `check` is called often and may raise.
     """
 
