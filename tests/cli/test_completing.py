@@ -38,7 +38,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_names_are_completed_at_once() -> None:
-    assert _completed("calot train e02") == ["e02_frozen_probe"]
+    assert _completed("calot train e02_f") == ["e02_frozen_probe"]
     assert _completed("calot experiments show e1") == [name for name in names() if name.startswith("e1")]
     assert _completed("calot pretrain ROOT", more=True)[: len(pretraining_names())] == pretraining_names()
     assert _completed("calot train nothing_of_this") == []
