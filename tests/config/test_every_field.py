@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,12 @@ def _changed(experiment: Experiment, path: tuple[str, ...], value: Any) -> Any:
     return value if not path else with_overrides(experiment, [Override("it", path, value, True)])
 
 
+def _least(cls: type) -> Any:
+    """A component with nothing given but what must be, which is text."""
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    return cls(**dict.fromkeys(needed, "given"))
+
+
 def _host(cls: type) -> _Host:
     """Where a component stands in a shipped experiment, or could stand."""
     for experiment in SHIPPED:
@@ -108,8 +114,9 @@ def _host(cls: type) -> _Host:
                     continue
                 listed = isinstance(getattr(component, name), tuple)
                 with contextlib.suppress(CalotError, TypeError):
-                    made = _changed(experiment, (*path, name), (cls(),) if listed else cls())
-                    return _Host(made, (*path, name, *(["0"] if listed else [])), cls())
+                    mine = _least(cls)
+                    made = _changed(experiment, (*path, name), (mine,) if listed else mine)
+                    return _Host(made, (*path, name, *(["0"] if listed else [])), mine)
     raise AssertionError(f"{cls.__name__} stands in no experiment and could stand in none: is it needed?")
 
 
