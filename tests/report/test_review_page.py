@@ -148,6 +148,8 @@ class TestInTheBrowser:
         browser.until("document.querySelector('video').src.includes('half%201')")
         at(browser, 4)
         assert browser.run("document.getElementById('now').textContent") == "00:34"
+        browser.key("ArrowRight")  # within the second file
+        at(browser, 9)
         browser.key("Home")
         browser.until("document.querySelector('video').src.includes('half%200')")
 
