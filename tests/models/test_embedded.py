@@ -58,7 +58,9 @@ def test_the_command_on_its_card_is_still_that_pretraining() -> None:
     changes = [word for word in words if "=" in word]
     assert words[:2] == ["calot", "pretrain"]
     assert "backbone.weights=None" in changes
-    again = resolve(words[3], overrides=changes, scale="tiny").experiment
+    since = "train.decayed=all"  # what it was before it could be said; the card says so below its table
+    assert f"`{since}`" in card
+    again = resolve(words[3], overrides=[*changes, since], scale="tiny").experiment
     assert f"fingerprint {again.fingerprint()}" in card
     spec = recipe_named("phantom-pretraining")
     assert f"seed {spec.seed}, " in card
