@@ -173,5 +173,5 @@ class TestPretrainingUnderALauncher:
 
     def test_a_refusal_ends_both_and_is_said_once(self, alone: Path, phantom: Path, tmp_path: Path) -> None:
         run = launch(*words(phantom, alone), program=REAL, cwd=tmp_path)
-        assert run.ended(within_s=120) != 0
+        assert run.ended(within_s=300) != 0
         assert run.said.count("--resume continues it, --overwrite starts it again") == 1
