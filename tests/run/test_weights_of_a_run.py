@@ -78,4 +78,4 @@ def test_v_jepa_2_1_trains_adapters_in_windows_and_its_attention_is_read(phantom
     done = calot("attention", folder, "--clips", "2", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [row for row in json.loads(done.stdout)["layers"] if row["variant"] == "run"]
-    assert [row["layer"] for row in rows] == [0, 1, 2, 3]
+    assert sorted({row["layer"] for row in rows}) == [0, 1, 2, 3]
