@@ -44,17 +44,27 @@ def write_report(folder: Path, *, results: Path | None = None) -> Path:
     return _write(folder, template="runs.html", context=context)
 
 
-def render(template: str, *, context: dict[str, Any]) -> str:
-    """The page as text. Autoescape is on for every template: what a file says is never markup."""
-    environment = Environment(
+def page_templates() -> Environment:
+    """Every page's templates."""
+    return Environment(
         loader=PackageLoader("calot.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def template_source(name: str, *, environment: Environment) -> Markup:
+    """A style sheet or script among the templates, as it stands."""
     assert environment.loader is not None
-    style, script = (Markup(environment.loader.get_source(environment, name)[0]) for name in ("style.css", "page.js"))
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def render(template: str, *, context: dict[str, Any]) -> str:
+    """The page as text. Autoescape is on for every template: what a file says is never markup."""
+    environment = page_templates()
+    style, script = (template_source(name, environment=environment) for name in ("style.css", "page.js"))
     return environment.get_template(template).render(
         style=style, script=script, script_digest=_digest(script), **context
     )

@@ -16,11 +16,11 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
 from calot.errors import CalotError
+from calot.report.page import page_templates, template_source
 from calot.report.review_marks import Mark
 from calot.report.review_tracks import CriterionTrack, fault_marks, tracks_of
 from calot.report.timelines import clock
@@ -69,16 +69,9 @@ def write_review(folder: Path, *, recordings: Sequence[Path] | None, marks: Sequ
 
 
 def _render(made: Assessment, *, folder: Path, tracks: Sequence[CriterionTrack], data: dict[str, Any]) -> str:
-    environment = Environment(
-        loader=PackageLoader("calot.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    assert environment.loader is not None
+    environment = page_templates()
     names = ("style.css", "review.css", "review.js")
-    base, own, script = (Markup(environment.loader.get_source(environment, name)[0]) for name in names)
+    base, own, script = (template_source(name, environment=environment) for name in names)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     facts = made.facts
     return environment.get_template("review.html").render(
