@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 REQUIREMENTS ?= requirements/cpu.txt
 export HF_HUB_OFFLINE ?= 1
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Many containers set it; each process would then compile torch and transformers for itself, some 20 s of a slow core.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Every experiment of the study at tiny scale, one run each, on one phantom whose 6 validation operations give each
 # criterion an interval (4 have positives of it); started again, it continues where it was.

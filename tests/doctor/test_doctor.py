@@ -133,3 +133,11 @@ def test_a_base_install_without_torch_says_what_training_needs(tmp_path: Path, e
     assert {"torch", "transformers", "peft", "accelerate"} <= set(finding["names"])
     states = {c["name"]: c["state"] for c in found["checks"]}
     assert (states["polars"], states["tables"], states["metrics, compare"]) == ("ok", "ok", "ok")
+
+
+@pytest.mark.parametrize(("kept", "noted"), [("", 0), ("1", 1)])
+def test_libraries_that_are_compiled_by_each_command_are_noted(tmp_path: Path, kept: str, noted: int) -> None:
+    code = "from calot.doctor.diagnosis import bytecode_checks; print(len([*bytecode_checks()]))"
+    env = os.environ | {"PYTHONDONTWRITEBYTECODE": kept, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert int(done.stdout) == noted

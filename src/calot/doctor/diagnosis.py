@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -64,7 +65,7 @@ def diagnose(
     *, data: Path | None = None, weights: str | None = None, results: Path = Path("results"), online: bool = False
 ) -> Diagnosis:
     """Check everything a run needs. Opens no connection unless `online`."""
-    checks = [*_versions(), *_packages(), *_unneeded()]
+    checks = [*_versions(), *bytecode_checks(), *_packages(), *_unneeded()]
     line, probed = _line()
     checks += [line, *machine_checks(results, data=data)]
     checks += [weights_check(weights, default=probed.get("weights")), *([_hub()] if online else [])]
@@ -75,6 +76,21 @@ def diagnose(
 def _versions() -> Iterator[Check]:
     yield Check(group="versions", name="calot", found=calot.__version__)
     yield Check(group="versions", name="python", found=f"{platform.python_version()} on {platform.platform()}")
+
+
+def bytecode_checks() -> Iterator[Check]:
+    """Where Python may not keep what it compiles, each command that trains compiles torch and transformers first."""
+    torch = importlib.util.find_spec("torch") if sys.dont_write_bytecode else None
+    if torch is None or torch.origin is None or torch.cached is None or Path(torch.cached).exists():
+        return
+    packages = Path(torch.origin).parents[1]
+    yield Check(
+        group="versions",
+        name="bytecode",
+        found="not kept (PYTHONDONTWRITEBYTECODE or python -B), so that each command compiles its libraries first",
+        state=NOTE,
+        remedy=f"unset PYTHONDONTWRITEBYTECODE, or once: {sys.executable} -m compileall -q {packages}",
+    )
 
 
 def _packages() -> Iterator[Check]:
