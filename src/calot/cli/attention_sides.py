@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 
 from calot.analysis.attention import AttentionPass, clips_over_videos
+from calot.cli.opened_run import OpenedRun
 from calot.criteria import IGNORED
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset
@@ -19,42 +16,16 @@ from calot.data.masks import ClipMasks
 from calot.errors import CalotError
 from calot.experiment import Experiment
 from calot.models.backbones.protocol import no_seam
-from calot.models.classifier import Classifier
-from calot.pipeline import load_run
-from calot.progress import Ui
-from calot.run import folder as run_folder
-from calot.run.build import build_classifier
-from calot.run.data import OpenData
-from calot.run.device import make_accelerator, placed
-
-#: Added to a run's seed for the random weights beside it: another draw, also where the run's own began as random ones.
-_ANOTHER_DRAW = 1_000_003
 
 
-@dataclass(frozen=True)
-class AttentionRun:
-    """A run's model on its device, and its data set."""
+class AttentionRun(OpenedRun):
+    """A run whose backbone has a seam into its attention."""
 
-    folder: Path
-    experiment: Experiment
-    model: Classifier
-    seed: int
-    accelerator: Accelerator
-    data: OpenData
-
-    @classmethod
-    def of(cls, folder: Path, *, data: Path | OpenData, ui: Ui) -> AttentionRun:
-        """Raises CalotError for a folder without a finished run, and where its backbone has no seam."""
-        experiment, model, seed = load_run(folder)
+    @staticmethod
+    def require(folder: Path, experiment: Experiment) -> None:
+        """Raises CalotError where the backbone has no seam."""
         if experiment.backbone.layout.attention is None:
             raise CalotError(f"{folder}: {no_seam(experiment.backbone)}")
-        accelerator = make_accelerator(experiment.compute)
-        placed(model, accelerator=accelerator)
-        opened = data.of_experiment(experiment) if isinstance(data, OpenData) else None
-        if opened is None:
-            assert isinstance(data, Path)
-            opened = OpenData.of(data, experiment=experiment, ui=ui)
-        return cls(folder, experiment, model, seed, accelerator, opened)
 
     def chosen(self, split: str, *, count: int) -> ClipTable:
         """Clips drawn evenly over the videos of a split, those with a mask first."""
@@ -89,35 +60,6 @@ class AttentionRun:
             variant=variant,
             workers=self.experiment.compute.workers,
         )
-
-    @cached_property
-    def untrained(self) -> Classifier:
-        """The same model with random weights of another draw."""
-        return random_weights(self.experiment, seed=self.seed, accelerator=self.accelerator)
-
-    def facts(self) -> dict[str, Any]:
-        """Who it is, for the files."""
-        data = run_folder.read_data(self.folder)
-        return {
-            "folder": str(self.folder),
-            "name": self.experiment.name,
-            "seed": self.seed,
-            "backbone": self.experiment.backbone.describe(),
-            "fingerprint": self.experiment.fingerprint(),
-            "dataset": data.get("dataset"),
-            "synthetic": bool(data.get("synthetic")),
-            "manifest": self.data.manifest.hash,
-        }
-
-
-def random_weights(experiment: Experiment, *, seed: int, accelerator: Accelerator) -> Classifier:
-    """A run's model with random weights of another draw than its own, on the device."""
-    before = torch.get_rng_state()
-    torch.manual_seed(seed + _ANOTHER_DRAW)
-    model = build_classifier(experiment, weights=False)
-    torch.set_rng_state(before)
-    placed(model, accelerator=accelerator)
-    return model
 
 
 def untrained_pass(one: AttentionPass, *, of: AttentionRun, variant: str) -> AttentionPass:

@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from accelerate import Accelerator
 
 from calot import __version__
 from calot.analysis.cue_places import CuePlaces
 from calot.analysis.explaining.part import Subject
-from calot.cli.attention_sides import random_weights
+from calot.cli.opened_run import OpenedRun
 from calot.data.clips import ClipTable
 from calot.errors import CalotError, nearest_name
-from calot.experiment import Experiment
-from calot.models.classifier import Classifier
-from calot.pipeline import load_run
 from calot.progress import Ui
 from calot.reading import sha256_of
 from calot.run import experiment_file
 from calot.run import folder as run_folder
 from calot.run.data import OpenData
-from calot.run.device import make_accelerator, placed
 from calot.statistics.predictions import load_predictions
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExplainedRun:
-    """A run's model on its device, and its data set."""
-
-    folder: Path
-    experiment: Experiment
-    model: Classifier
-    seed: int
-    accelerator: Accelerator
-    data: OpenData
+class ExplainedRun(OpenedRun):
+    """A run and the data set that it was trained on."""
 
     @classmethod
-    def of(cls, folder: Path, *, data: Path, ui: Ui) -> ExplainedRun:
+    def of(cls, folder: Path, *, data: Path | OpenData, ui: Ui) -> Self:
         """Raises CalotError for a folder without a finished run, and for data that are not the run's own."""
-        experiment, model, seed = load_run(folder)
-        accelerator = make_accelerator(experiment.compute)
-        placed(model, accelerator=accelerator)
-        opened = OpenData.of(data, experiment=experiment, ui=ui)
-        run_folder.require_own_data(folder, data=opened)
-        return cls(folder=folder, experiment=experiment, model=model, seed=seed, accelerator=accelerator, data=opened)
+        opened = super().of(folder, data=data, ui=ui)
+        run_folder.require_own_data(folder, data=opened.data)
+        return opened
 
     def subject(self, split: str, *, clips: int, asked: Sequence[str], on_open: Callable[[str], None]) -> Subject:
         """The run on a split. `on_open` is called before its clips are, here and for a further split."""
@@ -67,29 +50,20 @@ class ExplainedRun:
             workers=self.experiment.compute.workers,
             clips=clips,
             asked=chosen,
-            facts=self._facts(table, clips=clips, asked=asked),
+            facts=self._asked(table, clips=clips, asked=asked),
             store=lambda: self.data.store(split),
             masks=lambda some: self.data.nearest_masks(some),
             cue=CuePlaces(root=self.data.root, geometry=self.experiment.geometry, size=self.experiment.backbone.size),
-            untrained=lambda: random_weights(self.experiment, seed=self.seed, accelerator=self.accelerator),
+            untrained=lambda: self.untrained,
             on_split=lambda other: self.subject(other, clips=clips, asked=(), on_open=on_open),
             ui=self.data.ui,
         )
 
-    def _facts(self, table: ClipTable, *, clips: int, asked: Sequence[str]) -> dict[str, Any]:
+    def _asked(self, table: ClipTable, *, clips: int, asked: Sequence[str]) -> dict[str, Any]:
         """What findings are of; parts whose `run` and `split` differ do not belong on one page."""
-        data, experiment = run_folder.read_data(self.folder), self.experiment
-        run = {
-            "folder": str(self.folder),
-            "name": experiment.name,
-            "seed": self.seed,
-            "backbone": experiment.backbone.describe(),
-            "pooling": repr(experiment.pooling),
-            "fingerprint": experiment.fingerprint(),
+        run = self.facts() | {
+            "pooling": repr(self.experiment.pooling),
             "weights": sha256_of(self.folder / "checkpoints" / "best" / "manifest.json"),
-            "dataset": data.get("dataset"),
-            "synthetic": bool(data.get("synthetic")),
-            "manifest": self.data.manifest.hash,
         }
         return {
             "calot": __version__,
