@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from calot.criteria import CRITERIA
@@ -19,6 +18,7 @@ from calot.deploy.formats import Format, Scores
 from calot.deploy.scorer import Exportable, PortableModel
 from calot.models.backbones.protocol import Backbone
 from calot.models.pooling import AttentivePooling, MeanPooling, Pooling
+from calot.models.tensor_files import save_tensors
 from calot.types import CRITERIA_HEAD
 from calot.writing import write_json
 
@@ -116,5 +116,4 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    whole = {name: tensor.detach().float().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(whole, path, metadata={"format": "pt"})
+    save_tensors({name: tensor.detach().float().clone() for name, tensor in tensors.items()}, path, of_torch=True)

@@ -14,6 +14,7 @@ from calot.errors import CalotError, nearest_name
 from calot.models.backbones.place import Place
 from calot.models.backbones.protocol import Backbone, BackboneSpec
 from calot.models.dropout import Regularised
+from calot.models.tensor_files import save_tensors
 
 #: A layer's rate over that of the layer above it.
 Decay = Annotated[float, Range(ge=0.01, le=1)]
@@ -267,14 +268,10 @@ def canonical_name(name: str) -> str:
 
 def save_adapter(backbone: Backbone, folder: Any) -> None:
     """Write the adapter as peft does: `adapter_config.json` and `adapter_model.safetensors`, for `PeftModel`."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     backbone.adapter.config(backbone).save_pretrained(folder)
-    save_file(
-        {f"base_model.model.{k}": v.detach().cpu().contiguous() for k, v in _adapter_state(backbone).items()},
-        folder / "adapter_model.safetensors",
-    )
+    state = {f"base_model.model.{k}": v for k, v in _adapter_state(backbone).items()}
+    save_tensors(state, folder / "adapter_model.safetensors")
 
 
 def load_adapter(backbone: Backbone, folder: Any, *, lora: LoRA) -> None:

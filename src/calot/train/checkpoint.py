@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from calot.errors import CalotError
 from calot.models.adaptation import canonical_name
+from calot.models.tensor_files import save_tensors
 from calot.provenance.checkpoint_files import MANIFEST, MODEL, OPTIMISER, STATE, problem_of
 from calot.provenance.custody import Identity
 from calot.reading import read_json, sha256_of
@@ -95,12 +96,12 @@ def _write(
     folder: Path, *, tensors: dict[str, Tensor], optimiser: torch.optim.Optimizer | None, state: dict[str, Any]
 ) -> None:
     folder.mkdir(parents=True)
-    save_file(tensors, folder / MODEL)
+    save_tensors(tensors, folder / MODEL)
     state["optimiser"] = None
     if optimiser is not None:
         whole = optimiser.state_dict()
         flat = {f"{i}.{k}": v for i, entry in whole["state"].items() for k, v in entry.items()}
-        save_file({k: v.detach().cpu().contiguous() for k, v in flat.items()}, folder / OPTIMISER)
+        save_tensors(flat, folder / OPTIMISER)
         state["optimiser"] = whole["param_groups"]
         scaler = getattr(optimiser, "scaler", None)  # fp16's loss scaler, which accelerate attaches to the optimiser
         state["scaler"] = scaler and scaler.state_dict()

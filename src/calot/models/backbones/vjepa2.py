@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from calot.config.fields import Path, Since
@@ -17,6 +16,7 @@ from calot.models.backbones.official import SECOND, encoder_names
 from calot.models.backbones.predictor import Predictor, predicted_tokens
 from calot.models.backbones.protocol import FRESH, PREDICTOR
 from calot.models.checkpoints import EMBEDDED
+from calot.models.tensor_files import save_tensors
 from calot.types import Hidden
 
 #: A tensor of the official encoder, below any prefix.
@@ -91,8 +91,7 @@ class VJEPA2(JEPAEncoder):
         tensors = {f"{part}.{k}": v for part, module in parts.items() for k, v in module.state_dict().items()}
         own = {"architectures": [self.classes[1]], "dtype": "float32"}
         self._classes()[0](**self.shape(), **self.settings(), **own).save_pretrained(folder)
-        whole = {k: v.detach().float().cpu().contiguous() for k, v in tensors.items()}
-        save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+        save_tensors({k: v.float() for k, v in tensors.items()}, folder / "model.safetensors", of_torch=True)
 
     @property
     def unshared(self) -> str | None:
