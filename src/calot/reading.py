@@ -38,6 +38,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_file(path: Path, *, remedy: str) -> None:
+    """Raises CalotError where no file is, saying what stands there in its place."""
+    if path.is_file():
+        return
+    found = next((kind for test, kind in _KINDS if path.exists() and test(path.stat().st_mode)), None)
+    raise CalotError(f"{path}: {f'{found}, not a file' if found else 'no such file'}. {remedy}")
+
+
 class NotPlain(OSError):
     """A path that is not a regular file of reasonable size."""
 

@@ -290,6 +290,7 @@ def test_what_cannot_be_assessed_is_one_clear_line(theatre: Theatre, tmp_path: P
     op, out = theatre.recording, tmp_path / "out"
     cases = [
         ((tmp_path / "none.mp4",), (), out, "no such file"),
+        ((tmp_path,), (), out, "a folder, not a file. Give the recordings"),
         ((tmp_path / "text.mp4",), (), out, "not a readable video"),
         ((tmp_path / "empty.mp4",), (), out, "not a readable video"),
         ((op, op), (), out, "given twice"),

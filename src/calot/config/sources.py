@@ -20,6 +20,7 @@ from typing import Any
 
 from calot.config.component import Component
 from calot.errors import CalotError, first_line
+from calot.reading import require_file
 
 _PACKAGE = "calot_user_"
 _numbers = itertools.count(1)
@@ -94,8 +95,7 @@ _by_digest: dict[tuple[str, str], Source] = {}
 
 def load_file(path: Path) -> Source:
     """Run a user's `.py`, taking in the files beside it that it imports. Raises CalotError saying what went wrong."""
-    if not path.is_file():
-        raise CalotError(f"{path}: no such file")
+    require_file(path, remedy="Give an experiment's .py file.")
     if "." in path.stem or path.stem == "__init__":
         raise CalotError(f"{path}: a file with this name cannot be imported again; name it like mine.py")
     source = Source(path.name, path.parent, {}, f"{_PACKAGE}{next(_numbers)}")

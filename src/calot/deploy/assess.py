@@ -29,7 +29,7 @@ from calot.out_of_memory import while_scoring
 from calot.pipeline import load_run
 from calot.progress import Ui
 from calot.provenance.combined_run import ensemble_of
-from calot.reading import read_json, sha256_of
+from calot.reading import read_json, require_file, sha256_of
 from calot.run import experiment_file
 from calot.run.device import make_accelerator, placed
 from calot.run.environment import code_hash
@@ -68,8 +68,7 @@ class AssessRequest:
     def require_sane(self) -> None:
         """Raises CalotError for what cannot be meant."""
         for path in self.recordings:
-            if not path.is_file():
-                raise CalotError(f"{path}: no such file. Give the recordings of one operation, in order.")
+            require_file(path, remedy="Give the recordings of one operation, in order.")
         resolved = [path.resolve() for path in self.recordings]
         for path in self.recordings:
             if resolved.count(path.resolve()) > 1:

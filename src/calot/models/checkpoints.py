@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from calot.errors import CalotError, first_line
 from calot.identity import user_path
+from calot.reading import require_file
 
 #: The encoder that comes with calot, by the name that `backbone.weights` takes; its card lies beside it.
 EMBEDDED = "calot/tiny"
@@ -201,8 +202,7 @@ def _unreachable(weights: str, why: str) -> str:
 def read_pt(path: Path) -> Any:
     """Read a `.pt` file without running any code it may hold. Raises CalotError when it is missing or corrupt."""
     path = user_path(path)
-    if not path.is_file():
-        raise CalotError(f"{path}: no such file")
+    require_file(path, remedy="Give a .pt file that torch.save wrote.")
     try:
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from calot.criteria import CRITERIA, label
 from calot.errors import CalotError
+from calot.reading import require_file
 from calot.report.page import page_templates, template_source
 from calot.report.review_marks import Mark
 from calot.report.review_tracks import CriterionTrack, fault_marks, tracks_of
@@ -94,8 +95,7 @@ def _render(made: Assessment, *, folder: Path, tracks: Sequence[CriterionTrack],
 
 def _relative(path: Path, *, folder: Path) -> str:
     """Where a recording lies from the page, as an address."""
-    if not path.is_file():
-        raise CalotError(f"{path}: no such file. Give the recordings that were assessed, in order.")
+    require_file(path, remedy="Give the recordings that were assessed, in order.")
     try:
         text = os.path.relpath(path.resolve(), folder.resolve())
     except ValueError as error:  # another drive

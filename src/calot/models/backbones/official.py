@@ -17,6 +17,7 @@ from torch import Tensor
 
 from calot.errors import CalotError
 from calot.models.checkpoints import read_pt, require_whole_safetensors
+from calot.reading import require_file
 
 #: Lengths of V-JEPA 1's published tables: 16 frames of 224 or of 384 pixels. V-JEPA 2's files may carry one of others.
 _FIRST_TABLES = (8 * 14 * 14, 8 * 24 * 24)
@@ -87,8 +88,7 @@ def read_official(
     Training wrappers (`module.`, `backbone.`) are dropped. Raises CalotError for a file of another kind, naming what
     it looks like, and naming tensors that are missing or misshapen.
     """
-    if not path.is_file():
-        raise CalotError(f"{path}: no such file; docs/weights.md says which {kind.name} weights there are, and where")
+    require_file(path, remedy=f"docs/weights.md says which {kind.name} weights there are, and where.")
     data = _read(path)
     key = next((k for k in kind.keys if isinstance(data.get(k), dict)), None)
     tensors = dict(_tensors(data if key is None else data[key]))
