@@ -262,7 +262,7 @@ def test_the_printed_table_names_every_step(phantom: Path, tmp_path: Path) -> No
         ('[{"video_name": "x", "frame_id": 0, "probs": [0.1, 0.2, 0.3], "label": [0, 1, 2]}]', "need labels 0 and 1"),
         (
             '[{"video_name": "x", "frame_id": 0, "probs": [0.1, 0.2, 0.3], "label": [0, 1, 1]}]',
-            "none of the 1 rows is a",
+            "The data set has none of these videos.",
         ),
         (
             '{"Epoch 1": {"preds_prob": [[0.1, 0.2, 0.3]], "true": [[0, 1, 1]]}}',
@@ -278,6 +278,19 @@ def test_what_cannot_be_is_one_clear_line(phantom: Path, tmp_path: Path, text: s
     assert done.returncode == 2, done.stdout
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("rows", "says"), [("val", "Try --split val."), ("test", "Its videos are there, these")])
+def test_rows_of_another_split_or_of_other_frames_are_told_apart(
+    phantom: Path, tmp_path: Path, rows: str, says: str
+) -> None:
+    place = keyframes(phantom, rows).row(0, named=True)
+    frame = place["frame"] + (1 if rows == "test" else 0)
+    entry = {"video_name": place["video"], "key_frame_id": frame, "probs": [0.1, 0.2, 0.3], "label": [0, 1, 1]}
+    (tmp_path / "theirs.json").write_text(json.dumps([entry]))
+    done = calot("import", "predictions", "theirs.json", "--data", phantom, "--split", "test", cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr
 
 
 def test_every_layout_says_where_it_was_read() -> None:

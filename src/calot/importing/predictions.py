@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -138,7 +139,8 @@ def _under_protocol(
     if not asked.any():
         raise CalotError(
             f'{folder.root}: none of the {len(places)} rows is a frame that "{protocol.name}" scores in split '
-            f'"{split}"; the first is video {places[0][0]}, frame {places[0][1]}. Another --split, or other ids.'
+            f'"{split}"; the first is video {places[0][0]}, frame {places[0][1]}. '
+            + _where_else(places, folder, split=split)
         )
     wanted = sum(row[2] for row in own.values())
     logits, said = _logits(theirs)
@@ -179,6 +181,16 @@ def _under_protocol(
         notes=notes,
         table=replace(table, notes=notes),
     )
+
+
+def _where_else(places: Sequence[Place], folder: DataFolder, *, split: str) -> str:
+    """What to try where no row is scored in a split: the one that holds the most of their videos."""
+    split_of = dict(folder.manifest.table.select("video", "split").unique().rows())
+    found = Counter(split_of[video] for video, _ in places if video in split_of)
+    if not found:
+        return "The data set has none of these videos."
+    most = found.most_common(1)[0][0]
+    return "Its videos are there, these frames are not." if most == split else f"Try --split {most}."
 
 
 def _own_rows(part: Manifest, *, protocol: Protocol) -> dict[Place, tuple[Any, Any, bool]]:
