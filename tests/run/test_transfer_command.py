@@ -11,7 +11,9 @@ from challenge_folders import cholec80, sages2024
 from command_line import calot
 from reencoding import re_encoded
 
+from calot.cli.transfer import keep_tables_of
 from calot.criteria import CRITERIA
+from calot.progress import Ui
 
 TRAIN = ("--scale", "tiny", "--seeds", "1", "--no-receipt", "--no-page", "train.epochs=1", "frames.mixed_sizes=True")
 
@@ -52,6 +54,29 @@ def test_internal_external_and_drop_stand_in_one_table(trained: Path, tmp_path: 
     assert set(target["criteria"]) == set(CRITERIA)
     said = calot("metrics", tmp_path / "t" / "00" / "run00" / "val.parquet", "--data", other, cwd=tmp_path)
     assert "(SAGES sub-challenge B)" in said.stdout
+
+
+def test_a_copy_of_the_runs_own_data_set_is_not_external(trained: Path, phantom: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(phantom, tmp_path / "copy"))
+    for root in (phantom, copy):
+        done = calot("transfer", trained / "run", "--data", root, "--out", tmp_path / "t", cwd=tmp_path)
+        assert done.returncode == 2, done.stdout
+        assert "no split of it is external" in done.stderr
+    assert not list((tmp_path / "t").rglob("*.parquet"))
+
+
+def test_tables_of_other_weights_are_not_kept(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    told = run / "checkpoints" / "best" / "manifest.json"
+    table = tmp_path / "val.parquet"
+    for changed, kept in ((False, True), (True, False)):
+        if changed:
+            told.write_text(told.read_text() + "\n")
+        else:
+            keep_tables_of(run, tmp_path, ui=Ui())
+            table.write_bytes(b"")
+        keep_tables_of(run, tmp_path, ui=Ui())
+        assert table.exists() == kept
 
 
 @pytest.mark.slow

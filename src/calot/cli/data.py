@@ -270,7 +270,8 @@ def overlap_of_two(
     if json:
         _print_json({"a": str(a), "b": str(b), "datasets": names, "shared": [asdict(item) for item in found]})
     else:
-        print(f"{len(found)} operations are in {names[0]} and in {names[1]}")
+        told = names if names[0] != names[1] else [str(a), str(b)]
+        print(f"{len(found)} operations are in {told[0]} and in {told[1]}")
         for item in found:
             print(f"  {item}")
         say_next("data", "stats", b)

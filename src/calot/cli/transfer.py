@@ -12,6 +12,7 @@ from calot.cli.next_step import say_next
 from calot.cli.train import Results, Trust
 
 if TYPE_CHECKING:
+    from calot.data.manifest import Manifest
     from calot.progress import Ui
     from calot.statistics.predictions import Predictions
     from calot.statistics.transfer import SiteScores, Transferred
@@ -82,7 +83,9 @@ def _external(
         raise CalotError(f"{root}: has no labels: nothing can be scored on it. `calot predict` needs none.")
     tables = []
     for number, run in enumerate(runs):
+        _require_external(run, root, manifest=manifest)
         where = folder / f"run{number:02d}"
+        keep_tables_of(run, where, ui=ui)
         parts = [
             _scored(run, root, split=s, out=where / f"{s}.parquet", manifest=manifest, results=results, ui=ui)
             for s in splits
@@ -91,18 +94,43 @@ def _external(
     return tables, " + ".join(splits)
 
 
-def _scored(run: Path, root: Path, *, split: str, out: Path, manifest: Any, results: Path, ui: Ui) -> Predictions:
+def _require_external(run: Path, root: Path, *, manifest: Manifest) -> None:
+    """Raises CalotError where the other data set is the run's own, here or copied: no split of it is external."""
+    from calot.errors import CalotError
+    from calot.run import folder as run_folder
+
+    own = run_folder.read_data(run)
+    if own.get("manifest_hash") == manifest.hash:
+        raise CalotError(
+            f"{root}: the data set that {run} was trained on (manifest {manifest.hash[:12]}, from {own.get('root')}): "
+            "no split of it is external. Give another data set."
+        )
+
+
+def keep_tables_of(run: Path, where: Path, *, ui: Ui) -> None:
+    """Tables of an earlier start stay where they are of this run's very weights; others are taken away."""
+    from calot.reading import read_json, sha256_of
+    from calot.writing import write_json
+
+    of = {"run": str(run), "weights": sha256_of(run / "checkpoints" / "best" / "manifest.json")}
+    stated = where / "of.json"
+    if stated.is_file() and read_json(stated).get("weights") == of["weights"]:
+        return
+    for table in sorted(where.glob("*.parquet")):
+        ui.say(f"{table}: of another run than {run}, and taken away")
+        table.unlink()
+    where.mkdir(parents=True, exist_ok=True)
+    write_json(stated, of)
+
+
+def _scored(run: Path, root: Path, *, split: str, out: Path, manifest: Manifest, results: Path, ui: Ui) -> Predictions:
     from calot.cli.openings import counting_test
     from calot.pipeline import predict_run
-    from calot.run.experiment_file import read_fingerprint
     from calot.statistics.predictions import load_predictions
 
-    if out.is_file():
-        kept = load_predictions(out)
-        if (kept.manifest_hash, kept.fingerprint) == (manifest.hash, read_fingerprint(run)):
-            return kept.with_labels()
+    if out.is_file() and (kept := load_predictions(out)).manifest_hash == manifest.hash:
+        return kept.with_labels()
     on_open = counting_test(run, split=split, data=root, results=results, ui=ui)
-    out.parent.mkdir(parents=True, exist_ok=True)
     predict_run(run, split=split, data=root, ui=ui, out=out, on_open=on_open)
     return load_predictions(out).with_labels()
 
