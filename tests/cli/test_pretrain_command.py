@@ -19,7 +19,10 @@ from calot.errors import CalotError
 from calot.models.backbones.predictor import Predictor
 from calot.models.backbones.vjepa2 import VJEPA2
 from calot.pipeline import load_run
+from calot.progress import Ui
 from calot.run.apart import require_apart
+from calot.run.data import OpenData
+from calot.run.standardising import feature_moments
 from calot.types import Tokens
 
 QUICK = ("protocol=keyframes", "train.epochs=2", "train.batch=8", "train.lr=1e-3", "train.adaptation.lr=1e-3")
@@ -57,6 +60,45 @@ def test_transformers_alone_reads_the_encoder_and_gives_the_same_tokens(run: Pat
         ours = tokens_of(run, video)
     assert (theirs - ours).abs().max() < 1e-6
     assert model.config.architectures == ["VJEPA2Model"]
+
+
+def test_standardised_weights_are_the_encoder_with_features_of_mean_0_and_deviation_1(
+    run: Path, phantom: Path, tmp_path: Path
+) -> None:
+    from transformers import VJEPA2Model
+
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    done = calot("pretrain", phantom, *TINY, "--out", run, "--resume", "--standardised", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"backbone.weights={run / 'standardised'}" in done.stdout
+    plain, made = (VJEPA2Model.from_pretrained(run / name).eval() for name in ("weights", "standardised"))
+    experiment = load_run(run)[0]
+    data = OpenData.of(phantom, experiment=experiment, ui=Ui())
+    table, store = data.clips("train", training=False), data.store("train")
+    video = torch.from_numpy(store.read(table.frames))
+    with torch.no_grad():
+        shown = experiment.backbone.views[0].normalise(video)
+        before, after = (model(shown, skip_predictor=True).last_hidden_state.double() for model in (plain, made))
+        predictions = [model(shown[:4]).predictor_output.last_hidden_state for model in (plain, made)]
+    features = after.flatten(0, 1)
+    assert features.mean(0).abs().max() < 1e-4
+    assert (features.std(0, correction=0) - 1).abs().max() < 1e-4
+    flat = before.flatten(0, 1)
+    expected = (flat - flat.mean(0)) / flat.std(0, correction=0)
+    assert (features - expected).abs().max() < 1e-3
+    assert (predictions[0] - predictions[1]).abs().max() < 1e-4
+    card = (run / "standardised" / "README.md").read_text()
+    assert card.startswith((run / "weights" / "README.md").read_text())
+    assert f"{len(features)} tokens of {len(table)} training clips" in card
+    assert tokens_of(run, torch.rand(1, 8, 3, 64, 64)).shape == (1, 256, 128)
+
+
+def test_a_constant_feature_is_named(run: Path, phantom: Path) -> None:
+    experiment, model, _ = load_run(run)
+    with torch.no_grad():
+        model.backbone.model.encoder.layernorm.weight[5] = 0
+    with pytest.raises(CalotError, match="feature 5 of the encoder's tokens does not vary"):
+        feature_moments(model, OpenData.of(phantom, experiment=experiment, ui=Ui()))
 
 
 def test_backbone_weights_takes_the_folder_for_a_probe(run: Path, phantom: Path, tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ def pretrain(
     receipt: Annotated[
         bool, typer.Option(help="Prove before training that encoder and teacher do as they should.")
     ] = True,
+    standardised: Annotated[
+        bool, typer.Option("--standardised", help="Write standardised/, too: features of mean 0 and deviation 1.")
+    ] = False,
     log: Log = None,
 ) -> None:
     """Pretrain an encoder on video alone by masked latent prediction; ends with a folder for backbone.weights."""
@@ -45,6 +48,7 @@ def pretrain(
     from calot.provenance.pretraining_facts import epochs_of, kept_epoch
     from calot.provenance.receipt import Receipt
     from calot.run.device import join_processes
+    from calot.run.standardising import STANDARDISED
     from calot.run.weights import WEIGHTS
     from calot.tracking.services import services_named
 
@@ -55,8 +59,8 @@ def pretrain(
     request = replace(request, receipt=receipt, log=services_named(log))
     processes = join_processes(request.experiment.compute)
     with processes.ending_together():
-        _train(request, processes=processes)
-        rows, kept, weights = epochs_of(out), kept_epoch(out), out / WEIGHTS
+        _train(request, processes=processes, standardised=standardised)
+        rows, kept, weights = epochs_of(out), kept_epoch(out), out / (STANDARDISED if standardised else WEIGHTS)
         invalid = (made := Receipt.load(out)) is not None and made.failed
         processes.leave()
     said = print if processes.first else _unsaid
@@ -76,7 +80,7 @@ def _unsaid(text: str) -> None:
     """What another process than the first has to say."""
 
 
-def _train(request: Request, *, processes: Processes) -> None:
+def _train(request: Request, *, processes: Processes, standardised: bool) -> None:
     """The run, alone or with processes that a launcher started, of which the first writes what it ends with."""
     from calot.pipeline import train_run
     from calot.progress import Silent, Ui
@@ -87,19 +91,26 @@ def _train(request: Request, *, processes: Processes) -> None:
         stopper.saying = f"{out}: stopped. Continue with --resume --out {out}."
         ui.say(f"{request.experiment.name} seed {request.seed} -> {out}")
         train_run(request, ui=ui, stopper=stopper, processes=processes)
-        processes.once(lambda: _finish(out, ui=ui))
+        processes.once(lambda: _finish(out, standardised=standardised, ui=ui))
 
 
-def _finish(folder: Path, *, ui: Ui) -> None:
-    """The weights' folder, the run's seal, pictures of its masks, then the page."""
+def _finish(folder: Path, *, standardised: bool, ui: Ui) -> None:
+    """The folders of weights, the run's seal, pictures of its masks, then the page."""
     from calot.pipeline import load_run
     from calot.provenance.custody import seal, unseal
     from calot.report.page import write_report
-    from calot.run.weights import write_weights
+    from calot.run import folder as run_folder
+    from calot.run.data import OpenData
+    from calot.run.standardising import write_standardised
+    from calot.run.weights import card, write_weights
 
     experiment, model, _ = load_run(folder)
     unseal(folder)
     write_weights(folder, backbone=model.backbone)
+    if standardised:
+        root = Path(run_folder.read_data(folder)["root"])
+        data = OpenData.of(root, experiment=experiment, ui=ui)
+        write_standardised(folder, model, data=data, card=card(folder))
     seal(folder)
     draw_masks(folder, experiment=experiment, ui=ui)
     ui.say(f"report: {write_report(folder)}")

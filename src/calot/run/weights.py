@@ -20,11 +20,16 @@ WEIGHTS = "weights"
 
 def write_weights(folder: Path, *, backbone: Backbone) -> Path:
     """Write `weights/` of a complete run: configuration, tensors and card, all of them or none."""
-    made, place = folder / f"{WEIGHTS}.new", folder / WEIGHTS
+    return write_encoder(folder / WEIGHTS, backbone=backbone, card=card(folder))
+
+
+def write_encoder(place: Path, *, backbone: Backbone, card: str) -> Path:
+    """Write an encoder with its card as a folder, all of it or none, in place of the one that is there."""
+    made = place.with_name(f"{place.name}.new")
     with clear_disk_errors(place):
         shutil.rmtree(made, ignore_errors=True)
         backbone.spec.write(backbone.model, made)
-        write_text(made / "README.md", card(folder))
+        write_text(made / "README.md", card)
         shutil.rmtree(place, ignore_errors=True)
         os.replace(made, place)
     return place

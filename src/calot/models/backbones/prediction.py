@@ -37,3 +37,8 @@ class Predicting:
     def write(self, network: Any, folder: Path) -> None:
         """Write a network, predictor included, as a folder of the library that reads this family's weights."""
         raise CalotError(f"no weights can be written: {self.unpredictable}")
+
+    def standardise(self, network: Any, *, mean: Tensor, deviation: Tensor) -> None:
+        """Give each feature of a network's tokens (width,) the mean 0 and the deviation 1 where it had these, exactly,
+        and leave what the predictor says of them as it was."""
+        raise CalotError(f"its features cannot be standardised: {self.unpredictable}")

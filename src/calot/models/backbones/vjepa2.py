@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from calot.config.fields import Path, Since
@@ -92,6 +93,18 @@ class VJEPA2(JEPAEncoder):
         own = {"architectures": [self.classes[1]], "dtype": "float32"}
         self._classes()[0](**self.shape(), **self.settings(), **own).save_pretrained(folder)
         save_tensors({k: v.float() for k, v in tensors.items()}, folder / "model.safetensors", of_torch=True)
+
+    def standardise(self, network: Any, *, mean: Tensor, deviation: Tensor) -> None:
+        if self.predictor is None:
+            super().standardise(network, mean=mean, deviation=deviation)
+        norm = network.encoder.layernorm
+        first = network.get_submodule(FRESH)[PREDICTOR].embeddings.predictor_embeddings
+        wide = {p: p.detach().double() for p in (norm.weight, norm.bias, first.weight, first.bias)}
+        with torch.no_grad():
+            first.bias.copy_(wide[first.bias] + wide[first.weight] @ mean)
+            first.weight.copy_(wide[first.weight] * deviation)
+            norm.weight.copy_(wide[norm.weight] / deviation)
+            norm.bias.copy_((wide[norm.bias] - mean) / deviation)
 
     @property
     def unshared(self) -> str | None:
