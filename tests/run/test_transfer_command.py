@@ -27,6 +27,16 @@ def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+def _of_endoscapes(trained: Path, tmp_path: Path) -> Path:
+    """The run as if Endoscapes had trained it, with the data gone."""
+    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
+    (run / "seal.json").unlink(missing_ok=True)
+    told = json.loads((run / "data.json").read_text())
+    told |= {"root": str(tmp_path / "gone"), "dataset": "endoscapes", "videos": {"train": ["1", "2"], "val": ["121"]}}
+    (run / "data.json").write_text(json.dumps(told))
+    return run
+
+
 @pytest.mark.long
 def test_internal_external_and_drop_stand_in_one_table(trained: Path, tmp_path: Path) -> None:
     other = sages2024(tmp_path / "clips", videos=5)
@@ -96,13 +106,19 @@ def test_a_re_encoded_training_video_is_refused_wherever_it_would_be_scored(
     assert not (tmp_path / "p.parquet").exists()
 
 
+@pytest.mark.long
+def test_a_validation_operation_that_is_scored_elsewhere_is_said(trained: Path, tmp_path: Path) -> None:
+    run = _of_endoscapes(trained, tmp_path)
+    root = cholec80(tmp_path / "c80", videos=(5, 6, 66), seconds=8, clipping=8)
+    done = calot("transfer", run, "--data", root, "--out", tmp_path / "t", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Not external: 121 (val) = 66 (" in done.stdout
+    assert len([line for line in done.stdout.splitlines() if line.startswith("Not external")]) == 1
+
+
 def test_published_overlap_is_refused_though_the_training_data_are_gone(trained: Path, tmp_path: Path) -> None:
     """A run of Endoscapes whose folder is elsewhere now; Cholec80's 68 is its training video 2."""
-    run = Path(shutil.copytree(trained / "run", tmp_path / "run"))
-    (run / "seal.json").unlink(missing_ok=True)
-    told = json.loads((run / "data.json").read_text())
-    told |= {"root": str(tmp_path / "gone"), "dataset": "endoscapes", "videos": {"train": ["1", "2"], "val": ["121"]}}
-    (run / "data.json").write_text(json.dumps(told))
+    run = _of_endoscapes(trained, tmp_path)
     root = cholec80(tmp_path / "c80", videos=(66, 68, 70), seconds=8, clipping=8)
     (root / "splits.csv").write_text("video,split\n66,val\n68,val\n70,train\n")
     done = calot("predict", run, "--data", root, "--out", tmp_path / "p.parquet", cwd=tmp_path)

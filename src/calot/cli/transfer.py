@@ -150,8 +150,13 @@ def _joined(parts: list[Predictions]) -> Predictions:
 
 
 def _told(runs: list[Path], home: SiteScores, found: list[tuple[Path, Transferred]]) -> dict[str, Any]:
-    from calot.data.readers import reader_of
+    from calot.data.readers import open_folder, reader_of
     from calot.run import folder as run_folder
+    from calot.run.apart import held_in_both
+
+    def of(root: Path) -> dict[str, Any]:
+        shared = [str(video) for video in held_in_both(runs[0], open_folder(root).manifest)]
+        return {"root": str(root), "labels_are": reader_of(root).labels_are, "not_external": shared}
 
     own = run_folder.read_data(runs[0])
     at = Path(own["root"])
@@ -160,9 +165,7 @@ def _told(runs: list[Path], home: SiteScores, found: list[tuple[Path, Transferre
         "runs": [str(run) for run in runs],
         "window": own.get("window"),
         "internal": home.to_dict() | {"root": str(at), "labels_are": rule},
-        "external": [
-            item.to_dict() | {"root": str(root), "labels_are": reader_of(root).labels_are} for root, item in found
-        ],
+        "external": [item.to_dict() | of(root) for root, item in found],
     }
 
 
@@ -188,6 +191,11 @@ def _print(home: SiteScores, found: list[tuple[Path, Transferred]], *, told: dic
         size = f"{part['videos']} videos, {part['frames']:,} frames, manifest {part['manifest_hash'][:12]}"
         print(f"{part['dataset']} {part['split']}: protocol {part['protocol']}, {size}; labels: {part['labels_are']}")
     print("95 % intervals over videos, these checkpoints held fixed; AP depends on how common positives are (chance).")
+    for part in told["external"]:
+        for video in part["not_external"]:
+            print(
+                f"Not external: {video} is in {told['internal']['dataset']} and in {part['root']}; val chose the epoch"
+            )
     reasons = {item.reason for _, one in found for item in one.drop.values() if item.reason}
     for reason in sorted(reasons):
         print(f"No interval of a drop: {reason}")

@@ -56,6 +56,16 @@ def require_unpublished(run: Path, scored: OpenData, *, split: str) -> None:
         _refuse(run, own, scored, split=split, found=_by_ids(own, scored, split=split))
 
 
+def held_in_both(run: Path, manifest: Manifest) -> list[SharedVideo]:
+    """Operations of a run's own val and test that another data set has too, by ids alone. They trained nothing, but
+    val chose the epoch: scored there, they are not external."""
+    own = read_file(run / "data.json", DataFile)
+    named = own.get("videos")
+    splits = {v: s for s in ("val", "test") for v in (named.get(s, []) if isinstance(named, dict) else [])}
+    theirs = VideoIds.of(manifest.table, dataset=manifest.dataset)
+    return published_overlap(VideoIds(str(own.get("dataset")), splits), theirs)
+
+
 def _refuse(run: Path, own: dict[str, Any], scored: OpenData, *, split: str, found: list[SharedVideo]) -> None:
     if not found:
         return
