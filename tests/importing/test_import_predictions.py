@@ -107,6 +107,33 @@ def test_swincvs_results_without_ids_are_placed_by_its_loaders_order(
     assert steps["rounding"]["map"] == pytest.approx(swincvs_map(table.labels, table.logits.astype(float)), abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("video", "label", "score"), [("vid", "C{}", "Conf_C{}"), ("video_id", "c{}_label", "c{}_pred")]
+)
+def test_tables_of_swincvs_forks_are_known_by_their_columns(
+    phantom: Path, tmp_path: Path, video: str, label: str, score: str
+) -> None:
+    table = keyframes(phantom, "val")
+    labels, scores = labels_of(table), scored(labels_of(table))
+    columns = {video: table["video"], "frame": table["frame"]}
+    columns |= {score.format(k + 1): scores[:, k] for k in range(3)}
+    columns |= {label.format(k + 1): labels[:, k] for k in range(3)}
+    pl.DataFrame(columns).write_csv(tmp_path / "theirs.csv")
+    found = told((tmp_path / "theirs.csv", "--data", phantom, "--split", "val"), cwd=tmp_path)
+    assert found["layout"] == "swincvs"
+    assert found["published"]["map"] == pytest.approx(swincvs_map(labels, scores), abs=1e-4)
+    assert {step["name"]: step for step in found["steps"]}["frames"]["frames"] == len(table)
+
+
+def test_a_table_that_only_claims_to_be_swincvs_is_named_by_its_columns(phantom: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("video,frame,score\n1,0,0.5\n")
+    done = calot("import", "predictions", "t.csv", "--data", phantom, "--layout", "swincvs", cwd=tmp_path)
+    assert done.returncode == 2
+    assert 'column "vid" is missing' in done.stderr
+    assert "docs/import.md" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_swincvs_labels_in_another_order_are_refused(
     phantom: Path, tmp_path: Path, swincvs: tuple[Path, float]
 ) -> None:

@@ -26,18 +26,25 @@ from calot.importing.their_table import (
 from calot.reading import read_text
 from calot.statistics.predictions import load_predictions
 
+_LETTERS = ("1", "2", "3")
+#: Of each table that a fork writes: the video's column, labels, probabilities.
+_SWINCVS_CSV = (
+    ("vid", tuple(f"C{n}" for n in _LETTERS), tuple(f"Conf_C{n}" for n in _LETTERS)),
+    ("video_id", tuple(f"c{n}_label" for n in _LETTERS), tuple(f"c{n}_pred" for n in _LETTERS)),
+)
+
 
 class SwinCvs(PredictionLayout):
     """`results/<experiment>_results.json`: an entry per epoch and one of testing, rows in the loader's order without
-    ids; or `result.csv` with `vid, frame, Conf_C1 ...` of a fork's inference.py."""
+    ids; or a fork's table: `vid, frame, Conf_C1 ...` (inference.py), `video_id, frame, c1_pred ...` (infer_test.py)."""
 
     name: ClassVar[str] = "swincvs"
     source: ClassVar[str] = (
-        "SwinCVS.py, scripts/f_dataset.py (forks dlmanrique and supremekhadka); own repository unseen"
+        "SwinCVS.py, scripts/f_dataset.py (forks dlmanrique, supremekhadka, BurntSouffle); own repository unseen"
     )
 
     def recognises(self, path: Path) -> bool:
-        return begins_with(path, '"preds_prob"') or begins_with(path, "Conf_C1")
+        return any(begins_with(path, word) for word in ('"preds_prob"', *(form[2][0] for form in _SWINCVS_CSV)))
 
     def read(self, path: Path, *, asked: Asked) -> TheirTable:
         if path.suffix.lower() == ".csv":
@@ -78,12 +85,16 @@ class SwinCvs(PredictionLayout):
 
 
 def _swincvs_csv(path: Path) -> TheirTable:
-    letters = ("C1", "C2", "C3")
-    rows = read_cells(path, needed=("vid", "frame", *letters, *(f"Conf_{n}" for n in letters)), remedy="See docs.")
-    scores = _cells(rows, tuple(f"Conf_{n}" for n in letters), path=path)
-    places = [_place(v, f, where=f"{path}, line {n}") for n, (v, f) in enumerate(rows.select("vid", "frame").rows(), 2)]
+    forms = (form for form in _SWINCVS_CSV if begins_with(path, form[2][0]))
+    video, labels, probabilities = next(forms, _SWINCVS_CSV[0])
+    rows = read_cells(
+        path, needed=(video, "frame", *labels, *probabilities), remedy="docs/import.md has the columns of each layout."
+    )
+    named = enumerate(rows.select(video, "frame").rows(), 2)
     return TheirTable(
-        scores=scores, labels=votes_of_rows(_cells(rows, letters, path=path).tolist(), where=str(path)), places=places
+        scores=_cells(rows, probabilities, path=path),
+        labels=votes_of_rows(_cells(rows, labels, path=path).tolist(), where=str(path)),
+        places=[_place(v, f, where=f"{path}, line {n}") for n, (v, f) in named],
     )
 
 
