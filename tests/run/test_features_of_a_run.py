@@ -268,5 +268,6 @@ def test_the_receipt_sees_that_cached_scores_are_those_of_the_frames(data: Path,
     assert receipt is not None
     readings = {r.name: r for r in receipt.check("observed").evidence.readings}
     seen = readings["scoring: change of logits by cached tokens"]
-    assert (seen.met, seen.value) == (True, 0.0)
+    assert seen.met
+    assert seen.value < 1e-5  # some processors round a product by how many clips go through at once
     assert readings["model: clips unlike what was prepared"].met

@@ -60,7 +60,7 @@ def test_its_tokens_are_transformers_own_frame_by_frame(backbone: Backbone, vide
         mean, std = (torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
         for frame in range(3):
             alone = backbone.model((video[:, frame] / 255 - mean) / std).last_hidden_state
-            torch.testing.assert_close(tokens[:, frame], alone, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(tokens[:, frame], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_a_frame_changes_its_own_tokens_alone(backbone: Backbone, video: Tensor) -> None:
