@@ -15,7 +15,7 @@ from calot.cli.opened_run import OpenedRun
 from calot.data.clips import ClipTable
 from calot.errors import CalotError, nearest_name
 from calot.progress import Ui
-from calot.reading import sha256_of
+from calot.provenance.checkpoint_files import weights_digest
 from calot.run import experiment_file
 from calot.run import folder as run_folder
 from calot.run.data import OpenData
@@ -63,7 +63,7 @@ class ExplainedRun(OpenedRun):
         """What findings are of; parts whose `run` and `split` differ do not belong on one page."""
         run = self.facts() | {
             "pooling": repr(self.experiment.pooling),
-            "weights": sha256_of(self.folder / "checkpoints" / "best" / "manifest.json"),
+            "weights": weights_digest(self.folder),
         }
         return {
             "calot": __version__,

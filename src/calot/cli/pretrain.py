@@ -102,7 +102,7 @@ def _finish(folder: Path, *, standardised: bool, ui: Ui) -> None:
     from calot.run import folder as run_folder
     from calot.run.data import OpenData
     from calot.run.standardising import write_standardised
-    from calot.run.weights import card, write_weights
+    from calot.run.weights import write_weights
 
     experiment, model, _ = load_run(folder)
     unseal(folder)
@@ -110,7 +110,7 @@ def _finish(folder: Path, *, standardised: bool, ui: Ui) -> None:
     if standardised:
         root = Path(run_folder.read_data(folder)["root"])
         data = OpenData.of(root, experiment=experiment, ui=ui)
-        write_standardised(folder, model, data=data, card=card(folder))
+        write_standardised(folder, model, data=data)
     seal(folder)
     draw_masks(folder, experiment=experiment, ui=ui)
     ui.say(f"report: {write_report(folder)}")

@@ -33,7 +33,9 @@ def transfer(
     """Score runs on other data sets beside their own: internal, external, the drop with its interval over videos, per
     criterion. Refused where an operation that trained a run would be scored."""
     from calot.cli.train import trust_code
+    from calot.data.readers import open_folder
     from calot.progress import Ui
+    from calot.run.apart import held_in_both
     from calot.run.signals import stop_on_signal
     from calot.statistics.transfer import site_scores, transferred
     from calot.writing import write_json
@@ -42,12 +44,17 @@ def transfer(
     trust_code(trust, *runs)
     own = _internal(runs, split=internal)
     found: list[tuple[Path, Transferred]] = []
+    shared: list[list[str]] = []
     with stop_on_signal(f"{folder}: stopped; tables that are there stay. Run the same again to continue."):
         for place, root in enumerate(data):
-            tables, named = _external(runs, root, split=split, folder=folder / f"{place:02d}", results=results, ui=ui)
+            manifest = open_folder(root).manifest
+            tables, named = _external(
+                runs, root, manifest=manifest, split=split, folder=folder / f"{place:02d}", results=results, ui=ui
+            )
             found.append((root, transferred(own, tables, split=named)))
+            shared.append([str(video) for video in held_in_both(runs[0], manifest)])
     home = site_scores(own)
-    told = _told(runs, home, found)
+    told = _told(runs, home, found, shared=shared)
     write_json(folder / "transfer.json", told)
     if json:
         print(jsonlib.dumps(told, indent=1, allow_nan=False))
@@ -71,19 +78,18 @@ def _internal(runs: list[Path], *, split: str) -> list[Predictions]:
 
 
 def _external(
-    runs: list[Path], root: Path, *, split: str, folder: Path, results: Path, ui: Ui
+    runs: list[Path], root: Path, *, manifest: Manifest, split: str, folder: Path, results: Path, ui: Ui
 ) -> tuple[list[Predictions], str]:
     """Each run's predictions of a data set, one table per run; what is there from an earlier start is kept."""
-    from calot.data.readers import open_folder
     from calot.errors import CalotError
+    from calot.run.apart import require_another
 
-    manifest = open_folder(root).manifest
     splits = manifest.splits if split == _ALL else (split,)
     if not manifest.labelled.any():
         raise CalotError(f"{root}: has no labels: nothing can be scored on it. `calot predict` needs none.")
     tables = []
     for number, run in enumerate(runs):
-        _require_external(run, root, manifest=manifest)
+        require_another(run, root, manifest=manifest)
         where = folder / f"run{number:02d}"
         keep_tables_of(run, where, ui=ui)
         parts = [
@@ -94,25 +100,13 @@ def _external(
     return tables, " + ".join(splits)
 
 
-def _require_external(run: Path, root: Path, *, manifest: Manifest) -> None:
-    """Raises CalotError where the other data set is the run's own, here or copied: no split of it is external."""
-    from calot.errors import CalotError
-    from calot.run import folder as run_folder
-
-    own = run_folder.read_data(run)
-    if own.get("manifest_hash") == manifest.hash:
-        raise CalotError(
-            f"{root}: the data set that {run} was trained on (manifest {manifest.hash[:12]}, from {own.get('root')}): "
-            "no split of it is external. Give another data set."
-        )
-
-
 def keep_tables_of(run: Path, where: Path, *, ui: Ui) -> None:
     """Tables of an earlier start stay where they are of this run's very weights; others are taken away."""
-    from calot.reading import read_json, sha256_of
+    from calot.provenance.checkpoint_files import weights_digest
+    from calot.reading import read_json
     from calot.writing import write_json
 
-    of = {"run": str(run), "weights": sha256_of(run / "checkpoints" / "best" / "manifest.json")}
+    of = {"run": str(run), "weights": weights_digest(run)}
     stated = where / "of.json"
     if stated.is_file() and read_json(stated).get("weights") == of["weights"]:
         return
@@ -149,14 +143,11 @@ def _joined(parts: list[Predictions]) -> Predictions:
     return replace(parts[0], frame=frame)
 
 
-def _told(runs: list[Path], home: SiteScores, found: list[tuple[Path, Transferred]]) -> dict[str, Any]:
-    from calot.data.readers import open_folder, reader_of
+def _told(
+    runs: list[Path], home: SiteScores, found: list[tuple[Path, Transferred]], *, shared: list[list[str]]
+) -> dict[str, Any]:
+    from calot.data.readers import reader_of
     from calot.run import folder as run_folder
-    from calot.run.apart import held_in_both
-
-    def of(root: Path) -> dict[str, Any]:
-        shared = [str(video) for video in held_in_both(runs[0], open_folder(root).manifest)]
-        return {"root": str(root), "labels_are": reader_of(root).labels_are, "not_external": shared}
 
     own = run_folder.read_data(runs[0])
     at = Path(own["root"])
@@ -165,7 +156,10 @@ def _told(runs: list[Path], home: SiteScores, found: list[tuple[Path, Transferre
         "runs": [str(run) for run in runs],
         "window": own.get("window"),
         "internal": home.to_dict() | {"root": str(at), "labels_are": rule},
-        "external": [item.to_dict() | of(root) for root, item in found],
+        "external": [
+            item.to_dict() | {"root": str(root), "labels_are": reader_of(root).labels_are, "not_external": both}
+            for (root, item), both in zip(found, shared, strict=True)
+        ],
     }
 
 

@@ -15,6 +15,7 @@ from calot.deploy.scorer import whole_run
 from calot.errors import CalotError
 from calot.pipeline import predict_run
 from calot.progress import Ui
+from calot.provenance.checkpoint_files import weights_digest
 from calot.reading import read_json, sha256_of
 from calot.run import experiment_file
 from calot.statistics.predictions import Predictions, load_predictions, same_rows
@@ -63,9 +64,8 @@ def _teacher(run: Path, *, protocol: str) -> dict[str, Any]:
             f"{run}: scores under {experiment.protocol.name}, and the student trains under {protocol}: say "
             f"protocol={experiment.protocol.name} for the student, or name other teachers"
         )
-    weights = sha256_of(run / "checkpoints" / "best" / "manifest.json")
     fingerprint = experiment_file.read_fingerprint(run)
-    return {"experiment": experiment.name, "seed": seed, "fingerprint": fingerprint, "checkpoint": weights}
+    return {"experiment": experiment.name, "seed": seed, "fingerprint": fingerprint, "checkpoint": weights_digest(run)}
 
 
 def _scored(run: Path, *, data: Path, folder: Path, ui: Ui) -> Predictions:

@@ -11,6 +11,11 @@ MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimiser.safetensors"
 _ANY_SIZE = 1 << 62
 
 
+def weights_digest(run: Path) -> str:
+    """What names a run's chosen weights: the digest of their checkpoint's manifest, which has each file's own."""
+    return sha256_of(run / "checkpoints" / "best" / MANIFEST)
+
+
 def problem_of(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, held to their manifest; None where each is as it was written."""
     if not folder.is_dir():

@@ -56,6 +56,16 @@ def require_unpublished(run: Path, scored: OpenData, *, split: str) -> None:
         _refuse(run, own, scored, split=split, found=_by_ids(own, scored, split=split))
 
 
+def require_another(run: Path, root: Path, *, manifest: Manifest) -> None:
+    """Raises CalotError where a data set is the run's own, here or copied: no split of it is external."""
+    own = read_file(run / "data.json", DataFile)
+    if own.get("manifest_hash") == manifest.hash:
+        raise CalotError(
+            f"{root}: the data set that {run} was trained on (manifest {manifest.hash[:12]}, from {own.get('root')}): "
+            "no split of it is external. Give another data set."
+        )
+
+
 def held_in_both(run: Path, manifest: Manifest) -> list[SharedVideo]:
     """Operations of a run's own val and test that another data set has too, by ids alone. They trained nothing, but
     val chose the epoch: scored there, they are not external."""

@@ -19,7 +19,7 @@ from calot.errors import CalotError
 from calot.models.classifier import Classifier
 from calot.run.data import OpenData
 from calot.run.device import make_accelerator, placed
-from calot.run.weights import write_encoder
+from calot.run.weights import card, write_encoder
 
 #: The folder's name inside a pretraining's run.
 STANDARDISED = "standardised"
@@ -63,11 +63,11 @@ def feature_moments(model: Classifier, data: OpenData) -> FeatureMoments:
     return FeatureMoments(mean, deviation, clips=len(chosen), tokens=count)
 
 
-def write_standardised(folder: Path, model: Classifier, *, data: OpenData, card: str) -> Path:
+def write_standardised(folder: Path, model: Classifier, *, data: OpenData) -> Path:
     """Write `standardised/` of a pretraining's run, all of it or none, with the card of `weights/`; changes `model`."""
     found, backbone = feature_moments(model, data), model.backbone
     backbone.spec.standardise(backbone.model, mean=found.mean, deviation=found.deviation)
-    return write_encoder(folder / STANDARDISED, backbone=backbone, card=f"{card}\n{_said(found, data=data)}\n")
+    return write_encoder(folder / STANDARDISED, backbone=backbone, card=f"{card(folder)}\n{_said(found, data=data)}\n")
 
 
 def _said(found: FeatureMoments, *, data: OpenData) -> str:
