@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from calot.sweeping.jobs import Job, JobRecord
 
 _LOCK, _JOBS, _PLAN, _STUDY = "study.lock", "jobs.json", "plan.json", "study.json"
-#: At tiny scale: a small data set's training clips would all be scored, and its many validation clips after each of
-#: twelve epochs, which together takes as long as the training.
-_SPARING = {"compute.train_subset": "32", "train.score_every": "4"}
 
 
 def study(
@@ -55,9 +52,10 @@ def study(
     """Train the study's experiments, several seeds each, print one table and write the study's document (study.html);
     exit code 1 where a run failed."""
     from calot.errors import CalotError
+    from calot.studying.sparing import sparing
     from calot.sweeping.jobs import require_no_launcher
 
-    own = _sparing(changes or (), scale=scale)
+    own = sparing(changes or (), scale=scale)
     asked = _asked(experiments, own, data=data, out=out, scale=scale, seeds=seeds, receipt=receipt)
     require_no_launcher("a study")
     at = settings_of(tune)
@@ -88,17 +86,6 @@ def study(
         raise typer.Exit(1)
 
 
-def _sparing(changes: Sequence[str], *, scale: str) -> list[str]:
-    """The changes, and at tiny scale what scores less, where they do not say themselves what is scored or how long."""
-    typed = {change.partition("=")[0] for change in changes}
-    if scale != "tiny" or "train" in typed or "compute" in typed:
-        return [*changes]
-    own = {field: value for field, value in _SPARING.items() if field not in typed}
-    if "train.epochs" in typed:
-        own.pop("train.score_every", None)
-    return [*changes, *(f"{field}={value}" for field, value in own.items())]
-
-
 def _asked(
     experiments: str, changes: list[str], *, data: Path, out: Path, scale: str, seeds: str, receipt: bool
 ) -> list[Request]:
@@ -107,6 +94,7 @@ def _asked(
     from calot.errors import CalotError
     from calot.studying.listed import LISTS
     from calot.studying.order import in_order
+    from calot.studying.sparing import shortened
 
     if wrong := [word for word in changes if not is_override(word)]:
         raise CalotError(f"{wrong[0]}: expected key=value; experiments are named by --experiments")
@@ -115,7 +103,8 @@ def _asked(
     if seeds.isdigit() and not int(seeds):
         raise CalotError(f"--seeds {seeds}: no run; --seeds 1 is seed 0 alone")
     numbers = ",".join(map(str, range(int(seeds)))) if seeds.isdigit() else seeds
-    found = requests([*names, *changes], data=data, out=out, results=out, scale=scale, seeds=numbers)
+    where: dict[str, Any] = {"data": data, "out": out, "results": out, "scale": scale, "seeds": numbers}
+    found = [r for n in names for r in requests([n, *changes, *shortened(n, changes, scale=scale)], **where)]
     homed = [replace(r, folder=out / r.experiment.name / f"s{r.seed}") for r in found]
     return in_order([replace(r, resume=True, receipt=receipt, share_receipt=receipt) for r in homed])
 
@@ -171,7 +160,6 @@ class _Work:
         self.log = log
         self.tune = list(tune)
         self.tuned = list(tuned)
-        self.settings = {each.request.folder: each.setting for each in tuned}
         self.every = [*self.asked, *(each.request for each in tuned)]
         self.ui: Ui = Ui()
         self.facts = _Facts(
@@ -282,7 +270,7 @@ class _Work:
         flags = ("--scale", request.scale, "--results", str(self.out), "--no-page", proof, *self.log)
         return train_job(
             request,
-            words=(_word_of(request), *self.changes, *self.settings.get(request.folder, ())),
+            words=(_word_of(request), *(change.typed for change in request.overrides)),
             flags=flags,
             out=self.out,
         )
