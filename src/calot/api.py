@@ -217,10 +217,10 @@ def predict(
     with _started():
         from calot.pipeline import predict_run
         from calot.progress import Ui
-        from calot.run.folder import read_data
+        from calot.run.folder import data_root
 
         folder = run.folder if isinstance(run, TrainedRun) else Path(run)
-        root = Path(read_data(folder)["root"] if data is None else data)
+        root = data_root(folder, named=None if data is None else Path(data))
         place = None if out is None else Path(out)
         predict_run(folder, split=split, data=root, ui=Ui(), out=place)
     return load_predictions(place or folder, split=split)

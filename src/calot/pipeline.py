@@ -56,6 +56,7 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
     Val is scored once more at the end on purpose, by the best checkpoint as it was read back and from frames, though
     the best epoch's logits lie in `epochs/`: it shows that this checkpoint gives these predictions, and costs one pass
     over val (of 12 epochs at tiny scale 0.6 % of the run for e10a, 6 % for e02, whose epochs read cached features).
+    A receipt that switches parts off has made this pass already, and its logits are taken.
     Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
     """
     if processes.count == 1:
@@ -87,9 +88,9 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
             ui.say("no predictions: this objective reads no labels, so nothing trained the criteria's head")
             return folder
         trained = (experiment, trainer.model, request.seed)  # training leaves the best epoch's weights in it
-        return _predict(
-            folder, trained, split="val", opened=data, ui=ui, out=None, check=stopper.check, processes=processes
-        )
+        whole = trainer.final_logits if processes.count == 1 else None
+        how: dict[str, Any] = {"ui": ui, "out": None, "check": stopper.check, "processes": processes}
+        return _predict(folder, trained, split="val", opened=data, logits=whole, **how)
 
 
 @spent_on("closing")
@@ -99,7 +100,9 @@ def _write_trained(trainer: Trainer, receipt: Receipt | None) -> None:
     if getattr(trainer.model.backbone, "adapter", None) is not None:
         save_adapter(trainer.model.backbone, folder / "adapter")
     if receipt is not None:
-        with_training(receipt, replace(trainer, processes=ALONE)).write(folder)
+        alone = replace(trainer, processes=ALONE)
+        with_training(receipt, alone).write(folder)
+        trainer.final_logits = alone.final_logits
 
 
 def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
@@ -178,15 +181,18 @@ def _predict(
     on_open: Callable[[str], None] | None = None,
     check: Callable[[], None] | None = None,
     processes: Processes = ALONE,
+    logits: np.ndarray | None = None,
 ) -> Path:
+    """`logits`: of this very pass, where it was made already."""
     experiment, model, seed = run
     table = opened.clips(split, training=False)
     if on_open is not None:
         on_open(opened.manifest.hash)
     dataset = ClipDataset(table, opened.store(split))
     processes.once(lambda: run_folder.describe_first_data(folder, data=opened))
-    loaded = _Loaded.of(experiment, model, ui=ui, check=check)
-    logits = loaded.logits(dataset, title=f"predict {split}", processes=processes)
+    if logits is None:
+        loaded = _Loaded.of(experiment, model, ui=ui, check=check)
+        logits = loaded.logits(dataset, title=f"predict {split}", processes=processes)
     if not processes.first:
         return folder
     predictions = predictions_table(
@@ -305,7 +311,7 @@ def predict_views(
 def clip_frames(folder: Path, *, split: str, clips: list[tuple[str, int]], ui: Ui) -> list[list[np.ndarray]]:
     """The frames (uint8 h w 3, oldest first, as they were filmed) of clips given by video and labelled frame."""
     experiment, _ = experiment_file.read_experiment(folder)
-    data = OpenData.of(Path(run_folder.read_data(folder)["root"]), experiment=experiment, ui=ui)
+    data = OpenData.of(run_folder.data_root(folder), experiment=experiment, ui=ui)
     table, images = data.clips(split, training=False), data.manifest.split(split).table["image"]
     places = {key: i for i, key in enumerate(zip(table.videos.tolist(), table.frame_numbers.tolist(), strict=True))}
     rows = [table.frames[places[clip]].tolist() for clip in clips]

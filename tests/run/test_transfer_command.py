@@ -112,8 +112,10 @@ def test_a_validation_operation_that_is_scored_elsewhere_is_said(trained: Path, 
     root = cholec80(tmp_path / "c80", videos=(5, 6, 66), seconds=8, clipping=8)
     done = calot("transfer", run, "--data", root, "--out", tmp_path / "t", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Not external: 121 (val) = 66 (" in done.stdout
-    assert len([line for line in done.stdout.splitlines() if line.startswith("Not external")]) == 1
+    said = [line for line in done.stdout.splitlines() if line.startswith("Not external")]
+    assert len(said) == 1
+    assert said[0].startswith(f"Not external, of {root}: 121 (val) = 66 (")
+    assert said[0].endswith("; the epoch was chosen on it")
 
 
 def test_published_overlap_is_refused_though_the_training_data_are_gone(trained: Path, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def _read(
     from calot.run import folder as run_folder
     from calot.statistics.attention import AGAINST, RANDOM_WEIGHTS, RUN, SHUFFLED, summarise_attention
 
-    root = data or Path(run_folder.read_data(run)["root"])
+    root = run_folder.data_root(run, named=data)
     mine = AttentionRun.of(run, data=root, ui=ui)
     theirs = None if against is None else AttentionRun.of(against, data=mine.data, ui=ui)
     if theirs is not None:

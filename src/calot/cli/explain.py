@@ -93,7 +93,7 @@ def _measure(
     from calot.cli.openings import counting_test
     from calot.run import folder as run_folder
 
-    root = data or Path(run_folder.read_data(run)["root"])
+    root = run_folder.data_root(run, named=data)
     opened = ExplainedRun.of(run, data=root, ui=ui)
 
     def on_open(name: str) -> None:

@@ -108,8 +108,7 @@ def _finish(folder: Path, *, standardised: bool, ui: Ui) -> None:
     unseal(folder)
     write_weights(folder, backbone=model.backbone)
     if standardised:
-        root = Path(run_folder.read_data(folder)["root"])
-        data = OpenData.of(root, experiment=experiment, ui=ui)
+        data = OpenData.of(run_folder.data_root(folder), experiment=experiment, ui=ui)
         write_standardised(folder, model, data=data)
     seal(folder)
     draw_masks(folder, experiment=experiment, ui=ui)

@@ -261,7 +261,7 @@ def evaluate(
     ui, rule = Ui(log=run / "train.log"), mean_of(tta, mean)
 
     trust_code(trust, run)
-    root = data or Path(run_folder.read_data(run)["root"])
+    root = run_folder.data_root(run, named=data)
     on_open = counting_test(run, split=split, data=root, results=results, ui=ui)
     path = run / "predictions" / f"{split}.parquet"
     if tta is None:

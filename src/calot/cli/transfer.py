@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from calot.statistics.transfer import SiteScores, Transferred
 
 _ALL = "all"
+#: By the split of the run's own data set that has the operation, too.
+_NOT_EXTERNAL = {"val": "the epoch was chosen on it", "test": "the run's own data set has it for testing"}
 
 
 def transfer(
@@ -52,7 +54,8 @@ def transfer(
                 runs, root, manifest=manifest, split=split, folder=folder / f"{place:02d}", results=results, ui=ui
             )
             found.append((root, transferred(own, tables, split=named)))
-            shared.append([str(video) for video in held_in_both(runs[0], manifest)])
+            both = held_in_both(runs[0], manifest)
+            shared.append([f"{video}; {_NOT_EXTERNAL[video.split_here]}" for video in both])
     home = site_scores(own)
     told = _told(runs, home, found, shared=shared)
     write_json(folder / "transfer.json", told)
@@ -187,9 +190,7 @@ def _print(home: SiteScores, found: list[tuple[Path, Transferred]], *, told: dic
     print("95 % intervals over videos, these checkpoints held fixed; AP depends on how common positives are (chance).")
     for part in told["external"]:
         for video in part["not_external"]:
-            print(
-                f"Not external: {video} is in {told['internal']['dataset']} and in {part['root']}; val chose the epoch"
-            )
+            print(f"Not external, of {part['root']}: {video}")
     reasons = {item.reason for _, one in found for item in one.drop.values() if item.reason}
     for reason in sorted(reasons):
         print(f"No interval of a drop: {reason}")

@@ -85,7 +85,7 @@ class Exportable:
         experiment, model, seed = whole_run(folder)
         if len(experiment.backbone.views) != 1:
             raise CalotError(f"{folder}: {experiment.backbone.name} takes several views of a clip, and an export one")
-        root = data or Path(run_folder.read_data(folder)["root"])
+        root = run_folder.data_root(folder, named=data)
         opened = OpenData.of(root, experiment=experiment, ui=ui)
         run_folder.require_own_data(folder, data=opened)
         dataset = ClipDataset(opened.clips(SPLIT, training=False), opened.store(SPLIT))

@@ -40,7 +40,7 @@ def ablation_check(trainer: Trainer) -> ReceiptCheck:
     def note(outputs: Outputs, batch: Batch) -> None:
         masked.append(outputs.kept is not None and not bool(outputs.kept.all()))
 
-    whole = trainer.passes.logits(trainer.model, note)
+    whole = trainer.final_logits = trainer.passes.logits(trainer.model, note)
     found = []
     for name, off in parts.items():
         with off:

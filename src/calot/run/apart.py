@@ -68,7 +68,7 @@ def require_another(run: Path, root: Path, *, manifest: Manifest) -> None:
 
 def held_in_both(run: Path, manifest: Manifest) -> list[SharedVideo]:
     """Operations of a run's own val and test that another data set has too, by ids alone. They trained nothing, but
-    val chose the epoch: scored there, they are not external."""
+    are of the run's own data set, and val chose the epoch: scored there, they are not external."""
     own = read_file(run / "data.json", DataFile)
     named = own.get("videos")
     splits = {v: s for s in ("val", "test") for v in (named.get(s, []) if isinstance(named, dict) else [])}

@@ -186,6 +186,11 @@ def read_data(folder: Path) -> dict[str, Any]:
     return data
 
 
+def data_root(folder: Path, *, named: Path | None = None) -> Path:
+    """Where the data lie that a command reads for a run: what it was named, else what the run was trained on."""
+    return Path(read_data(folder)["root"]) if named is None else named
+
+
 def write_metrics(path: Path, rows: list[dict[str, Any]]) -> None:
     """metrics.csv, whole or not at all. An undefined value is an empty cell."""
     with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:

@@ -38,7 +38,7 @@ def hidden_clip(folder: Path, *, experiment: Experiment, ui: Ui) -> HiddenClip:
     what every epoch's val loss hid of it."""
     objective, grid = experiment.objective, experiment.backbone.grid
     assert isinstance(objective, MaskedPrediction)
-    data = OpenData.of(Path(run_folder.read_data(folder)["root"]), experiment=experiment, ui=ui)
+    data = OpenData.of(run_folder.data_root(folder), experiment=experiment, ui=ui)
     table = data.clips("val", training=False)
     val = ClipDataset(table, data.store("val"), masks=data.masks(table))
     place = _shown(val, grid=grid)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 from calot.data.dataset import ClipDataset, batches, uploaded
 from calot.data.preparation import Preparation, Prepared, Watch
@@ -67,6 +68,7 @@ class Trainer:
     caches: bool = False  # whether a frozen backbone's features may be cached
     features: StageFeatures | None = None  # those of the stage in training
     trackers: Trackers | None = None  # who is told of each new row of metrics.csv
+    final_logits: NDArray[np.float32] | None = None  # of val by the best epoch read back, once its receipt asked
 
     @cached_property
     def scoring(self) -> ClipsAtATime:

@@ -37,7 +37,7 @@ def write_encoder(place: Path, *, backbone: Backbone, card: str) -> Path:
 
 def card(folder: Path) -> str:
     """What was trained, on what, how, and what its curve was; in Markdown."""
-    facts = pretraining_facts(folder) | _drawn(Path(run_folder.read_data(folder)["root"]))
+    facts = pretraining_facts(folder) | _drawn(run_folder.data_root(folder))
     rows, kept = epochs_of(folder), kept_epoch(folder)
     shown = [column for column in CURVES if column in kept]
     lines = [f"| epoch | {' | '.join(shown)} |", f"|---{'|---' * len(shown)}|"]

@@ -10,7 +10,7 @@ from calot.errors import CalotError
 from calot.provenance import custody
 from calot.provenance.receipt import Receipt
 from calot.run.claiming import require_same
-from calot.run.folder import read_data
+from calot.run.folder import data_root
 from calot.run.request import Request
 from calot.sweeping.jobs import DONE, INVALID
 
@@ -28,7 +28,7 @@ def complete_state(request: Request, *, files: Sequence[str] = SHOWN) -> str | N
     try:
         custody.require_sealed(folder)
         require_same(request)
-        if not _same_place(Path(str(read_data(folder)["root"])), request.data):
+        if not _same_place(data_root(folder), request.data):
             return None
         receipt = Receipt.load(folder)
     except CalotError:
