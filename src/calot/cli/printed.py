@@ -20,9 +20,11 @@ def points(value: float | None) -> str:
 
 def interval_text(item: dict[str, Any]) -> str:
     """Two bounds in points."""
+    from calot.statistics.rounding import between
+
     if item["low"] is None:
         return "undefined"
-    return f"{100 * item['low']:.1f} to {100 * item['high']:.1f}"
+    return between(item["low"], item["high"])
 
 
 def print_reasons(items: dict[str, dict[str, Any]]) -> None:

@@ -198,7 +198,8 @@ def _print(home: SiteScores, found: list[tuple[Path, Transferred]], *, told: dic
 
 def _cell(item: Any) -> str:
     from calot.cli.printed import points
+    from calot.statistics.rounding import between
 
     if item.value is None or item.low is None:
         return points(item.value)
-    return f"{points(item.value)} ({100 * item.low:.1f} to {100 * item.high:.1f})"
+    return f"{points(item.value)} ({between(item.low, item.high)})"

@@ -11,6 +11,7 @@ from calot.provenance.run_files import ExperimentFile, read_file
 from calot.statistics.compare import Comparison
 from calot.statistics.intervals import Interval
 from calot.statistics.outcome import PairedDifference
+from calot.statistics.rounding import between, rounded
 from calot.statistics.schema import UNKNOWN
 from calot.statistics.summary import Summary
 
@@ -80,5 +81,5 @@ def _difference(item: PairedDifference) -> list[str]:
     if item.value is None:
         return ["undefined", item.reason or "", ""]
     known = item.low is not None and item.high is not None
-    between = f"{100 * item.low:+.1f} to {100 * item.high:+.1f}" if known else item.reason or "undefined"  # type: ignore[operator]
-    return [f"{100 * item.value:+.1f}", between, "not shown" if item.p is None else f"{item.p:.3f}"]
+    bounds = between(item.low, item.high, sign=True) if known else item.reason or "undefined"  # type: ignore[arg-type]
+    return [rounded(100 * item.value, digits=1, sign=True), bounds, "not shown" if item.p is None else f"{item.p:.3f}"]

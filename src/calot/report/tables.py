@@ -9,6 +9,7 @@ from typing import Any
 
 from calot.criteria import CRITERIA, label
 from calot.statistics.intervals import Interval
+from calot.statistics.rounding import rounded
 
 KEYS = dict(zip(CRITERIA, ("c1", "c2", "c3"), strict=True))
 
@@ -81,7 +82,8 @@ def number(value: float | None, *, digits: int = 3, reason: str | None = None, s
     """`0.412` (`+0.412` with `sign`), or undefined with its reason for None and NaN."""
     if value is None or not math.isfinite(value):
         return Undefined(plain_reason(reason) if reason else "")
-    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    shown = rounded(value, digits=digits, sign=True) if sign else f"{round(value, digits) + 0.0:.{digits}f}"
+    return shown.replace("-", "\N{MINUS SIGN}")
 
 
 def ranged(interval: Interval, *, digits: int = 3, scale: float = 1.0) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from calot.statistics.coverage import MeasuredCoverage
+from calot.statistics.rounding import between, rounded
 
 ENOUGH_SEEDS = 5
 LEVEL = 0.95
@@ -54,8 +55,8 @@ def verdict_of(
     if difference.value is None or difference.low is None or difference.high is None or outcome == "undefined":
         return f"Undefined: {difference.reason}."
     figures = (
-        f"{100 * difference.value:+.1f} points of mAP, 95 % interval {100 * difference.low:+.1f} to "
-        f"{100 * difference.high:+.1f}, {_p_words(difference.p)}"
+        f"{rounded(100 * difference.value, digits=1, sign=True)} points of mAP, 95 % interval "
+        f"{between(difference.low, difference.high, sign=True)}, {_p_words(difference.p)}"
     )
     scope = {
         "the treatment": "This is about the treatment: seeds and videos were both resampled.",

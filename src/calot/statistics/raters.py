@@ -17,6 +17,7 @@ from calot.criteria import CRITERIA, label
 from calot.statistics.intervals import Interval
 from calot.statistics.jackknife import interval_fields, plain_interval, without_each
 from calot.statistics.permutation import holm
+from calot.statistics.rounding import between, rounded
 
 Array = NDArray[np.float64]
 
@@ -81,13 +82,14 @@ class RaterBias:
         gap = whole.difference.value or 0.0
         single = [one for one in self.of(rater) if one.criterion != TOGETHER and one.departs]
         apart = ", ".join(
-            f"{label(one.criterion)} ({100 * (one.difference.value or 0.0):+.1f} points)" for one in single
+            f"{label(one.criterion)} ({rounded(100 * (one.difference.value or 0.0), digits=1, sign=True)} points)"
+            for one in single
         )
         ends = whole.difference
-        bounds = "" if ends.low is None or ends.high is None else f", {100 * ends.low:+.1f} to {100 * ends.high:+.1f}"
+        bounds = "" if ends.low is None or ends.high is None else f", {between(ends.low, ends.high, sign=True)}"
         shares = (
             f"{100 * whole.share:.1f} % of all votes against {100 * whole.others:.1f} % of the others’ "
-            f"({100 * gap:+.1f} points{bounds}; p {whole.p_holm:.2g})"
+            f"({rounded(100 * gap, digits=1, sign=True)} points{bounds}; p {whole.p_holm:.2g})"
         )
         if whole.departs:
             way = "more" if gap > 0 else "less"

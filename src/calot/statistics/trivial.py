@@ -18,6 +18,7 @@ from calot.statistics.outcome import PairedDifference
 from calot.statistics.paired_error import ScoredSide, paired_error
 from calot.statistics.predictions import Predictions, load_predictions, same_rows
 from calot.statistics.resampling import Resampler
+from calot.statistics.rounding import between, rounded
 from calot.statistics.schema import UNKNOWN
 
 FOLDER = "baselines"
@@ -111,10 +112,10 @@ class BesideTrivial:
         if self.best is None:
             return f"{name} cannot be held to them: {self.reason or 'none of them is defined'}."
         found = self.differences[self.best.name]
-        points = "undefined" if found.value is None else f"{100 * found.value:+.1f} points"
+        points = "undefined" if found.value is None else f"{rounded(100 * found.value, digits=1, sign=True)} points"
         paired = f"no interval: {found.reason}"
         if found.low is not None and found.high is not None:
-            paired = f"95 % interval, paired by video, {100 * found.low:+.1f} to {100 * found.high:+.1f}"
+            paired = f"95 % interval, paired by video, {between(found.low, found.high, sign=True)}"
         own = "" if self.value is None else f", at {100 * self.value:.1f},"
         return f"{name}{own} {_STANDS[self.standing]}, {self.best.title}: {points} ({paired})."
 
