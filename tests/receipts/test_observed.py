@@ -87,6 +87,24 @@ def test_honest_mixing_lies_in_its_bands_and_another_shape_does_not(mixing: Mixi
         assert not gauge.bands[name].met(read(gauge, mixed(other), draws=160)[name])
 
 
+@pytest.mark.parametrize("per_clip", [True, False])
+def test_clips_that_are_equal_where_a_box_was_cut_raise_no_alarm(per_clip: bool) -> None:
+    """Seven clips share a black half: no pixel of a box there says from which of them it came."""
+    mixing, batch = Mixing(per_clip=per_clip), pictures()
+    batch.video[1:, :, :, :32] = 0
+    gauge, name = mixing_meter(mixing), "difference between the share in frames and in labels"
+    found: dict[str, dict[str, Tally]] = {"honest": {}, "labels of other clips": {}}
+    for draw in range(60):
+        mixed = mixing(batch, rng=np.random.default_rng(draw)).batch
+        wrong = replace(mixed, labels=mixed.labels.roll(1, 0))
+        for what, after in (("honest", mixed), ("labels of other clips", wrong)):
+            add(found[what], name, gauge.read(batch, after)[name])
+    assert {what: gauge.bands[name].met(seen[name]) for what, seen in found.items()} == {
+        "honest": True,
+        "labels of other clips": False,
+    }
+
+
 def test_the_spread_of_shares_is_read_of_several_clips_alone() -> None:
     mixing = Mixing(per_clip=True, mixup_probability=0.0, cutmix_probability=1.0)
     few, many = pictures(count=2), pictures(count=8)

@@ -16,6 +16,8 @@ from calot.types import Batch
 _DRAWS = 20_000
 _PLAIN = 0.01  # a share nearer than this to 0 or 1 hardly shows in eight bits
 _SEVERAL = 4  # fewer clips, each mixed by a share of its own, may well be mixed by much the same
+_EQUAL = 0.999  # of the pixels that changed, those that are another clip's to the bit, where a box of it was cut in
+_ROUNDING = 1 / 12  # squared, per value: what eight bits leave of any mix
 _APART = "difference between the share in frames and in labels"
 
 
@@ -36,12 +38,13 @@ def mixing_meter(mixing: Mixing) -> Meter:
     """What each clip kept of itself, from its frames, and whether its labels and masks were mixed by the same."""
 
     def read(before: Batch, after: Batch) -> Values:
-        mixes = [_mix(before.video[:, 0], after.video[i, 0], own=i) for i in range(len(before))]
+        told = [_mixes(before.video[:, 0], after.video[i, 0], own=i) for i in range(len(before))]
+        mixes = [found[0] if found else None for found in told]
         kinds = [m.kind for m in mixes if m is not None]
         values: Values = {
             "share of batches under mixup": [float("mixup" in kinds)],
             "share of batches under cutmix": [float("cutmix" in kinds)],
-            _APART: [_labels_apart(before, after, i, m) for i, m in enumerate(mixes)],
+            _APART: [_labels_apart(before, after, i, found) for i, found in enumerate(told)],
         }
         for kind in ("mixup", "cutmix"):
             found = [m for m in mixes if m is not None and m.kind == kind]
@@ -87,23 +90,25 @@ def _kept_by_cut(mixing: Mixing, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(1 - height * width)
 
 
-def _mix(frames: Tensor, now: Tensor, *, own: int) -> _Mix | None:
-    """How a frame was made from those of its batch (b, c, h, w); None where it is its own."""
+def _mixes(frames: Tensor, now: Tensor, *, own: int) -> list[_Mix]:
+    """How a frame can have been made from those of its batch (b, c, h, w), the best explanation first; none where it is
+    its own. There are several where clips are equal in what was taken of them, as in black borders."""
     changed = (now != frames[own]).any(dim=0)
     if not changed.any():
-        return None
+        return []
     same = (frames[:, :, changed] == now[:, changed]).float().mean(dim=(1, 2))
     same[own] = 0.0
-    partner = int(same.argmax())
-    if float(same[partner]) > 0.999:
-        return _cut(frames[own], frames[partner], now, changed=changed, partner=partner)
+    if float(same.max()) > _EQUAL:
+        partners = [int(p) for p in same.argsort(descending=True, stable=True) if float(same[p]) > _EQUAL]
+        return [_cut(frames[own], frames[p], now, changed=changed, partner=p) for p in partners]
     mine, others = frames[own].float().flatten(), frames.float().flatten(1)
     target, apart = now.float().flatten(), mine - others
     kept = ((target - others) * apart).sum(dim=1) / apart.square().sum(dim=1).clamp_min(1e-6)
     rest = ((target - others) - kept[:, None] * apart).square().sum(dim=1)
     rest[own] = torch.inf
-    partner = int(rest.argmin())
-    return _Mix("mixup", partner, float(kept[partner]), float(kept[partner]))
+    most = max(float(rest.min()), _ROUNDING * target.numel())
+    partners = [int(p) for p in rest.argsort(stable=True) if float(rest[p]) <= most]
+    return [_Mix("mixup", p, float(kept[p]), float(kept[p])) for p in partners]
 
 
 def _cut(mine: Tensor, other: Tensor, now: Tensor, *, changed: Tensor, partner: int) -> _Mix:
@@ -125,12 +130,15 @@ def _cut(mine: Tensor, other: Tensor, now: Tensor, *, changed: Tensor, partner: 
     return _Mix("cutmix", partner, 1 - largest / kept.numel(), 1 - least / kept.numel())
 
 
-def _labels_apart(before: Batch, after: Batch, clip: int, mix: _Mix | None) -> float:
-    """How far a clip's labels are from those that its frames' mix would give."""
+def _labels_apart(before: Batch, after: Batch, clip: int, mixes: list[_Mix]) -> float:
+    """How far a clip's labels are from those that its frames' mix would give, by what fits them best."""
     mine, now = before.labels[clip], after.labels[clip]
-    if mix is None:
+    if not mixes:
         return 0.0 if torch.equal(mine, now) else _unseen(before, now, clip)
-    theirs = before.labels[mix.partner]
+    return min(_outside(mine, before.labels[mix.partner], now, mix=mix) for mix in mixes)
+
+
+def _outside(mine: Tensor, theirs: Tensor, now: Tensor, *, mix: _Mix) -> float:
     ends = torch.stack([kept * mine + (1 - kept) * theirs for kept in (mix.least, mix.most)])
     outside = torch.maximum(ends.amin(dim=0) - now, now - ends.amax(dim=0))
     return max(0.0, float(outside.max())) if len(now) else 0.0
@@ -138,9 +146,14 @@ def _labels_apart(before: Batch, after: Batch, clip: int, mix: _Mix | None) -> f
 
 def _unseen(before: Batch, now: Tensor, clip: int) -> float:
     """The same where no pixel shows a mix: a box between equal pixels, or a share too small for eight bits."""
-    apart = (before.video[:, 0].float() - before.video[clip, 0].float()).abs().flatten(1).amax(dim=1)
-    twins = before.labels[apart < 1]
-    return float((twins - now).abs().amax(dim=1).min())
+    frames, own = before.video[:, 0], before.video[clip, 0]
+    boxed = (frames == own).all(dim=1).float().mean(dim=(1, 2))
+    faint = 0.5 / (frames.float() - own.float()).abs().flatten(1).amax(dim=1).clamp_min(0.5)
+    hidden = torch.maximum(boxed, faint).tolist()
+    return min(
+        _outside(before.labels[clip], before.labels[p], now, mix=_Mix("unseen", p, 1 - share_of, 1.0))
+        for p, share_of in enumerate(hidden)
+    )
 
 
 def _layers(batch: Batch) -> int:
