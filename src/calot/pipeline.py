@@ -89,8 +89,17 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
             return folder
         trained = (experiment, trainer.model, request.seed)  # training leaves the best epoch's weights in it
         whole = trainer.final_logits if processes.count == 1 else None
-        how: dict[str, Any] = {"ui": ui, "out": None, "check": stopper.check, "processes": processes}
-        return _predict(folder, trained, split="val", opened=data, logits=whole, **how)
+        return _predict(
+            folder,
+            trained,
+            split="val",
+            opened=data,
+            ui=ui,
+            out=None,
+            check=stopper.check,
+            processes=processes,
+            logits=whole,
+        )
 
 
 @spent_on("closing")

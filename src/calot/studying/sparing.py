@@ -1,4 +1,4 @@
-"""What a study at tiny scale spares, so that all experiments with five seeds take two hours of two cores."""
+"""What a study at tiny scale spares, so that all experiments with five seeds take three hours of two cores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from calot.experiments import resolve
 #: A small data set's training clips would all be scored, and its many validation clips after each epoch, which
 #: together takes as long as the training.
 _SCORING = {"compute.train_subset": "32", "train.score_every": "3"}
-#: No stage is longer, and none warms up for longer: twelve epochs take four hours.
+#: No stage is longer, and none warms up for longer.
 _EPOCHS, _WARMUP = 5, 2
 
 
