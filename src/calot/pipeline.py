@@ -37,6 +37,7 @@ from calot.run.build import build_classifier
 from calot.run.data import OpenData
 from calot.run.device import make_accelerator, placed, require_one_process
 from calot.run.environment import describe
+from calot.run.read_back import best_logits
 from calot.run.request import Request
 from calot.run.signals import Stopper
 from calot.run.trainer import Trainer
@@ -53,10 +54,8 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
     """Train, keep the best epoch, write its validation predictions (where labels trained it); returns the run's folder.
 
     Several `processes` share steps and passes; the first one alone writes, and makes the receipt.
-    Val is scored once more at the end on purpose, by the best checkpoint as it was read back and from frames, though
-    the best epoch's logits lie in `epochs/`: it shows that this checkpoint gives these predictions, and costs one pass
-    over val (of 12 epochs at tiny scale 0.6 % of the run for e10a, 6 % for e02, whose epochs read cached features).
-    A receipt that switches parts off has made this pass already, and its logits are taken.
+    The predictions are those of the best checkpoint as it was read back, from frames: what the best epoch wrote into
+    `epochs/` where a sample of val shows that it gives the same bits, a new pass over val where not (`best_logits`).
     Raises CalotError for bad input and non-finite numbers, Stopped when a signal ended it after saving.
     """
     if processes.count == 1:
@@ -88,7 +87,6 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
             ui.say("no predictions: this objective reads no labels, so nothing trained the criteria's head")
             return folder
         trained = (experiment, trainer.model, request.seed)  # training leaves the best epoch's weights in it
-        whole = trainer.final_logits if processes.count == 1 else None
         return _predict(
             folder,
             trained,
@@ -98,7 +96,7 @@ def train_run(request: Request, *, ui: Ui, stopper: Stopper, processes: Processe
             out=None,
             check=stopper.check,
             processes=processes,
-            logits=whole,
+            known=lambda: best_logits(trainer),
         )
 
 
@@ -111,7 +109,7 @@ def _write_trained(trainer: Trainer, receipt: Receipt | None) -> None:
     if receipt is not None:
         alone = replace(trainer, processes=ALONE)
         with_training(receipt, alone).write(folder)
-        trainer.final_logits = alone.final_logits
+        trainer.sample = alone.sample
 
 
 def load_run(folder: Path) -> tuple[Experiment, Classifier, int]:
@@ -190,15 +188,16 @@ def _predict(
     on_open: Callable[[str], None] | None = None,
     check: Callable[[], None] | None = None,
     processes: Processes = ALONE,
-    logits: np.ndarray | None = None,
+    known: Callable[[], np.ndarray | None] = lambda: None,
 ) -> Path:
-    """`logits`: of this very pass, where it was made already."""
+    """`known` gives the logits of this very pass, or None to have it made."""
     experiment, model, seed = run
     table = opened.clips(split, training=False)
     if on_open is not None:
         on_open(opened.manifest.hash)
     dataset = ClipDataset(table, opened.store(split))
     processes.once(lambda: run_folder.describe_first_data(folder, data=opened))
+    logits = known()
     if logits is None:
         loaded = _Loaded.of(experiment, model, ui=ui, check=check)
         logits = loaded.logits(dataset, title=f"predict {split}", processes=processes)

@@ -10,7 +10,6 @@ import torch
 from planted.catching import _begun, checks_after
 from run_requests import StopAfter, requested, trained
 
-from calot import pipeline
 from calot.data.augmentations import FAMILY_D, GaussianBlur, RandomErasing
 from calot.data.mixing import Mixing, smooth_labels
 from calot.data.transforms import Augmentation
@@ -19,7 +18,6 @@ from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead
 from calot.models.pooling import MeanPooling
-from calot.progress import Ui
 from calot.provenance.evidence import AblationEvidence, ObservedEvidence
 from calot.provenance.receipt import Receipt
 from calot.receipts.dropouts import counted
@@ -27,7 +25,6 @@ from calot.receipts.meters.band import DoseBand, Tally, add, never, share
 from calot.receipts.meters.frames import Meter, meter
 from calot.receipts.meters.labels import mixing_meter, smoothing_meter
 from calot.receipts.watching import declared_rate
-from calot.statistics.predictions import load_predictions
 from calot.train.optim import Schedule
 from calot.types import Batch
 
@@ -173,28 +170,6 @@ def test_an_ablation_says_how_much_the_adapter_changes(phantom: Path, tmp_path: 
     (adapter,) = evidence.parts
     assert (adapter.part, found["ablation"].status) == ("adapter", "passed")
     assert evidence.floor < adapter.logits < 1
-
-
-@pytest.mark.slow
-def test_the_pass_that_an_ablation_made_gives_the_bits_of_a_pass_of_its_own(
-    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("calot.pipeline.opening_receipt", lambda request, **how: _begun(request))
-    request = replace(requested(phantom, tmp_path / "run", "e10a_lora_r16"), receipt=True)
-    passes: list[str] = []
-    plain = pipeline._Loaded.logits
-    monkeypatch.setattr(
-        pipeline._Loaded, "logits", lambda self, *how, **given: passes.append("") or plain(self, *how, **given)
-    )
-    trained(request)
-    assert passes == [], "the ablation's pass was taken"
-    pipeline.predict_run(request.folder, split="val", data=phantom, ui=Ui(), out=tmp_path / "again.parquet")
-    assert len(passes) == 1
-    one, other = (
-        load_predictions(request.folder / "predictions" / "val.parquet"),
-        load_predictions(tmp_path / "again.parquet"),
-    )
-    assert one.frame.equals(other.frame)
 
 
 def test_stochastic_depth_counts_while_training_and_while_scoring_only_where_it_drops() -> None:

@@ -45,9 +45,11 @@ class Passes:
         count = min(self.subset, len(self.clean))
         return np.sort(np.random.default_rng(0).permutation(len(self.clean))[:count])
 
-    def logits(self, model: nn.Module, *observers: Observer) -> NDArray[np.float32]:
-        """The criteria's logits of the validation clips."""
-        return self._score(model, dataset=self.val, observers=observers)
+    def logits(
+        self, model: nn.Module, *observers: Observer, clips: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """The criteria's logits of the validation clips: all of them, or those at these places."""
+        return self._score(model, dataset=self.val, indices=clips, observers=observers)
 
     def clean_logits(self, model: nn.Module, *observers: Observer) -> NDArray[np.float32]:
         """The criteria's logits of the chosen training clips."""

@@ -17,6 +17,7 @@ from calot.receipts.observed import ROUNDING
 from calot.receipts.switches import switches
 from calot.receipts.watching import relative
 from calot.run.build import build_classifier
+from calot.run.read_back import places, sample_logits
 from calot.run.trainer import Trainer
 from calot.statistics.metrics import mean_ap
 from calot.types import Batch, Outputs
@@ -25,7 +26,7 @@ Logits = NDArray[np.float32]
 
 
 def ablation_check(trainer: Trainer) -> ReceiptCheck:
-    """Score validation once more for each part that can be switched off, with the best epoch's weights."""
+    """Score a sample of validation once more for each part that can be switched off, with the best epoch's weights."""
     experiment = trainer.request.experiment
     if not experiment.objective.reads_labels:
         why = "this objective reads no labels: the criteria have no scores"
@@ -40,17 +41,17 @@ def ablation_check(trainer: Trainer) -> ReceiptCheck:
     def note(outputs: Outputs, batch: Batch) -> None:
         masked.append(outputs.kept is not None and not bool(outputs.kept.all()))
 
-    whole = trainer.final_logits = trainer.passes.logits(trainer.model, note)
+    whole = trainer.sample = sample_logits(trainer, note)
     found = []
     for name, off in parts.items():
         with off:
-            found.append(_reading(name, whole, trainer.passes.logits(trainer.model), trainer=trainer))
+            found.append(_reading(name, whole, sample_logits(trainer), trainer=trainer))
     idle = [r.part for r in found if r.logits <= ROUNDING and (r.part != "masking" or any(masked))]
     why = "; ".join(map(_said, found))
+    if (scored := len(whole)) < (clips := len(trainer.val_set)):
+        why = f"on {scored} of {clips} val clips {why}"
     if experiment.masking is not None and not any(masked):
-        why += (
-            "; not binding here: the decoder finds no anatomy in any validation clip, so no token of theirs is masked"
-        )
+        why += "; not binding here: the decoder finds no anatomy in any of these clips, so no token of theirs is masked"
     if idle:
         why = f"without {', '.join(idle)} the trained model gives the same scores ({why})"
     evidence = AblationEvidence(floor=ROUNDING, parts=tuple(found))
@@ -81,12 +82,12 @@ def _untrained(trainer: Trainer) -> Iterator[None]:
 
 
 def _reading(part: str, whole: Logits, without: Logits, *, trainer: Trainer) -> AblationReading:
-    places = [np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0) for x in (whole, without)]
-    labels = trainer.val_set.table.majority
+    ranks = [np.argsort(np.argsort(x, axis=0, kind="stable"), axis=0) for x in (whole, without)]
+    labels = trainer.val_set.table.majority[places(trainer)]
     return AblationReading(
         part=part,
         logits=relative(torch.from_numpy(whole), torch.from_numpy(without)),
-        ranks=float(np.abs(places[0] - places[1]).mean() / max(1, len(whole) - 1)),
+        ranks=float(np.abs(ranks[0] - ranks[1]).mean() / max(1, len(whole) - 1)),
         with_it=mean_ap(labels, whole).over_defined,
         without_it=mean_ap(labels, without).over_defined,
     )
@@ -96,4 +97,4 @@ def _said(reading: AblationReading) -> str:
     said = f"without {reading.part} logits differ by {100 * reading.logits:.2g} %, ranks by {100 * reading.ranks:.2g} %"
     if reading.with_it is None or reading.without_it is None:
         return said
-    return f"{said}, val mAP {100 * reading.without_it:.1f} in place of {100 * reading.with_it:.1f}"
+    return f"{said}, mAP {100 * reading.without_it:.1f} in place of {100 * reading.with_it:.1f}"

@@ -68,7 +68,7 @@ class Trainer:
     caches: bool = False  # whether a frozen backbone's features may be cached
     features: StageFeatures | None = None  # those of the stage in training
     trackers: Trackers | None = None  # who is told of each new row of metrics.csv
-    final_logits: NDArray[np.float32] | None = None  # of val by the best epoch read back, once its receipt asked
+    sample: NDArray[np.float32] | None = None  # logits of some val clips by the best epoch, once its receipt asked
 
     @cached_property
     def scoring(self) -> ClipsAtATime:

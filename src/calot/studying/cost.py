@@ -11,6 +11,7 @@ from calot.experiment import Experiment
 from calot.progress import Ui
 from calot.receipts.reverting import changes
 from calot.run.estimate import RunCost, StageCost, dry_run
+from calot.run.read_back import BATCHES
 from calot.run.request import Request
 
 #: Forward and backward passes of eight clips in both controls, and in a rehearsal: some, and more for each field that
@@ -131,6 +132,8 @@ def _planned(request: Request, cost: RunCost, *, runs: int, features: int) -> Pl
     cached = max((s.saved * (s.views * train + val) for s in stages), default=0.0) * clip_s
     steps = sum(s.epochs * s.steps_per_epoch for s in stages)
     training = sum(s.epochs * s.steps_per_epoch * _step(s) for s in stages)
+    sample = min(val, BATCHES * experiment.compute.evaluation_batch)
+    again = val if last.saved else 2 * sample  # as the receipt's ablation and the checkpoint read back need
     eight = first.step_s / first.batch * _CLIPS
     declared = 0 if request.baseline is None else len(changes(experiment, request.baseline))
     proof = (_CONTROLS + _REHEARSAL + _PER_FIELD * declared) * eight if request.receipt else 0.0
@@ -140,7 +143,7 @@ def _planned(request: Request, cost: RunCost, *, runs: int, features: int) -> Pl
         steps=steps,
         step_s=training / steps,
         training_s=training,
-        evaluation_s=passes + val * clip_s,
+        evaluation_s=passes + again * clip_s,
         opening_s=_OPEN_S,
         features_s=features * cached,
         receipt_s=proof,
