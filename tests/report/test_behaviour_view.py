@@ -14,6 +14,7 @@ from calot.statistics.appearance import appearance_file
 from calot.statistics.behaviour import behaviour_of
 from calot.statistics.frozen import freeze
 from calot.statistics.intervals import Interval
+from calot.statistics.rounding import rounded
 from calot.statistics.summary import summarise
 from calot.statistics.videos import per_video
 from calot.writing import write_json
@@ -21,8 +22,8 @@ from calot.writing import write_json
 
 def shown(item: Interval, *, digits: int = 3, scale: float = 1.0) -> str:
     """A value, then its interval, as a cell has them."""
-    value, low, high = (round(scale * (end or 0.0), digits) + 0.0 for end in (item.value, item.low, item.high))
-    return f"{value:.{digits}f} {low:.{digits}f} to {high:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    value, low, high = (rounded(scale * (end or 0.0), digits=digits) for end in (item.value, item.low, item.high))
+    return f"{value} {low} to {high}".replace("-", "\N{MINUS SIGN}")
 
 
 def test_the_page_shows_what_was_frozen_on_val_for_both_splits(run: Path, page: str) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from calot.report.tables import interval_text, number
+from calot.report.tables import Undefined, interval_text, number
 from calot.statistics.rounding import between, rounded
 
 
@@ -29,4 +29,10 @@ def test_bounds_on_either_side_of_zero_do_not_look_alike() -> None:
     assert between(-0.0002, 0.061, sign=True) == "-0.02 to +6.1"
     assert interval_text(0.0002, 0.061, sign=True) == "+0.02 to +6.1"
     assert interval_text(-0.0002, 0.061, sign=True) == "−0.02 to +6.1"
-    assert number(float("nan")) != "nan"
+
+
+def test_a_cell_beside_zero_is_not_zero_and_nan_is_no_number() -> None:
+    assert number(0.0004) == "0.0004"
+    assert number(-0.0004, sign=True) == "\N{MINUS SIGN}0.0004"
+    assert number(0.0) == "0.000"
+    assert number(float("nan"), reason="no clip") == Undefined("no clip")

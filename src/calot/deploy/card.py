@@ -8,6 +8,7 @@ from typing import Any
 
 from calot.criteria import CRITERIA
 from calot.provenance.receipt import Receipt, verdict
+from calot.provenance.run_facts import RunFacts
 from calot.reading import read_json
 from calot.statistics.predictions import load_predictions
 from calot.statistics.summary import summarise
@@ -90,9 +91,10 @@ def _scores(run: Path) -> list[str]:
                 one.reason if one.low is None or one.high is None else f"{100 * one.low:.1f} to {100 * one.high:.1f}"
             )
             lines.append(f"| {split} | {name} | {value} | {between or ''} | {found.videos} |")
-    return (
-        [*lines, "", "Val chose the epoch, so its figures are optimistic."] if len(lines) > 2 else ["Not scored yet."]
-    )
+    if len(lines) == 2:
+        return ["Not scored yet."]
+    chosen = RunFacts.of(run).selection
+    return [*lines, "", f"Epoch: {chosen}."] if chosen else lines
 
 
 def _quantised(record: Mapping[str, Any]) -> list[str]:

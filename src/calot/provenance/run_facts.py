@@ -16,6 +16,7 @@ from calot.provenance.run_files import DataFile, ExperimentFile, read_file
 from calot.reading import LARGEST_TABLE, read_plain
 
 SELECTION = "best epoch by val macro mAP: val is optimistic"
+LAST_EPOCH = "last epoch, the only one that was scored: val chose none"
 OF_MEMBERS = "that of its members: val is optimistic"
 ELSEWHERE = "made elsewhere, not verified: val may be optimistic"
 CAUSAL = {True: "causal: no frame after the scored one", False: "not causal: frames after the scored one are seen"}
@@ -61,7 +62,8 @@ class RunFacts:
             return cls()
         data = read_file(run / "data.json", DataFile) if (run / "data.json").is_file() else {}
         elsewhere = (run / "import.json").is_file()
-        own = SELECTION if (run / "metrics.csv").is_file() else None
+        epochs = _epochs(run / "metrics.csv")
+        own = selection_of(epochs) if (run / "metrics.csv").is_file() else None
         path = run / "experiment.json"
         combined = path.is_file() and read_file(path, ExperimentFile).get("combination") is not None
         return cls(
@@ -69,7 +71,7 @@ class RunFacts:
             window=data.get("window"),
             trained_on=data.get("label_rule"),
             selection=ELSEWHERE if elsewhere else OF_MEMBERS if combined else own,
-            epochs=None if elsewhere else _epochs(run / "metrics.csv"),
+            epochs=None if elsewhere else epochs,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,6 +125,11 @@ def leaves(value: Any, *, at: str = "") -> dict[str, Any]:
         path = at if name == "_type" else f"{at}.{name}" if at else str(name)
         found |= {path: part} if name == "_type" else leaves(part, at=path)
     return found
+
+
+def selection_of(epochs: int | None) -> str:
+    """How the epoch that a run keeps was chosen, among so many that were scored; None is unknown."""
+    return LAST_EPOCH if epochs == 1 else SELECTION
 
 
 def _epochs(path: Path) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from calot.criteria import CRITERIA, label
-from calot.provenance.run_facts import CAUSAL, ELSEWHERE, OF_MEMBERS, SELECTION
+from calot.provenance.run_facts import CAUSAL, LAST_EPOCH
 from calot.report import figures, scores, tables, timelines, verdict
 from calot.report.attention_view import anatomy_table, entropy_view
 from calot.report.baseline import Paired, against_baseline, partners_of
@@ -26,6 +26,7 @@ from calot.statistics.frozen import freeze
 from calot.statistics.summary import Summary, summarise
 from calot.statistics.sweep import setting_optimism
 
+_KEPT = {LAST_EPOCH: "Val chose no epoch."}
 _ENVIRONMENT = {
     "calot": "calot",
     "python": "Python",
@@ -110,16 +111,17 @@ def _verdict(run: RunFolder, *, summaries: dict[str, Summary], paired: Paired | 
         if total.low is not None:
             text += f" ({tables.bounds(total)}), chance {tables.points(scores.chance(summaries['test']))}"
         reasons.append(Reason("Test.", f"{text}. {openings}"))
-        reasons.append(Reason("Val is optimistic.", _selected(run)))
+        reasons.append(Reason(_KEPT.get(run.chosen, "Val is optimistic."), _selected(run)))
     else:
-        text = f"{_selected(run)} {openings}"
-        reasons.append(Reason("Val is optimistic.", text))
+        reasons.append(Reason(_KEPT.get(run.chosen, "Val is optimistic."), f"{_selected(run)} {openings}"))
     return Verdict(headline=verdict.headline(run, total=val.intervals.map, chance=scores.chance(val)), reasons=reasons)
 
 
 def _selected(run: RunFolder) -> str:
     if run.combination is not None:
         return "Each member's epoch was selected by its own val mAP, and members or views may have been chosen by it."
+    if run.chosen == LAST_EPOCH:
+        return "Val was scored after the last epoch alone; settings may still have been chosen by it."
     if run.imported is None:
         found = run.optimism
         by = "" if found.value is None else f", which flatters it by about {100 * found.value:.1f} points"
@@ -164,10 +166,9 @@ def _protocol(run: RunFolder, *, summaries: dict[str, Summary], openings: str, c
     if run.combination is not None:
         seeds = run.combination.seeds
         facts.append(Fact(name="Combined", text=f"{run.combination}.", wide=True))
-    selection = SELECTION if run.imported is None else ELSEWHERE
     facts += [
         Fact(name="Seeds", text=f"{seeds} ({'this run' if run.combination is None else 'of the members'})"),
-        Fact(name="Selection", text=selection if run.combination is None else OF_MEMBERS),
+        Fact(name="Selection", text=run.chosen),
         Fact(name="Candidates", text=candidates),
         *([Fact(name="Optimism", text=_optimism(run), wide=True)] if run.has_result else []),
         Fact(name="Test openings", text=openings),

@@ -258,7 +258,7 @@ def _view(group: Group, *, folder: Path, results: Path) -> GroupView:
     facts = [
         Fact(name="Protocol", text=str(first.run.data.get("protocol"))),
         Fact(name="Scored, val", text=f"{first.summary.intervals.videos} videos, {frames:,} frames"),
-        Fact(name="Selection", text="best epoch by val macro mAP: val is optimistic"),
+        Fact(name="Selection", text="; ".join(sorted({one.run.chosen for one in group.runs}))),
         Fact(name="Test openings", text=openings_text(results, manifest_hash=group.manifest)),
         Fact(name="Frame manifest, sha256", text=group.manifest, wide=True, code=True),
     ]

@@ -82,8 +82,7 @@ def number(value: float | None, *, digits: int = 3, reason: str | None = None, s
     """`0.412` (`+0.412` with `sign`), or undefined with its reason for None and NaN."""
     if value is None or not math.isfinite(value):
         return Undefined(plain_reason(reason) if reason else "")
-    shown = rounded(value, digits=digits, sign=True) if sign else f"{round(value, digits) + 0.0:.{digits}f}"
-    return shown.replace("-", "\N{MINUS SIGN}")
+    return rounded(value, digits=digits, sign=sign).replace("-", "\N{MINUS SIGN}")
 
 
 def ranged(interval: Interval, *, digits: int = 3, scale: float = 1.0) -> Cell:

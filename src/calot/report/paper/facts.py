@@ -143,7 +143,7 @@ class PaperFacts:
             "initial": ("; ".join(weights), "model.json: weights, weights_are"),
             "training": ("; ".join(stages), "experiment.json: experiment.train"),
             "losses": ("; ".join(losses), "experiment.json: experiment.loss, sampler"),
-            "selection": ("best epoch by val macro mAP", "metrics.csv"),
+            "selection": ("; ".join(sorted({one.chosen for one in study.finished})), "metrics.csv"),
             "ensembles": (
                 "; ".join(combined) or "none: every prediction is of one run",
                 "experiment.json: combination",

@@ -44,8 +44,8 @@ def methods_text(facts: PaperFacts) -> str:
     )
     model = (
         f"Models{used}. {said('model')}. Encoder weights: {said('initial')}.{adapted} Each experiment was trained with "
-        f"the seeds {', '.join(map(str, seeds))}; the epoch kept is the {said('selection')}, so that val scores are "
-        f"optimistic. {said('openings')} Training: {said('training')}."
+        f"the seeds {', '.join(map(str, seeds))}; the epoch kept is the {said('selection')}. "
+        f"{said('openings')} Training: {said('training')}."
     )
     software = facts.cited("pytorch", "transformers", "sklearn")
     statistics = (

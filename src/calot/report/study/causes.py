@@ -8,6 +8,7 @@ from typing import Any
 
 from calot.criteria import CRITERIA, HEPATOCYSTIC_TRIANGLE, label
 from calot.errors import CalotError
+from calot.provenance.run_facts import LAST_EPOCH
 from calot.reading import read_record
 from calot.report.attention_files import AttentionFiles
 from calot.report.run_folder import RunFolder
@@ -183,6 +184,9 @@ def _overfitting(study: StudyFolder) -> list[DocumentBlock]:
     table = overfitting_table(study)
     if not table.rows:
         return []
+    if all(one.chosen == LAST_EPOCH for one in study.finished):
+        text = "Val was scored after the last epoch alone: whether it peaked before is not seen here."
+        return [DocumentBlock(heading="Overfitting", text=text, table=table)]
     early = [row.cells[0] for row in table.rows if str(row.cells[2]).split(" of ")[0] == str(row.cells[2]).split()[-1]]
     text = f"In {len(early)} of {len(table.rows)} experiments, every seed's val mAP peaks before its last epoch."
     return [DocumentBlock(heading="Overfitting", text=text, table=table)]

@@ -216,19 +216,21 @@ def by_epoch(runs: Sequence[RunFolder]) -> pl.DataFrame:
 def epoch_table(one: StudiedExperiment) -> Table | None:
     """An experiment by epoch: losses, mAP of clean training clips and of val, the gap, AP; means over seeds."""
     means = by_epoch(one.sound)
-    scored = means.filter(pl.col("val_map").is_not_null()) if means.height else means
-    if not scored.height:
+    if not means.height or not means["val_map"].is_not_null().any():
         return None
     shown = [(name, 4) for name in ("train_loss", "val_loss") if name in means.columns]
     rows = []
     several = means["stage"].n_unique() > 1
-    for row in scored.to_dicts():
+    for row in means.to_dicts():
         cells: list[Cell] = [f"{row['stage']}, {row['epoch']}" if several else str(row["epoch"])]
         cells += [str(row["seeds"]), str(row["chosen"])]
-        cells += [number(row[name], digits=digits, reason="") for name, digits in shown]
-        cells += [points(row[name], reason="") for name in ("train_clean_map", "val_map")]
-        cells.append(points(row["gap"], reason="", sign=True))
-        cells += [points(row[f"val_ap_{c}"], reason="") for c in CRITERIA]
+        cells += ["" if row[name] is None else number(row[name], digits=digits) for name, digits in shown]
+        if row["val_map"] is None:
+            cells += [""] * (3 + len(CRITERIA))
+        else:
+            cells += [points(row[name], reason="") for name in ("train_clean_map", "val_map")]
+            cells.append(points(row["gap"], reason="", sign=True))
+            cells += [points(row[f"val_ap_{c}"], reason="") for c in CRITERIA]
         rows.append(Row(cells=cells, strong=bool(row["chosen"])))
     losses = [name.replace("_", " ") for name, _ in shown]
     heads = (
@@ -241,8 +243,7 @@ def epoch_table(one: StudiedExperiment) -> Table | None:
         *(f"val AP {label(c)}" for c in CRITERIA),
     )
     first = "stage, epoch" if several else "epoch"
-    left = means.height - scored.height
-    note = f"{left} epochs that were not scored are left out." if left else ""
+    note = "Val was not scored after the epochs without its figures." if means["val_map"].has_nulls() else ""
     return Table(title=f"{one.name} by epoch, means over seeds", columns=columns(first, *heads), rows=rows, note=note)
 
 
