@@ -19,7 +19,7 @@ from calot.models.backbones.protocol import BackboneSpec
 from calot.models.backbones.vjepa2 import VJEPA2
 from calot.models.classifier import Classifier
 from calot.models.heads import LinearHead
-from calot.models.pooling import AttentivePooling, MeanPooling
+from calot.models.pooling import AttentivePooling, LSTMPooling, MeanPooling
 from calot.statistics.occlusion import GRADIENTS, OCCLUSION, curve_area
 from calot.types import Batch
 
@@ -156,3 +156,16 @@ def test_without_captum_one_line_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(__import__("sys").modules, "captum", None)
     with pytest.raises(CalotError, match=r"pip install 'calot\[explain\]'"):
         require_captum()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_pooling_that_lets_go_of_its_tokens_has_gradients_too_and_lets_go_afterwards(frozen: bool) -> None:
+    torch.manual_seed(0)
+    spec = replace(VJEPA2().at_tiny_scale(), weights=None, layers=1)
+    pooling = LSTMPooling(hidden=8, layers=1, detached=True)
+    model = Classifier(backbone=spec.build(), pooling=pooling, heads=[LinearHead()]).eval()
+    model.backbone.requires_grad_(not frozen)
+    occluder = _occluder(model, Occlusion(across=2, in_time=1, gradient_steps=2))
+    maps, _ = occluder.maps(occluder.normalised(_clip(frames=spec.frames, side=spec.size))[0])
+    assert np.abs(maps[GRADIENTS]).max() > 0
+    assert model.pooling.detached

@@ -10,11 +10,13 @@ from planted.catching import _begun
 from run_requests import requested, trained
 
 from calot import pipeline
+from calot.phantom import PhantomSpec, generate
 from calot.progress import Ui
 from calot.run.read_back import BATCHES, sampled
 from calot.run.trainer import Trainer
 from calot.statistics.predictions import Predictions, load_predictions
 
+FRAMES = "compute.features=off"
 CHANGES = ("compute.evaluation_batch=4", "train.score_every=1", "train.epochs=2")
 
 
@@ -68,6 +70,18 @@ def test_what_the_best_epoch_wrote_has_the_bits_of_a_pass_of_its_own(
     assert passes.made == 0
     assert table.frame.equals(_again(run, phantom=phantom, out=tmp_path / "again.parquet").frame)
     assert passes.made == 1
+
+
+@pytest.mark.slow
+def test_videos_that_sort_otherwise_as_words_than_as_numbers_keep_their_logits(tmp_path: Path, passes: Passes) -> None:
+    """Clips stand by number in a data set (9 before 10), by word in a table of predictions (10 before 9)."""
+    spec = PhantomSpec(videos=13, seed=3, mean_frames=45.0, min_frames=30, max_frames=60)
+    generate(tmp_path / "many", spec)
+    run = trained(requested(tmp_path / "many", tmp_path / "run", "e02_frozen_probe", changes=(*CHANGES, FRAMES)))
+    assert {len(video) for video in _table(run).videos} == {1, 2}
+    assert passes.made == 0
+    again = _again(run, phantom=tmp_path / "many", out=tmp_path / "again.parquet")
+    assert _table(run).frame.equals(again.frame)
 
 
 @pytest.mark.slow

@@ -255,13 +255,14 @@ def _pixels(
 
 @contextlib.contextmanager
 def differentiable(model: Classifier) -> Iterator[None]:
-    """A frozen backbone runs with a graph for a while, so that a gradient reaches the clip: it is given a parameter
-    without elements, so that one of its parameters trains."""
-    if model.backbone_trains:
+    """Nothing of the model stops a gradient on its way to the clip for a while: a frozen backbone is given a parameter
+    without elements, so that one of its parameters trains, and no pooling lets go of its tokens' graph."""
+    letting_go = [module for module in model.modules() if getattr(module, "detached", False)]
+    with contextlib.ExitStack() as stack:
+        for module in letting_go:
+            stack.callback(setattr, module, "detached", True)
+            module.detached = False  # type: ignore[assignment]
+        if not model.backbone_trains:
+            model.backbone.register_parameter("with_graph", nn.Parameter(torch.zeros(0)))
+            stack.callback(delattr, model.backbone, "with_graph")
         yield
-        return
-    model.backbone.register_parameter("with_graph", nn.Parameter(torch.zeros(0)))
-    try:
-        yield
-    finally:
-        del model.backbone.with_graph

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from calot.data.clips import ClipTable
 from calot.evaluation.passes import Observer
 from calot.statistics.optimism import epoch_file
-from calot.statistics.predictions import load_predictions
+from calot.statistics.predictions import Predictions, load_predictions
 from calot.train import checkpoint
 
 if TYPE_CHECKING:
@@ -51,7 +52,14 @@ def best_logits(trainer: Trainer) -> Logits | None:
     if len(where) == len(trainer.val_set):
         return sample
     best = checkpoint.load(trainer.checkpoints.best).progress
-    written = load_predictions(
+    table = load_predictions(
         epoch_file(trainer.request.folder, stage=best["stage"] + 1, epoch=best["best_epoch"] + 1)
-    ).logits
+    )
+    written = table.logits[_rows(table, trainer.val_set.table)]
     return written if np.array_equal(written[where], sample) else None
+
+
+def _rows(predictions: Predictions, clips: ClipTable) -> NDArray[np.int64]:
+    """Where each clip stands in a table of predictions, which is sorted by video and frame."""
+    held = {key: row for row, key in enumerate(zip(predictions.videos, predictions.frames, strict=True))}
+    return np.array([held[key] for key in zip(clips.videos, clips.frame_numbers, strict=True)])
