@@ -16,8 +16,9 @@ from endoscapes_folder import ALL, NO, Folder, scene
 from PIL import Image
 from torch import Tensor, nn
 
-from calot.analysis.attention import AttentionPass, class_weights, clips_over_videos, read_attention
+from calot.analysis.attention import AttentionPass, clips_over_videos, read_attention
 from calot.analysis.attention_changes import attention_changes, merged_weight, weight_changes
+from calot.analysis.token_places import class_weights
 from calot.data.clip_rules import ClipRule
 from calot.data.clips import AllFrames, CentreLabel, build_clips
 from calot.data.dataset import ClipDataset
@@ -138,11 +139,24 @@ def test_every_family_that_has_attention_gives_a_row_per_clip_layer_and_head(
     assert ("entropy_before_rotary" in own.columns) == spec.rotary
 
 
-def test_a_family_without_a_seam_is_refused_by_name(dataset: ClipDataset) -> None:
-    spec = SwinPerFrame().at_tiny_scale()
-    model = Classifier(backbone=spec.build(), pooling=MeanPooling(), heads=[LinearHead()])
-    with pytest.raises(CalotError, match="SwinV2, frame by frame has no seam into its attention"):
-        read_attention(_pass(model, dataset))
+def test_a_family_whose_layers_attend_on_different_grids_gives_a_row_per_head_that_a_layer_has(
+    dataset: ClipDataset,
+) -> None:
+    spec = SwinPerFrame(frames=FRAMES).at_tiny_scale()
+    torch.manual_seed(0)
+    model = Classifier(backbone=spec.build(), pooling=MeanPooling(), heads=[LinearHead()]).eval()
+    read = read_attention(_pass(model, dataset))
+    own = _of(read.heads)
+    heads = own.group_by("layer").agg(pl.col("head").n_unique()).sort("layer")["head"].to_list()
+    assert heads == [1, 1, 1, 1, 2, 2, 4, 4]
+    assert len(own) == len(dataset) * sum(heads)
+    assert read.maps.shape == (len(dataset), spec.layers, *spec.grid)
+    np.testing.assert_allclose(read.maps.sum(axis=(2, 3, 4)), 1.0, atol=1e-5)
+    apart = attention_changes(_pass(model, dataset), _pass(model, dataset))
+    assert apart["apart"].max() == 0.0
+    assert apart["cka"].min() > 0.99
+    masked = own.drop_nulls("mass_gallbladder")
+    assert masked["area_gallbladder"].min() == pytest.approx(masked["area_gallbladder"].max(), abs=1e-9)
 
 
 @torch.no_grad()
@@ -235,7 +249,7 @@ def test_a_class_weighs_a_token_by_its_pixels() -> None:
     values = torch.zeros(1, 2 * MASK_PIXELS, 2 * MASK_PIXELS, dtype=torch.uint8)
     values[0, 0, 0] = 5
     values[0, :, MASK_PIXELS:] = 255
-    weights = class_weights(values)
+    weights = class_weights(values, rows=2, columns=2)
     assert weights["gallbladder"].tolist() == [[1 / MASK_PIXELS**2, 0, 0, 0]]
     assert float(weights["tool"].sum()) == 0.0
 

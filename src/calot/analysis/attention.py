@@ -17,21 +17,20 @@ import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from calot.analysis.token_places import class_weights, on_grid
 from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset, batches, uploaded
-from calot.data.maskfolder import SEEN_CLASSES
 from calot.errors import CalotError
-from calot.models.attention import backbone_in, before_rotation, watched
+from calot.models.attention import before_rotation, watched
 from calot.models.attention_maps import MapSums, TokenPlaces, dark_tokens, map_sums, uniform_attention
 from calot.models.classifier import Classifier
 from calot.out_of_memory import ClipsAtATime, while_scoring
 from calot.statistics.attention import BORDER, RUN, SHUFFLED, UNIFORM
-from calot.types import MASK_PIXELS, Batch, QueryKey
+from calot.types import Batch, QueryKey
 
 #: A place whose pixels' brightest channels average at most this many grey levels is black.
 DARK_LEVEL = 16.0
@@ -56,7 +55,12 @@ class AttentionPass:
 
     @cached_property
     def places(self) -> TokenPlaces:
+        """Of the encoder's output."""
         return TokenPlaces(grid=self.model.backbone.spec.grid)
+
+    def places_in(self, layer: int) -> TokenPlaces:
+        """Of one layer's attention."""
+        return TokenPlaces(grid=self.model.backbone.spec.grid_of(layer))
 
     def clip_batches(self) -> Iterator[Batch]:
         """The clips on the device, a few at a time, with their frames as this variant shows them."""
@@ -66,12 +70,11 @@ class AttentionPass:
         for _, batch in uploaded(loaded, device=self.accelerator.device):
             yield _shuffled(batch) if self.variant == SHUFFLED else batch
 
-    def sets(self, batch: Batch) -> dict[str, Float[Tensor, "b n"]]:
-        """Token sets by name, as weights: the share of a token's pixels that are of a class, and the black surround;
-        NaN throughout where a clip has no mask."""
-        grid = self.places.grid
+    def sets(self, batch: Batch, *, grid: tuple[int, int, int]) -> dict[str, Float[Tensor, "b n"]]:
+        """Token sets on a grid by name, as weights: the share of a token's pixels that are of a class, and the black
+        surround; NaN throughout where a clip has no mask."""
         dark = dark_tokens(batch.video, grid=grid, level=DARK_LEVEL).float()
-        found = {} if batch.masks is None else class_weights(batch.masks.values[:, 0])
+        found = {} if batch.masks is None else class_weights(batch.masks.values[:, 0], rows=grid[1], columns=grid[2])
         if batch.masks is not None:
             absent = ~batch.masks.complete
             found = {name: weights.masked_fill(absent[:, None], math.nan) for name, weights in found.items()}
@@ -127,7 +130,6 @@ def read_attention(
     Raises CalotError for a backbone without a seam, and where a number is not finite, naming layer and clip.
     """
     one.model.eval()
-    backbone_in(one.model)  # says which families have no seam
     collected, done = _Collected(), 0
     at_a_time = at_a_time or while_scoring()
     for batch in one.clip_batches():
@@ -142,23 +144,26 @@ def read_attention(
 
 @dataclass(frozen=True, kw_only=True)
 class _Layer:
-    """One layer of one batch: columns `(b, heads)` by variant, and averaged maps by variant and rotary embedding."""
+    """One layer of one batch: columns `(b, heads)` by variant, averaged maps by variant and rotary embedding, and the
+    run's map on the grid of the encoder's output."""
 
     columns: dict[str, dict[str, NDArray[np.float64]]]
     received: dict[tuple[str, bool], NDArray[np.float64]]
-    tokens: int
+    maps: NDArray[np.float64]
 
 
 def _read_layers(one: AttentionPass, batch: Batch) -> dict[int, _Layer]:
     """A forward pass during which each layer's attention is summed up and let go."""
-    sets, times, found = one.sets(batch), one.times(batch), dict[int, _Layer]()
+    grids = {one.model.backbone.spec.grid_of(layer) for layer in range(len(one.model.backbone.layers))}
+    sets, times, found = {grid: one.sets(batch, grid=grid) for grid in grids}, one.times(batch), dict[int, _Layer]()
     with ExitStack() as around:
         turned = one.model.backbone.spec.rotary and one.variant != SHUFFLED
         plain = around.enter_context(before_rotation(one.model)) if turned else None
 
         def watch(number: int, qk: QueryKey) -> None:
             _require_finite_scores(qk, one=one, layer=number, batch=batch)
-            read = _read_layer(one, qk, sets=sets, times=times, plain=None if plain is None else plain(number, qk))
+            places, before = one.places_in(number), None if plain is None else plain(number, qk)
+            read = _read_layer(one, qk, places=places, sets=sets[places.grid], times=times, plain=before)
             found[number] = read  # a mask in the encoder has it run twice: the second pass is the model's own
 
         around.enter_context(watched(one.model, watch=watch))
@@ -171,24 +176,27 @@ def _read_layer(
     one: AttentionPass,
     qk: QueryKey,
     *,
+    places: TokenPlaces,
     sets: dict[str, Tensor],
     times: Tensor,
     plain: QueryKey | None,
 ) -> _Layer:
     weights = torch.stack([w.nan_to_num(0.0) for w in sets.values()], dim=1)
     read = {one.variant: qk} | ({UNIFORM: uniform_attention(qk)} if one.variant == RUN else {})
-    sums = {name: map_sums(held, places=one.places, sets=weights) for name, held in read.items()}
+    sums = {name: map_sums(held, places=places, sets=weights) for name, held in read.items()}
     received = {(name, True): _averaged_map(total) for name, total in sums.items()}
-    columns = {name: _columns(one, total, sets=sets, times=times) for name, total in sums.items()}
+    pixels = one.model.backbone.spec.size / places.grid[1]
+    columns = {name: _columns(total, sets=sets, times=times, pixels=pixels) for name, total in sums.items()}
     if plain is not None:
-        before = map_sums(plain, places=one.places, sets=weights[:, :0])
+        before = map_sums(plain, places=places, sets=weights[:, :0])
         columns[one.variant] |= {
             "entropy_before_rotary": before.normalised,
             "averaged_before_rotary": before.averaged / math.log(before.received.shape[-1]),
         }
         received[one.variant, False] = _averaged_map(before)
     on_cpu = {name: {k: v.cpu().numpy() for k, v in held.items()} for name, held in columns.items()}
-    return _Layer(columns=on_cpu, received=received, tokens=math.prod(one.places.grid))
+    own = received[one.variant, True][:, : math.prod(places.grid)]
+    return _Layer(columns=on_cpu, received=received, maps=on_grid(own, grid=places.grid, wanted=one.places.grid))
 
 
 def _averaged_map(sums: MapSums) -> NDArray[np.float64]:
@@ -197,10 +205,10 @@ def _averaged_map(sums: MapSums) -> NDArray[np.float64]:
 
 
 def _columns(
-    one: AttentionPass, sums: MapSums, *, sets: dict[str, Tensor], times: Tensor
+    sums: MapSums, *, sets: dict[str, Tensor], times: Tensor, pixels: float
 ) -> dict[str, Float[Tensor, "b heads"]]:
-    """The columns of the table, by name (docs/attention.md says what each is)."""
-    keys, pixels = math.log(sums.received.shape[-1]), one.model.backbone.spec.size / one.places.grid[1]
+    """The columns of the table, by name (docs/attention.md says what each is); a token's side is so many pixels."""
+    keys = math.log(sums.received.shape[-1])
     averaged, gap = sums.averaged, sums.averaged - sums.entropy
     every = torch.ones_like(sums.entropy)
     bins = torch.arange(times.shape[1], device=times.device, dtype=times.dtype).expand_as(times)
@@ -238,7 +246,7 @@ def _keep(one: AttentionPass, batch: Batch, *, found: dict[int, _Layer], into: _
             for place, video in enumerate(videos.tolist()):
                 key = (variant, rotary, video, layer)
                 into.received[key] = into.received.get(key, 0.0) + received[place]
-        maps.append(read.received[one.variant, True][:, : read.tokens])
+        maps.append(read.maps)
     into.maps.append(np.stack(maps, axis=1).astype(np.float32))
     for video in videos.tolist():
         into.clips[video] = into.clips.get(video, 0) + 1
@@ -300,14 +308,6 @@ def _require_finite(
                 f"layer {layer}, head {head}, {one.clip(int(indices[clip]))} ({one.variant}): {name} is "
                 f"{values[clip, head]}. Its queries and keys are finite: report this as a bug in calot."
             )
-
-
-def class_weights(values: UInt8[Tensor, "b h w"]) -> dict[str, Float[Tensor, "b p"]]:
-    """By class as masks on disk have them, the share of each place's pixels that are of it; ignored ones: of none."""
-    return {
-        name: F.avg_pool2d((values == number).float()[:, None], MASK_PIXELS).flatten(1)
-        for number, name in SEEN_CLASSES.items()
-    }
 
 
 def _shuffled(batch: Batch) -> Batch:

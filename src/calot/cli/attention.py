@@ -134,6 +134,7 @@ def _facts(mine: AttentionRun, theirs: AttentionRun | None, *, one: Any, split: 
         "clips_with_mask": int(masked.sum()),
         "clips_with_true_mask": int(one.dataset.masks.real.sum()),
         "grid": list(spec.grid),
+        "grids": [list(spec.grid_of(layer)) for layer in range(spec.layers)],
         "pixels": spec.size,
         "frames": spec.frames,
         "parts": spec.attention_parts,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,18 +13,10 @@ from calot.data.clips import ClipTable
 from calot.data.dataset import ClipDataset
 from calot.data.masks import ClipMasks
 from calot.errors import CalotError
-from calot.experiment import Experiment
-from calot.models.backbones.protocol import no_seam
 
 
 class AttentionRun(OpenedRun):
-    """A run whose backbone has a seam into its attention."""
-
-    @staticmethod
-    def require(folder: Path, experiment: Experiment) -> None:
-        """Raises CalotError where the backbone has no seam."""
-        if experiment.backbone.layout.attention is None:
-            raise CalotError(f"{folder}: {no_seam(experiment.backbone)}")
+    """A run whose backbone's attention is read."""
 
     def chosen(self, split: str, *, count: int) -> ClipTable:
         """Clips drawn evenly over the videos of a split, those with a mask first."""

@@ -93,11 +93,16 @@ def tapped(model: nn.Module, *, layers: Sequence[int] = (-1,)) -> Iterator[dict[
 
 @contextlib.contextmanager
 def watched(model: nn.Module, *, watch: Callable[[int, QueryKey], None]) -> Iterator[None]:
-    """Call `watch` with the number, the queries and the keys of every layer as it computes, and keep none of them."""
-    backbone = backbone_in(model)
+    """Call `watch` with the number, the queries and the keys of every layer as it computes, and keep none of them; also
+    in a family without a seam whose attention can be read."""
+    backbone = _only_backbone(model)
     with contextlib.ExitStack() as stack:
         for number in range(len(backbone.layers)):
-            stack.enter_context(_with_seam(backbone, number, tap=partial(watch, number)))
+            read = backbone.watching(number, tap=partial(watch, number))
+            if read is None:
+                backbone_in(model)  # says which families have no seam
+                read = _with_seam(backbone, number, tap=partial(watch, number))
+            stack.enter_context(read)
         yield
 
 
@@ -169,16 +174,21 @@ def reading(model: nn.Module, *, layer: int) -> Iterator[AttentionReading]:
 
 def backbone_in(model: nn.Module) -> Backbone:
     """The one backbone inside a model; CalotError where there is none, more than one, or one without a seam."""
-    found = [module for module in model.modules() if isinstance(module, Backbone)]
-    if len(found) != 1:
-        raise CalotError(f"{type(model).__name__} holds {len(found)} backbones; expected one")
-    config: Any = getattr(found[0].attention(0), "config", None)
-    named = getattr(config, "_attn_implementation", type(found[0].attention(0)).__name__)
+    found = _only_backbone(model)
+    config: Any = getattr(found.attention(0), "config", None)
+    named = getattr(config, "_attn_implementation", type(found.attention(0)).__name__)
     if named != IMPLEMENTATION:
         raise CalotError(
             f"attn_implementation is {named!r}, which has no seam; call "
             f'set_attn_implementation("{IMPLEMENTATION}") on the network'
         )
+    return found
+
+
+def _only_backbone(model: nn.Module) -> Backbone:
+    found = [module for module in model.modules() if isinstance(module, Backbone)]
+    if len(found) != 1:
+        raise CalotError(f"{type(model).__name__} holds {len(found)} backbones; expected one")
     return found[0]
 
 

@@ -67,6 +67,8 @@ def grid_of_values(
         axes = figure.subplots()
         for layer in range(depth):
             for column in range(width):
+                if not np.isfinite(values[layer, column]):
+                    continue  # a layer may have fewer heads
                 share = 0.5 if high <= low else (values[layer, column] - low) / (high - low)
                 axes.add_patch(
                     Rectangle(

@@ -119,10 +119,15 @@ def _facts(files: AttentionFiles) -> list[Fact]:
     time, rows, across = facts["grid"]
     parts = "all tokens of a clip see each other" if facts["parts"] == 1 else f"in {facts['parts']} separate parts"
     said = f"{time} bins of {rows} × {across} tokens, {facts['pixels']} pixels a side; {parts}"
+    window = f"{facts['window']} × {facts['window']} tokens of the query’s own bin"
+    sides = [grid[1] for grid in facts.get("grids") or [facts["grid"]]]
+    if min(sides) < max(sides):
+        said += f", and there in windows; by layer {', '.join(map(str, sides))} tokens a side"
+        window = f"half of a layer’s side, in the query’s own bin: from {max(sides) // 2} to {min(sides) // 2} tokens"
     found = [
         Fact(name="Encoder", text=facts["run"]["backbone"], wide=True),
         Fact(name="Tokens", text=said),
-        Fact(name="Window", text=f"{facts['window']} × {facts['window']} tokens of the query’s own bin"),
+        Fact(name="Window", text=window),
         Fact(name="Data", text=f"{facts['run']['dataset']}{', synthetic' if facts['run']['synthetic'] else ''}"),
         Fact(name="Clips", text=f"{len(facts['clips'])} of {facts['videos']} videos of {facts['split']}"),
         Fact(name="With a mask", text=f"{facts['clips_with_mask']}, of them {facts['clips_with_true_mask']} true"),

@@ -52,9 +52,7 @@ def best_logits(trainer: Trainer) -> Logits | None:
     if len(where) == len(trainer.val_set):
         return sample
     best = checkpoint.load(trainer.checkpoints.best).progress
-    table = load_predictions(
-        epoch_file(trainer.request.folder, stage=best["stage"] + 1, epoch=best["best_epoch"] + 1)
-    )
+    table = load_predictions(epoch_file(trainer.request.folder, stage=best["stage"] + 1, epoch=best["best_epoch"] + 1))
     written = table.logits[_rows(table, trainer.val_set.table)]
     return written if np.array_equal(written[where], sample) else None
 

@@ -66,6 +66,7 @@ class _Sums:
     above: Array
     below: Array
     clips: Array  # videos
+    heads: NDArray[np.int64]  # how many each layer has
 
     @property
     def value(self) -> Array:
@@ -132,7 +133,9 @@ def _sums(rows: pl.DataFrame, statistic: str, *, ratios: dict[str, tuple[str, st
     first = whole.filter((pl.col("layer") == pl.col("layer").min()) & (pl.col("head") == 0))
     np.add.at(clips, [place[v] for v in first["video"].to_list()], 1.0)
     both = np.concatenate([found, found.mean(axis=-1, keepdims=True)], axis=-1)
-    return _Sums(above=both[0], below=both[1], clips=clips)
+    own = np.zeros(layers, dtype=np.int64)
+    np.maximum.at(own, rows["layer"].to_numpy(), rows["head"].fill_null(0).to_numpy() + 1)
+    return _Sums(above=both[0], below=both[1], clips=clips, heads=own)
 
 
 def _each(
@@ -147,7 +150,7 @@ def _each(
         value, left_out = value - than.value, left_out - than.left_out[some]
     last = value.shape[1] - 1
     for layer in range(value.shape[0]):
-        for head in range(last + 1) if by_head else (last,):
+        for head in (*range(one.heads[layer]), last) if by_head else (last,):
             yield AttentionMean(
                 variant=variant,
                 less=less,

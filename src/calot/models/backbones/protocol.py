@@ -24,7 +24,7 @@ from calot.models.backbones.sharing import Sharing
 from calot.models.backbones.view import IMAGENET_MEAN, IMAGENET_STD, Figures, View
 from calot.models.checkpoints import ReadFrom
 from calot.models.dropout import Regularised
-from calot.types import Hidden, Predicted, Tokens
+from calot.types import Hidden, Predicted, QueryKey, Tokens
 
 #: How `weights=None` is shown in files and pages.
 RANDOM = "random"
@@ -115,6 +115,10 @@ class BackboneSpec(Predicting, Sharing, Regularised, ABC):
         """Width of the vector that stands beside a clip's tokens; 0 where there is none."""
         return 0
 
+    def grid_of(self, layer: int) -> tuple[int, int, int]:
+        """The token grid on which a layer attends."""
+        return self.grid
+
     @property
     def attention_parts(self) -> int:
         """How many parts of a clip attend only to themselves, in token order; 1 where all tokens see all."""
@@ -175,11 +179,9 @@ class BackboneSpec(Predicting, Sharing, Regularised, ABC):
 
 
 def no_seam(spec: BackboneSpec) -> str:
-    """Why a family's attention can be neither read nor biased, and what to do."""
-    return (
-        f"{spec.name} has no seam into its attention, which can be neither read nor biased: take a loss and a masking "
-        "that leave attention alone, or another backbone"
-    )
+    """Why a family's attention can be neither trained on nor biased, and what to do."""
+    said = f"{spec.name} has no seam into its attention, which can be neither trained on nor biased: take a loss and a "
+    return f"{said}masking that leave attention alone, or another backbone"
 
 
 class Backbone(nn.Module):
@@ -258,6 +260,10 @@ class Backbone(nn.Module):
         if self.spec.layout.attention is None:
             raise CalotError(no_seam(self.spec))
         return self.layers[layer].get_submodule(self.spec.layout.attention)
+
+    def watching(self, layer: int, tap: Callable[[QueryKey], None]) -> AbstractContextManager[None] | None:
+        """What calls `tap` with a layer's queries and keys, of a family that is read without a seam; else None."""
+        return None
 
     @property
     def inner(self) -> Backbone | None:

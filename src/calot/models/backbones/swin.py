@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from bisect import bisect_right
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -13,9 +15,11 @@ from torch import Tensor, nn
 from calot.config.fields import FractionBelowOne, Path, Range, Size
 from calot.models.backbones.place import Place
 from calot.models.backbones.protocol import Backbone, Layout
+from calot.models.backbones.swin_attention import watched_block
 from calot.models.backbones.view import View
 from calot.models.backbones.vision_transformer import VisionTransformer
 from calot.models.checkpoints import find_weights
+from calot.types import QueryKey
 
 #: Stages, each at half the resolution and twice the width of the one before.
 STAGES = 4
@@ -97,6 +101,15 @@ class SwinPerFrame(VisionTransformer):
     def grid(self) -> tuple[int, int, int]:
         return self.frames, self.side, self.side
 
+    def grid_of(self, layer: int) -> tuple[int, int, int]:
+        ends = [sum(self.depths[: stage + 1]) for stage in range(STAGES)]
+        side = self.side << (STAGES - 1 - bisect_right(ends, layer))
+        return self.frames, side, side
+
+    @property
+    def attention_parts(self) -> int:
+        return self.frames
+
     @property
     def views(self) -> tuple[View, ...]:
         (view,) = super().views
@@ -152,6 +165,9 @@ class SwinBackbone(Backbone):
     @property
     def layers(self) -> nn.ModuleList:
         return nn.ModuleList(block for stage in self._stages for block in stage.blocks)
+
+    def watching(self, layer: int, tap: Callable[[QueryKey], None]) -> AbstractContextManager[None]:
+        return watched_block(self.layers[layer], frames=self.spec.frames, tap=tap)
 
     def modules_of(self, layer: int) -> tuple[nn.Module, ...]:
         starts = {self._number(stage, 0): merging for stage, merging in self._mergings.items()}

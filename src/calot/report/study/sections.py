@@ -30,7 +30,6 @@ from calot.statistics.metrics import prevalence
 from calot.statistics.outcome import ENOUGH_SEEDS, LEVEL
 
 
-
 def header_facts(study: StudyFolder) -> list[Fact]:
     """How the numbers of all runs came about."""
     run = study.finished[0]
@@ -228,9 +227,7 @@ def limit_blocks(study: StudyFolder) -> list[DocumentBlock]:
 def _selected(study: StudyFolder) -> str:
     once = [one.chosen == LAST_EPOCH for one in study.finished]
     if all(once):
-        return (
-            "Val was scored after the last epoch alone: no epoch was chosen by it, and none is shown to be the best."
-        )
+        return "Val was scored after the last epoch alone: no epoch was chosen by it, and none is shown to be the best."
     alike = "in every experiment alike" if not any(once) else "but for runs that were scored after the last epoch alone"
     return f"Val chose the epochs whose scores stand here: val mAP is optimistic, {alike}."
 
