@@ -30,6 +30,7 @@ from calot.progress import Silent
 from calot.run.device import make_accelerator
 from calot.run.signals import Stopper
 from calot.statistics.assessment import Assessment
+from calot.statistics.calls import Call
 from calot.statistics.predictions import load_predictions
 
 pytestmark = pytest.mark.slow  # two seeds are trained first
@@ -107,6 +108,37 @@ def test_a_later_second_changes_nothing_of_an_earlier_one(theatre: Theatre, whol
     made = assessed(theatre, short, out=tmp_path / "out", words=("--every", 2))
     assert made.scores["time"].to_list() == [0.0, 2.0, 4.0, 6.0, 8.0]
     np.testing.assert_allclose(logits_of(made), logits_of(Assessment.read(whole))[:9:2], atol=1e-5)
+
+
+@pytest.mark.parametrize(("every", "lasting"), [(1, 9), (2, 9), (5, 9), (100_000_000_000, 9)])
+def test_a_moment_stands_no_longer_than_its_recording(
+    theatre: Theatre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, lasting: int
+) -> None:
+    monkeypatch.setattr("calot.deploy.outcome.calls_of", lambda mean, **how: [[Call.achieved] * len(mean)] * 3)
+    short = record(tmp_path / "short.mp4", blended(theatre.pictures[:9], rate=RATE), **LOSSLESS)
+    made = assessed(theatre, short, out=tmp_path / "out", words=("--every", every))
+    assert set(made.facts["achieved_seconds"].values()) == {lasting}
+    assert made.facts["all_achieved_seconds"] == lasting
+
+
+def test_only_the_recording_that_was_assessed_is_reviewed(theatre: Theatre, tmp_path: Path) -> None:
+    short, other = (
+        record(tmp_path / f"{n}.mp4", blended(theatre.pictures[n : n + 9], rate=RATE), **LOSSLESS) for n in (0, 1)
+    )
+    out = tmp_path / "out"
+    assessed(theatre, short, out=out)
+    page = (out / "review.html").read_bytes()
+    (tmp_path / "F").write_text("hi")
+    for wrong in (other, tmp_path / "F"):
+        done = calot("review", out, wrong, cwd=tmp_path)
+        assert done.returncode == 2
+        assert f"{wrong}: is not the recording that was assessed" in done.stderr
+    assert (out / "review.html").read_bytes() == page
+    assert calot("review", out, short.rename(tmp_path / "moved.mp4"), cwd=tmp_path).returncode == 0
+    (tmp_path / "marks.csv").write_bytes("operation,criterion\nZürich,".encode("cp1252"))
+    done = calot("review", out, tmp_path / "moved.mp4", "--marks", tmp_path / "marks.csv", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "marks.csv: is not UTF-8 text" in done.stderr
 
 
 def test_files_in_a_row_are_one_operation_and_seamless_ones_are_one_recording(

@@ -226,6 +226,7 @@ def _columns(
         "largest": sums.largest,
         "on_the_most": sums.on_the_most,
     }
+    found["placed"] = sums.received[..., : sums.tokens].sum(dim=-1)
     for number, (name, weights) in enumerate(sets.items()):
         area = weights.double().mean(dim=1)[:, None]
         found[f"mass_{name}"] = torch.where(area.isnan(), area, sums.mass[..., number])

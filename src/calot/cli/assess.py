@@ -102,6 +102,7 @@ def review(
     ] = None,
 ) -> None:
     """Write the review page of an assessed operation again: recordings moved, or marks of others beside yours."""
+    from calot.data.digests import file_digest
     from calot.errors import CalotError
     from calot.report.review_marks import read_marks
     from calot.report.review_page import write_review
@@ -109,6 +110,12 @@ def review(
 
     if bool(videos) == unlinked:
         raise CalotError(f"{folder}: give its recordings in order, or --unlinked for a page that asks for them")
-    name = str(Assessment.read(folder).facts["name"])
+    facts = Assessment.read(folder).facts
+    name, assessed = str(facts["name"]), facts["plan"]["recordings"]
+    for path, digest in zip(videos or (), assessed, strict=False):  # their number is checked with the page
+        if file_digest(path) != digest:
+            raise CalotError(
+                f"{path}: is not the recording that was assessed, or not in its place. Give those, in order"
+            )
     shown = [mark for path in marks or () for mark in read_marks(path, operation=name)]
     print(f"Open {write_review(folder, recordings=None if unlinked else videos, marks=shown)} in a browser.")

@@ -31,6 +31,8 @@ def attention(
     uniform attention and shuffled frames; with --against, what another run does differently."""
     from calot.cli.printed_attention import print_attention
     from calot.cli.train import trust_code
+    from calot.destination import require_folder
+    from calot.errors import CalotError
     from calot.progress import Ui
     from calot.report.attention_page import write_attention_page
     from calot.run.signals import stop_on_signal
@@ -38,6 +40,9 @@ def attention(
     ui = Ui()
     trust_code(trust, run, *([against] if against is not None else []))
     folder = out or run / "analysis" / f"attention_{split}"
+    require_folder(folder, records=["attention.json"])
+    if against is not None and run.resolve() == against.resolve():
+        raise CalotError(f"--against {against}: is the run itself, which differs from itself in nothing; name another")
     with stop_on_signal(f"{run}: stopped; nothing was written. Run it again, perhaps with fewer --clips."):
         files = _read(run, against, split=split, clips=clips, data=data, results=results, ui=ui)
         files.write(folder)

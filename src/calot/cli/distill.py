@@ -46,6 +46,8 @@ def distill(
         raise CalotError(f"{own}: the student's labels are what is taught; leave it out, or use --raters")
     if resume and overwrite:
         raise CalotError("--resume continues a run and --overwrite starts it again: give one of them")
+    if own_place := next((run for run in runs if run.resolve() == out.resolve()), None):
+        raise CalotError(f"--out {out}: is {own_place}, which teaches; the student needs a folder of its own")
     trust_code(trust, *runs)
     name, scale = _TINY if student == "tiny" else (student, scale)
     plain = resolve(name, overrides=changes, scale=scale).experiment

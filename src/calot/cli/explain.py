@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def explain(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    split: Annotated[str, typer.Option(help="val or test. Every opening of test is counted and printed.")] = "val",
+    split: Annotated[
+        str, typer.Option(help="val, test or train. Every opening of test is counted and printed.")
+    ] = "val",
     clips: Annotated[int, typer.Option(min=1, help="Clips to look into per group, evenly over videos.")] = 8,
     clip: Annotated[list[str] | None, typer.Option(help="A clip by its id, such as 160_36025; repeatable.")] = None,
     parts: Annotated[str | None, typer.Option(help="Only these, separated by commas; the others' files stay.")] = None,
@@ -32,13 +34,16 @@ def explain(
     """Which criteria a run detects, where its pooling looks, what its decoder draws, and who rates oddly: tables,
     pictures and one page."""
     from calot.cli.train import trust_code
+    from calot.destination import require_folder
     from calot.progress import Ui
     from calot.report.explaining.page import read_parts, write_explain_page
+    from calot.report.explaining.sections import PARTS
     from calot.run.signals import stop_on_signal
 
     ui, wanted = Ui(), _parts_named(parts)
     trust_code(trust, run)
     folder = out or run / "analysis" / f"explain_{split}"
+    require_folder(folder, records=["explain.html", *(f"{part}.json" for part in PARTS)])
     with stop_on_signal(f"{run}: stopped; parts that are done stay. Name the others with --parts."):
         _measure(run, wanted, split=split, clips=clips, asked=clip or [], data=data, results=results, out=folder, ui=ui)
     page, shown = write_explain_page(folder), read_parts(folder)
@@ -113,19 +118,29 @@ def _answer(name: str, *, subject: Subject, out: Path) -> None:
 
 
 def _remove_others(folder: Path, *, subject: Subject, ui: Ui) -> None:
-    """Take away what an earlier call found of another run, split or calot: one page shows one run."""
+    """Take away what an earlier call found of another state of this run, another split or calot: one page shows one
+    run. Raises CalotError for a file that calot did not write, and for what was found of another run."""
+    from calot.destination import written_by_calot
     from calot.errors import CalotError
     from calot.report.explaining.sections import PARTS
     from calot.statistics.findings import Findings, remove_findings
 
     for name in PARTS:
-        if not (folder / f"{name}.json").exists():
+        path = folder / f"{name}.json"
+        if not path.exists():
             continue
+        if not written_by_calot(path):
+            raise CalotError(f"{path}: calot did not write it, or it is damaged; move it, or give another --out")
         try:
             about = Findings.read(folder, name=name).subject
         except CalotError:
             about = {}
         if any(about.get(key) != subject.facts[key] for key in ("calot", "run", "split")):
+            theirs, own = about.get("run") or {}, subject.facts["run"]
+            if theirs and any(theirs.get(key) != own[key] for key in ("name", "seed", "fingerprint")):
+                raise CalotError(
+                    f"{folder}: holds {name} of {theirs.get('name')} seed {theirs.get('seed')}; give another --out"
+                )
             ui.say(f"{folder}: {name} was of another run, split or calot, and is taken away")
             remove_findings(folder, name=name)
 

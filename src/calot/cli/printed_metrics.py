@@ -138,7 +138,7 @@ def _print_precision(fields: Fields) -> None:
     print_table(table)
     print("Raters, model: AP of the other raters and of the model on one rater's votes (below).")
     print_reasons({label(name): ap for name, ap in fields["ap"].items()} | {"mAP": total})
-    print(f"Intervals: {fields['interval']['method']}. {held_in_words(coverage['map'])}")
+    print(f"Intervals: {fields['interval']['method']}. Of mAP: {held_in_words(coverage['map'])}")
     print(f"Intervals of all other figures: {fields['interval']['of_other_figures']}.")
     if len(fields["per_seed"]) > 1:
         each = ", ".join(f"{row['seed']}: {points(row['map'])}" for row in fields["per_seed"])

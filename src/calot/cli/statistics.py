@@ -121,7 +121,7 @@ def compare(
     ],
     json: Json = False,
     split: Split = "val",
-    smallest_effect: Annotated[float, typer.Option(help="Smallest difference of mAP that matters.")] = 0.02,
+    smallest_effect: Annotated[float, typer.Option(help="Smallest difference of mAP that matters, a share.")] = 0.02,
     map: Map = None,
     scores: Kind = None,
     clip_probabilities: Clip = False,
@@ -139,6 +139,8 @@ def compare(
     from calot.provenance.treatment import weakest
     from calot.statistics.compare import compare as compare_sides
 
+    if not 0 <= smallest_effect <= 1:
+        raise CalotError(f"--smallest-effect {smallest_effect}: need a share from 0 to 1, such as 0.02 for two points")
     options = Options(map=tuple(map or ()), scores=scores, clip=clip_probabilities)
     sides, runs, told = (
         tuned_sides(runs, split=split, options=options)

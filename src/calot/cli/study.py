@@ -246,7 +246,7 @@ class _Work:
         from calot.sweeping.pool import Pool
         from calot.sweeping.staying import StayingRunner
 
-        book = JobBook.opened(self.out / _JOBS)
+        book = JobBook.opened(self.out / _JOBS, keeps=True)
         by_job = {self._job(request).name: request for request in self.every}
         env = {} if self.places[0] else {"OMP_NUM_THREADS": "1"}
         with StayingRunner(self.places, env) as runner:

@@ -36,6 +36,7 @@ def transfer(
     criterion. Refused where an operation that trained a run would be scored."""
     from calot.cli.train import trust_code
     from calot.data.readers import open_folder
+    from calot.destination import require_folder
     from calot.progress import Ui
     from calot.run.apart import held_in_both
     from calot.run.signals import stop_on_signal
@@ -43,6 +44,9 @@ def transfer(
     from calot.writing import write_json
 
     ui, folder = Ui(), out or runs[0] / "transfer"
+    _require_once("RUN", runs)
+    _require_once("--data", data)
+    require_folder(folder, records=["transfer.json", "00/run00/of.json"])
     trust_code(trust, *runs)
     own = _internal(runs, split=internal)
     found: list[tuple[Path, Transferred]] = []
@@ -67,6 +71,15 @@ def transfer(
     say_next("data", "overlap", told["internal"]["root"], data[0])
 
 
+def _require_once(what: str, paths: list[Path]) -> None:
+    """Raises CalotError for a path that is given twice, which would count twice."""
+    from calot.errors import CalotError
+
+    places = [path.resolve() for path in paths]
+    if twice := next((path for path, place in zip(paths, places, strict=True) if places.count(place) > 1), None):
+        raise CalotError(f"{what} {twice}: given twice; give it once")
+
+
 def _internal(runs: list[Path], *, split: str) -> list[Predictions]:
     """The runs' own predictions; all of one experiment's data set and split. Raises CalotError where they differ."""
     from calot.cli.tables import Options, table_of
@@ -75,6 +88,8 @@ def _internal(runs: list[Path], *, split: str) -> list[Predictions]:
 
     tables = [Options().load(table_of(run, split=split)) for run in runs]
     for run, table in zip(runs[1:], tables[1:], strict=True):
+        if table.fingerprint != tables[0].fingerprint:
+            raise CalotError(f"{run}: is not the experiment of {runs[0]}. Give seeds of one experiment.")
         if (apart := same_rows(tables[0], table)) is not None:
             raise CalotError(f"{run}: scored on other frames than {runs[0]}: {apart}. Give seeds of one experiment.")
     return tables
@@ -109,7 +124,7 @@ def keep_tables_of(run: Path, where: Path, *, ui: Ui) -> None:
     from calot.reading import read_json
     from calot.writing import write_json
 
-    of = {"run": str(run), "weights": weights_digest(run)}
+    of = {"format": 1, "run": str(run), "weights": weights_digest(run)}
     stated = where / "of.json"
     if stated.is_file() and read_json(stated).get("weights") == of["weights"]:
         return
@@ -149,6 +164,7 @@ def _joined(parts: list[Predictions]) -> Predictions:
 def _told(
     runs: list[Path], home: SiteScores, found: list[tuple[Path, Transferred]], *, shared: list[list[str]]
 ) -> dict[str, Any]:
+    from calot import __version__
     from calot.data.readers import reader_of
     from calot.run import folder as run_folder
 
@@ -156,6 +172,7 @@ def _told(
     at = Path(own["root"])
     rule = reader_of(at).labels_are if at.is_dir() else "not known: the folder is gone"
     return {
+        "calot": __version__,
         "runs": [str(run) for run in runs],
         "window": own.get("window"),
         "internal": home.to_dict() | {"root": str(at), "labels_are": rule},

@@ -12,6 +12,7 @@ import polars as pl
 from calot.criteria import CRITERIA
 from calot.data.teaching import TAUGHT
 from calot.deploy.scorer import whole_run
+from calot.destination import require_folder
 from calot.errors import CalotError
 from calot.pipeline import predict_run
 from calot.progress import Ui
@@ -40,6 +41,7 @@ def teach(runs: Sequence[Path], *, data: Path, protocol: str, folder: Path, ui: 
             ui.say(f"soft targets: {path}, as taught before")
             return path
         raise CalotError(f"{folder}: holds soft targets of other runs; choose another --out, or remove it")
+    require_folder(folder, records=[RECORD], option="the soft targets' folder")
     tables = [_scored(run, data=data, folder=folder, ui=ui) for run in runs]
     for run, table in zip(runs[1:], tables[1:], strict=True):
         if (apart := same_rows(tables[0], table)) is not None:

@@ -16,10 +16,11 @@ from calot import __version__
 from calot.deploy.card import export_card
 from calot.deploy.formats import Format, Scores, format_named
 from calot.deploy.scorer import SPLIT, Exportable
+from calot.destination import require_folder
 from calot.errors import CalotError
 from calot.evaluation.predict import predictions_table
 from calot.progress import Ui
-from calot.reading import sha256_of
+from calot.reading import read_json, sha256_of
 from calot.run import experiment_file
 from calot.statistics.compare import compare
 from calot.statistics.predictions import Predictions
@@ -55,6 +56,7 @@ def export_run(asked: ExportRequest, *, ui: Ui) -> dict[str, Any]:
     form = format_named(asked.format)
     if asked.out.exists() and not asked.overwrite:
         raise CalotError(f"{asked.out}: exists already; choose another --out, or --overwrite replaces it")
+    _require_replaceable(asked.out)
     if asked.int8 and asked.format != "onnx":
         raise CalotError(f"--int8 is a file of --format onnx; {asked.format} has no such form")
     run = Exportable.of(asked.run, data=asked.data, ui=ui)
@@ -69,9 +71,24 @@ def export_run(asked: ExportRequest, *, ui: Ui) -> dict[str, Any]:
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise
-        shutil.rmtree(asked.out, ignore_errors=True)
+        before = asked.out.with_name(f".{asked.out.name}.before")
+        shutil.rmtree(before, ignore_errors=True)
+        if asked.out.exists():
+            os.replace(asked.out, before)
         os.replace(made, asked.out)
+        shutil.rmtree(before, ignore_errors=True)
     return record
+
+
+def _require_replaceable(out: Path) -> None:
+    """Raises CalotError for a folder that holds anything but an export's own files."""
+    require_folder(out, records=[RECORD])
+    if not out.exists():
+        return
+    own = {RECORD, *read_json(out / RECORD).get("files", {})} if (out / RECORD).is_file() else set()
+    there = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    if other := sorted(set(there) - own):
+        raise CalotError(f"--out {out}: holds {other[0]}, which is no file of an export: --overwrite would delete it")
 
 
 def _written(asked: ExportRequest, *, form: Format, run: Exportable, folder: Path, ui: Ui) -> dict[str, Any]:

@@ -4,6 +4,7 @@ but its pictures: no name, no tag, no date."""
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class Assessed:
         seen = np.array([state == ASSESSABLE for state in states])
         calls = calls_of(mean, frozen=self.frozen, assessable=seen, abstains=self.abstains)
         held = first_held(calls, seconds=seconds, held=self.held)
+        lasting = self._lasting()
         best = {}
         for k, name in enumerate(CRITERIA):
             if seen.any():
@@ -74,14 +76,21 @@ class Assessed:
             "held": None if held is None else {"start": held.start, "end": held.end},
             "held_why_not": None if held is not None else self._why_not(calls),
             "achieved_seconds": {
-                name: self.every * sum(call is Call.achieved for call in column)
+                name: int(lasting[[call is Call.achieved for call in column]].sum())
                 for name, column in zip(CRITERIA, calls, strict=True)
             },
-            "all_achieved_seconds": self.every * int(all_held(calls).sum()),
+            "all_achieved_seconds": int(lasting[all_held(calls)].sum()),
             "moments": moments,
             "frozen_on_val": None if self.frozen is None else _frozen_facts(self.frozen),
         }
         return Assessment(facts=facts, scores=self._table(states, mean=mean, calls=calls))
+
+    def _lasting(self) -> NDArray[np.int64]:
+        """For how many seconds each moment stands: until the next, and not beyond the end of its file."""
+        files = self.operation.files
+        ends = [files[frame.file].begins + files[frame.file].seconds for frame in self.operation.frames]
+        left = [math.ceil(end - frame.second) for end, frame in zip(ends, self.operation.frames, strict=True)]
+        return np.array([min(self.every, max(1, seconds)) for seconds in left], dtype=np.int64)
 
     def _states(self) -> list[str]:
         frozen = [(f.start, f.end) for file in self.operation.files for f in file.faults if f.kind == "frozen"]

@@ -21,6 +21,7 @@ from calot.importing.their_table import (
     begins_with,
     numbers_of,
     opened_json,
+    stated_map,
     votes_of_rows,
 )
 from calot.reading import read_text
@@ -38,6 +39,7 @@ class SwinCvs(PredictionLayout):
     """`results/<experiment>_results.json`: an entry per epoch and one of testing, rows in the loader's order without
     ids; or a fork's table: `vid, frame, Conf_C1 ...` (inference.py), `video_id, frame, c1_pred ...` (infer_test.py)."""
 
+    has_entries: ClassVar[bool] = True
     name: ClassVar[str] = "swincvs"
     source: ClassVar[str] = (
         "SwinCVS.py, scripts/f_dataset.py (forks dlmanrique, supremekhadka, BurntSouffle); own repository unseen"
@@ -54,7 +56,11 @@ class SwinCvs(PredictionLayout):
             isinstance(e, dict) and "preds_prob" in e for e in entries.values()
         ):
             raise CalotError(f"{path}: not SwinCVS's results: each entry has preds_prob and true")
-        maps = {name: float(e["avg_map"]) for name, e in entries.items() if isinstance(e.get("avg_map"), (int, float))}
+        maps = {
+            name: stated_map(e["avg_map"], where=f"{path}, {name}: avg_map")
+            for name, e in entries.items()
+            if e.get("avg_map") is not None
+        }
         tests = [name for name in entries if name.startswith("Testing")]
         best = tests[-1] if tests else max(entries, key=lambda name: maps.get(name, -1.0), default=None)
         entry = asked.entry or best
@@ -101,6 +107,7 @@ def _swincvs_csv(path: Path) -> TheirTable:
 class PercEva(PredictionLayout):
     """`<split>_predictions.json`: a list with `video_name`, `key_frame_id` (or `frame_id`), `probs`, `label`."""
 
+    has_entries: ClassVar[bool] = True
     name: ClassVar[str] = "perceva"
     source: ClassVar[str] = "inference_temporal.py and evaluate.py of BCV-Uniandes/PercEVA-CVS"
 

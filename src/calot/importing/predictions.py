@@ -74,7 +74,12 @@ def import_predictions(
             f"{path}: criteria by letter are in Endoscapes' order, and Cholec80-CVS has columns 2 and 3 the other way "
             "round. Name them (logit_cystic_plate ...) and use --layout plain."
         )
+    if entry is not None and not kind.has_entries:
+        raise CalotError(f"--entry {entry}: {kind.name}'s files have no entries; leave it out")
     theirs = kind.read(path, asked=Asked(entry=entry))
+    if theirs.labels is not None and len(theirs.labels) != len(theirs.scores):
+        where = f"{path}, {theirs.entry}" if theirs.entry else str(path)
+        raise CalotError(f"{where}: {len(theirs.scores)} rows of scores and {len(theirs.labels)} of labels")
     places = _places(theirs, kind, folder=folder, split=split, path=path)
     if len(set(places)) != len(places):
         twice = next(place for place in places if places.count(place) > 1)

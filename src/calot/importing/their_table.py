@@ -54,6 +54,8 @@ class PredictionLayout(ABC):
     name: ClassVar[str]
     #: Whose code writes it, and where that was read.
     source: ClassVar[str]
+    #: Whether a file of it may hold several parts, of which `--entry` names one.
+    has_entries: ClassVar[bool] = False
     #: Whether files of it name criteria by a letter, whose order is Endoscapes' and the SAGES challenge's.
     by_letter: ClassVar[bool] = True
 
@@ -87,8 +89,17 @@ def begins_with(path: Path, text: str) -> bool:
         return text in file.read(1 << 16).decode("utf-8", errors="replace")
 
 
+def stated_map(value: Any, *, where: str) -> float:
+    """The mAP that a file states, a share. Raises CalotError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise CalotError(f"{where}: {json.dumps(value, default=str)[:80]}; need a share from 0 to 1, or leave it out")
+    return float(value)
+
+
 def numbers_of(rows: Sequence[Any], *, where: str) -> Scores:
     """Three finite numbers per row. Raises CalotError naming the first row that has others."""
+    if not isinstance(rows, (list, tuple)):
+        raise CalotError(f"{where}: {json.dumps(rows, default=str)[:80]}; need a list of rows")
     found = np.empty((len(rows), 3))
     for number, row in enumerate(rows, 1):
         ok = isinstance(row, (list, tuple)) and len(row) == 3

@@ -155,7 +155,7 @@ def _verdict(run: PretrainingRun) -> Verdict:
 def _monitored(run: PretrainingRun) -> Reason:
     rows = collapsed_epochs(run.metrics)
     said = f"collapsed: {', '.join(map(str, rows))}" if rows else "none collapsed"
-    return Reason("Monitors.", f"Features of all validation clips after each of {run.metrics.height} epochs; {said}.")
+    return Reason("Monitors.", f"Features of all validation clips after each epoch ({run.metrics.height}); {said}.")
 
 
 def _never_a_score(run: PretrainingRun) -> Reason:

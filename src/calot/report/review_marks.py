@@ -30,7 +30,11 @@ class Mark:
 
 def read_marks(path: Path, *, operation: str) -> list[Mark]:
     """The marks of one operation. Raises CalotError naming file, line, column and value."""
-    rows = csv.DictReader(io.StringIO(read_text(path, encoding="utf-8-sig"), newline=""), strict=True)
+    try:
+        text = read_text(path, encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CalotError(f"{path}: is not UTF-8 text ({error.reason}). Save it as CSV UTF-8.") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     found = []
     try:
         absent = [name for name in COLUMNS[:5] if name not in (rows.fieldnames or ())]

@@ -18,6 +18,7 @@ from calot.report.runs_tables import Scored, experiments_table, runs_table, seed
 from calot.report.tables import Fact, Table
 from calot.report.trivial_view import trivial_tables, trivial_told
 from calot.report.verdict import Reason, Stamp, Verdict
+from calot.statistics.rounding import counted
 from calot.statistics.summary import summarise
 
 _FEW = 4
@@ -71,7 +72,7 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
     contents += [("differences", "Differences"), ("curves", "Learning curves"), ("fields", "Declared fields")]
     return {
         "title": f"{folder.name}: {len(runs)} runs, calot report",
-        "kicker": f"calot report · {_plural(len(runs), 'run')} of {_plural(len(names), 'experiment')}",
+        "kicker": f"calot report · {counted(len(runs), 'run')} of {counted(len(names), 'experiment')}",
         "heading": folder.resolve().name,
         "banners": banners,
         "stamps": _stamps(runs),
@@ -168,7 +169,7 @@ def _one_experiment(group: Group) -> Markup:
     text = "{}: val mAP over {} is <strong>{}</strong>, {}."
     return Markup(text).format(
         name,
-        _plural(len(members), "run"),
+        counted(len(members), "run"),
         tables.in_sentence(tables.points(table.map.value, reason=table.map.reason)),
         words,
     )
@@ -285,7 +286,3 @@ def _fields(runs: Sequence[RunFolder]) -> list[Table]:
 def _short(run: RunFolder) -> str:
     text = f"{run.label}, seed {run.seed}"
     return text if len(text) <= 38 else f"{text[:24]}…{text[-12:]}"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -222,7 +222,7 @@ class Reporter:
         self.last = now
         left = (now - self.start) / max(1, done - self.first) * (total - done)
         best, select = progress.best_score, self.selection
-        seen = "" if best is None else f", {select.title} so far {select.shown(best)}"
+        seen = "" if best is None or select.column == "epoch" else f", {select.title} so far {select.shown(best)}"
         self.ui.say(
             f"stage {progress.stage + 1} epoch {progress.epoch + 1}/{self.stage.epochs} "
             f"step {progress.batch}/{self.steps} loss {loss:.4f}{seen}, at most {left:.0f} s left"

@@ -59,6 +59,10 @@ class AttentionMean:
         return own | found | {"clips": self.clips, "videos": self.videos}
 
 
+#: Before a set's name: the attention on it if all that falls on tokens with a place were spread evenly over these.
+_SEEN = "even_"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Sums:
     """Of one statistic and variant, sums over each video's clips `(videos, layers, heads)`, the heads' mean last."""
@@ -102,7 +106,9 @@ _SCHEMA |= {"value": pl.Float64, "low": pl.Float64, "high": pl.Float64}
 def _means(heads: pl.DataFrame, *, videos: Sequence[str], variants: Sequence[str]) -> Iterator[AttentionMean]:
     sets = [name.removeprefix("mass_") for name in heads.columns if name.startswith("mass_")]
     wanted = [name for name in PER_CLIP if name in heads.columns]
-    ratios = {f"enrichment_{name}": (f"mass_{name}", f"area_{name}") for name in sets}
+    placed = pl.col("placed") if "placed" in heads.columns else pl.lit(1.0)
+    heads = heads.with_columns((pl.col(f"area_{name}") * placed).alias(f"{_SEEN}{name}") for name in sets)
+    ratios = {f"enrichment_{name}": (f"mass_{name}", f"{_SEEN}{name}") for name in sets}
     wanted += [*(f"mass_{name}" for name in sets), *(f"area_{name}" for name in sets), *ratios]
     for statistic in wanted:
         sums = {

@@ -66,8 +66,11 @@ class Findings:
 
 
 def remove_findings(folder: Path, *, name: str) -> None:
-    """Take an earlier call's files of a part away, the record first."""
-    for path in (folder / f"{name}.json", folder / f"{name}.npz", *sorted(folder.glob(f"{name}_*.parquet"))):
-        path.unlink(missing_ok=True)
-    for path in sorted(folder.glob(f"{name}_*.csv")):
-        path.unlink(missing_ok=True)
+    """Take an earlier call's files of a part away, the record first; of the tables those that the record names."""
+    try:
+        tables = read_record(folder / f"{name}.json", remedy=_AGAIN).get("tables")
+    except CalotError:
+        tables = None
+    files = [f"{name}_{title}.{kind}" for title in tables or () for kind in ("parquet", "csv")]
+    for file in (f"{name}.json", f"{name}.npz", *files):
+        (folder / file).unlink(missing_ok=True)

@@ -15,3 +15,8 @@ def rounded(value: float, *, digits: int, sign: bool = False) -> str:
 def between(low: float, high: float, *, scale: float = 100, digits: int = 1, sign: bool = False) -> str:
     """`+0.04 to +1.2`: two bounds, by default shares as points."""
     return " to ".join(rounded(scale * bound, digits=digits, sign=sign) for bound in (low, high))
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 video`, `1,204 videos`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

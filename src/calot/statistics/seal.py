@@ -39,5 +39,5 @@ def broken_seal(source: str) -> CalotError:
     """What to say about a table whose bytes changed after calot wrote it."""
     return CalotError(
         f"{source}: its bytes are not those that calot wrote: the file was damaged or edited. Restore it from a copy, "
-        "or make it again (calot evaluate, calot predict)"
+        "or make it again (calot evaluate, predict, transfer or assess; of the last two remove the file first)"
     )

@@ -11,8 +11,10 @@ STUDY: tuple[str, ...] = (
     *("e14_hybrid", "e15_vjepa_window", "e15_window_parallel"),
 )
 
-#: What its questions need beside it: the peer, other frames and windows, other ways to read the backbone.
+#: What its questions need beside it: adapters on one target, the peer, other frames and windows, other ways to read the
+#: backbone.
 BESIDE: tuple[str, ...] = (
+    *("lora_q", "lora_k", "lora_v", "lora_qk"),
     *("multires_fusion", "swincvs_lstm", "swincvs_e2e", "swincvs_frozen", "frames5_global", "frames5_window"),
     *("frames16_window", "layers_12", "unet_skips", "feature_pyramid", "multi_layer_pooling", "key_moments"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from calot.errors import CalotError
@@ -56,17 +57,39 @@ def outcome_rows(requests: Sequence[Request], records: Mapping[str, JobRecord]) 
     names = list(dict.fromkeys(request.experiment.name for request in requests))
     by_name = {name: [r for r in requests if r.experiment.name == name] for name in names}
     complete = {name: _complete(asked, records=records) for name, asked in by_name.items()}
+    for asked in by_name.values():
+        baseline, home = asked[0].experiment.baseline, asked[0].folder.parent.parent
+        if baseline is not None and baseline not in complete and (lying := _lying(home / baseline)).tables:
+            complete[baseline] = lying
     return [_row(name, by_name[name], complete=complete, records=records) for name in names]
 
 
 def _complete(asked: Sequence[Request], *, records: Mapping[str, JobRecord]) -> _Runs:
     done = [request for request in asked if records[str(request.folder)].state == DONE]
-    tables = [load_predictions(r.folder / "predictions" / "val.parquet").with_labels() for r in done]
+    return _read([request.folder for request in done], requests=done)
+
+
+def _lying(home: Path) -> _Runs:
+    """The runs of an experiment that an earlier command left complete and valid."""
+    there = [path.parent.parent for path in sorted(home.glob("s*/predictions/val.parquet"))]
+    folders = [run for run in there if (run / "seal.json").is_file() and not receipt_failed(run)]
+    return _read(folders, requests=())
+
+
+def _read(folders: Sequence[Path], *, requests: Sequence[Request]) -> _Runs:
+    tables = [load_predictions(folder / "predictions" / "val.parquet").with_labels() for folder in folders]
     proofs = {
-        str(r.folder): treatment_of(Receipt.load(r.folder), fingerprint=t.fingerprint)
-        for r, t in zip(done, tables, strict=True)
+        str(folder): treatment_of(Receipt.load(folder), fingerprint=table.fingerprint)
+        for folder, table in zip(folders, tables, strict=True)
     }
-    return _Runs(done, tables, weakest(proofs) if proofs else Treatment(status="unverified", why="no complete run"))
+    none = Treatment(status="unverified", why="no complete run")
+    return _Runs(requests, tables, weakest(proofs) if proofs else none)
+
+
+def receipt_failed(run: Path) -> bool:
+    """Whether a run's receipt says that its treatment did not take effect."""
+    receipt = Receipt.load(run)
+    return receipt is not None and any(check.status == "failed" for check in receipt.checks)
 
 
 def _row(

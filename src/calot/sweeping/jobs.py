@@ -89,16 +89,18 @@ class JobBook:
     path: Path
     records: list[JobRecord] = field(default_factory=list)
     before: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keeps: bool = False
 
     @classmethod
-    def opened(cls, path: Path) -> JobBook:
-        """An empty book that knows what an earlier command wrote. Raises CalotError for a file that calot did not."""
+    def opened(cls, path: Path, *, keeps: bool = False) -> JobBook:
+        """An empty book that knows what an earlier command wrote, and where it `keeps` that, writes it again for jobs
+        that are not asked for any more. Raises CalotError for a file that calot did not."""
         if not path.exists():
-            return cls(path)
+            return cls(path, keeps=keeps)
         found = read_record(path, remedy=_REMEDY).get("jobs")
         if not isinstance(found, list) or not all(isinstance(one, dict) and "name" in one for one in found):
             raise CalotError(f"{path}: not a list of jobs that calot wrote; {_REMEDY}")
-        return cls(path, before={str(one["name"]): one for one in found})
+        return cls(path, before={str(one["name"]): one for one in found}, keeps=keeps)
 
     def add(self, jobs: Iterable[Job]) -> list[JobRecord]:
         """The records of these jobs, new ones made; a job that another trial asked for already is not added again."""
@@ -120,7 +122,8 @@ class JobBook:
 
     def write(self) -> None:
         """Write `jobs.json`, whole or not at all."""
-        write_json(self.path, {"jobs": [record.to_dict() for record in self.records]})
+        own = {record.job.name: record.to_dict() for record in self.records}
+        write_json(self.path, {"jobs": [*((self.before | own) if self.keeps else own).values()]})
 
 
 def named(records: Sequence[JobRecord], *, state: str) -> list[JobRecord]:

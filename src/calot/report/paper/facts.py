@@ -197,7 +197,10 @@ class PaperFacts:
                 f"clips and criteria of {len(explained)} runs" if explained else "",
                 "RUN/analysis/explain_val",
             ),
-            "limits": ("the chapter Limits of the study's document", "study.md"),
+            "limits": (
+                "the chapter Limits of the study's document" if (study.path / "study.md").is_file() else "",
+                "study.md",
+            ),
         }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calot.criteria import CRITERIA
+from calot.destination import require_folder
 from calot.errors import CalotError
 from calot.report.paper.checklists import (
     CHECKLISTS,
@@ -52,8 +53,7 @@ def write_paper(folder: Path, *, out: Path, on_pair: Callable[[int, int], None] 
     study = read_study(folder)
     if not study.finished:
         raise CalotError(f"{folder}: no run here is finished, so there is nothing to report yet")
-    if out.exists() and not out.is_dir():
-        raise CalotError(f"--out {out}: is a file; name a folder")
+    require_folder(out, records=["methods.md"])
     study.compare_all(on_pair)
     facts = PaperFacts(study=study)
     texts = {**_tables(study, synthetic=facts.run.synthetic), **_texts(facts)}

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from calot.criteria import CRITERIA, HEPATOCYSTIC_TRIANGLE, label
 from calot.errors import CalotError
 from calot.provenance.run_facts import LAST_EPOCH
-from calot.reading import read_record
 from calot.report.attention_files import AttentionFiles
 from calot.report.run_folder import RunFolder
 from calot.report.study.blocks import DocumentBlock
 from calot.report.study.folder import StudiedExperiment, StudyFolder
 from calot.report.study.tables import interval_cell, overfitting_table
-from calot.report.tables import Cell, Row, Table, columns, number, percent, ranged
+from calot.report.tables import Cell, Row, Table, columns, number, percent, points, ranged
 from calot.report.verdict import spoken_list, standing
 from calot.statistics.attention import AGAINST, RANDOM_WEIGHTS, RUN, STUDY
 from calot.statistics.intervals import Interval
@@ -27,6 +28,11 @@ _SPLIT = "val"
 def cause_blocks(study: StudyFolder) -> list[DocumentBlock]:
     """Uniform attention, blindness to C2, overfitting, features against classification."""
     return [*_uniform(study), *_blind(study), *_overfitting(study), *_feature_gap(study)]
+
+
+def _segments(run: RunFolder) -> bool:
+    """Whether a run has a decoder, whose masks can be asked, too."""
+    return "segmentation" in str((run.experiment.get("experiment") or {}).get("heads")).lower()
 
 
 def attention_of(run: RunFolder) -> AttentionFiles | str:
@@ -175,9 +181,11 @@ def _blind(study: StudyFolder) -> list[DocumentBlock]:
         columns=columns("experiment", *heads, text=("against chance",)),
         rows=rows,
     )
-    text = f"Column C2 is the hepatocystic triangle. Its AP is {told}."
+    level = {c: sum(row.cells[2 + 2 * k] == words["level"] for row in rows) for k, c in enumerate(CRITERIA)}
+    others = ", ".join(f"{label(c)} in {count}" for c, count in level.items() if c != HEPATOCYSTIC_TRIANGLE)
+    text = f"Column C2 is the hepatocystic triangle. Its AP is {told}. {words['level'].capitalize()}, too: {others}."
     found = [DocumentBlock(heading="Is C2 blind?", text=text, table=table)]
-    return [*found, *_explained(study, about="Detection by criterion on single-criterion clips", key="criteria")]
+    return [*found, *_detections(study)]
 
 
 def _overfitting(study: StudyFolder) -> list[DocumentBlock]:
@@ -195,49 +203,66 @@ def _overfitting(study: StudyFolder) -> list[DocumentBlock]:
 def _feature_gap(study: StudyFolder) -> list[DocumentBlock]:
     asked = "CVS AP from true masks, from predicted masks, from tokens pooled inside the mask, from all tokens: "
     heading = "The gap between features and classification"
-    found = _explained(study, about=heading, key="gap")
-    if found:
-        return found
-    run = next((one.sound[-1] for one in reversed(list(study.experiments.values())) if one.sound), None)
-    code = "" if run is None else f"calot explain {_shown(study, run)} --split {_SPLIT}"
+    if found := _gaps(study):
+        return [DocumentBlock(heading=heading, text=f"{asked}the figures of calot explain."), *found]
+    runs = [run for one in study.experiments.values() for run in one.sound]
+    segmenting = [run for run in runs if _segments(run)]
+    run = next(iter(segmenting or runs), None)
+    code = "" if run is None else f"calot explain {_shown(study, run)} --split {_SPLIT} --parts criteria,feature_gap"
     return [DocumentBlock(heading=heading, text=f"{asked}not read. To read it:", code=code)]
 
 
-def _explained(study: StudyFolder, *, about: str, key: str) -> list[DocumentBlock]:
-    """What `calot explain` left of a part whose name holds `key`: its figures, as they are in its file."""
-    rows = []
+def _part_tables(study: StudyFolder, *, part: str, title: str) -> list[tuple[RunFolder, pl.DataFrame]]:
+    """A table of one part of `calot explain`, of each run that has it. Raises CalotError for one that is damaged."""
+    found = []
     for run in study.finished:
-        for path in sorted((run.path / "analysis" / f"explain_{_SPLIT}").glob("*.json")):
-            if key not in path.stem:
-                continue
-            try:
-                facts = read_record(path, remedy="run calot explain again").get("facts")
-            except CalotError:
-                continue
-            values = _figures(facts) if isinstance(facts, dict) else {}
-            rows += [Row(cells=(f"{run.name}, seed {run.seed}", what, cell)) for what, cell in values.items()]
+        path = run.path / "analysis" / f"explain_{_SPLIT}" / f"{part}_{title}.parquet"
+        if not path.is_file():
+            continue
+        try:
+            found.append((run, pl.read_parquet(path)))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            again = f"calot explain {_shown(study, run)} --parts {part}"
+            raise CalotError(f"{path}: cannot be read ({type(error).__name__}); make it again: {again}") from error
+    return found
+
+
+def _detections(study: StudyFolder) -> list[DocumentBlock]:
+    """AP on clips on which one criterion alone is met, from `calot explain`."""
+    rows = []
+    for run, table in _part_tables(study, part="criteria", title="detection"):
+        for row in table.to_dicts():
+            ap = Interval(value=row["ap"], low=row["ap_low"], high=row["ap_high"], reason=_FEW_CLIPS)
+            cells: list[Cell] = [f"{run.name}, seed {run.seed}", label(row["criterion"]), interval_cell(ap)]
+            rows.append(Row(cells=[*cells, points(row["chance"]), row["says"]]))
     if not rows:
         return []
-    table = Table(
-        title=f"{about}, from calot explain", columns=columns("run", "what", "value", text=("what",)), rows=rows
-    )
-    return [DocumentBlock(heading=about if key == "gap" else "", table=table)]
+    heads = ("criterion", "AP", "chance", "says")
+    names = columns("run", *heads, text=("criterion", "says"))
+    return [DocumentBlock(table=Table(title=_DETECTION, columns=names, rows=rows))]
 
 
-def _figures(facts: Mapping[str, Any], at: str = "") -> dict[str, Cell]:
-    """Every number in nested facts by its path; one with `low` and `high` beside it as an interval."""
-    found: dict[str, Cell] = {}
-    for name, value in facts.items():
-        path = f"{at}, {name}" if at else str(name)
-        words = path.replace("_", " ")
-        if isinstance(value, dict) and isinstance(value.get("value"), int | float):
-            bounds = [value.get(end) for end in ("low", "high")]
-            found[words] = ranged(Interval(value=float(value["value"]), low=bounds[0], high=bounds[1]))
-        elif isinstance(value, dict):
-            found |= _figures(value, path)
-        elif isinstance(value, float):
-            found[words] = number(value)
-    return found
+_DETECTION = "Detection by criterion on clips on which it alone is met, from calot explain"
+_FEW_CLIPS = "too few clips"
+
+
+def _gaps(study: StudyFolder) -> list[DocumentBlock]:
+    """mAP from true masks, predicted masks and tokens, and the differences between them, from `calot explain`."""
+    blocks = []
+    for title, words, name in (
+        ("scores", ("features",), "Probes on features of the same clips: mAP"),
+        ("differences", ("features", "less"), "One kind of features less another: points of mAP"),
+    ):
+        rows = []
+        for run, table in _part_tables(study, part="feature_gap", title=title):
+            for row in table.filter(pl.col("criterion").is_null()).to_dicts():
+                value = Interval(**{key: row[key] for key in ("value", "low", "high", "reason")})
+                cells: list[Cell] = [f"{run.name}, seed {run.seed}", *(row[word] for word in words)]
+                rows.append(Row(cells=[*cells, interval_cell(value, sign=title == "differences")]))
+        if rows:
+            shown = columns("run", *words, "mAP", text=words)
+            blocks.append(DocumentBlock(table=Table(title=f"{name}, from calot explain", columns=shown, rows=rows)))
+    return blocks
 
 
 def supervision_table(experiments: Sequence[StudiedExperiment]) -> Table | None:

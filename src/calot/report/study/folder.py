@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -161,7 +162,7 @@ def read_study(folder: Path) -> StudyFolder:
     scales = sorted({str(run.experiment.get("scale")) for run in runs})
     if len(scales) > 1:
         raise CalotError(f"{folder} holds runs at the scales {' and '.join(scales)}: give each a folder of its own")
-    names = dict.fromkeys((*asked, *(run.name for run in runs)))
+    names = sorted(dict.fromkeys((*asked, *(run.name for run in runs))), key=_in_order)
     experiments = {name: _experiment(name, [r for r in runs if r.name == name], asked=asked) for name in names}
     results = folder if not runs else find_results(runs[0].path)
     return StudyFolder(
@@ -170,6 +171,13 @@ def read_study(folder: Path) -> StudyFolder:
         experiments=experiments,
         changes=_changes(runs),
     )
+
+
+def _in_order(name: str) -> tuple[bool, str]:
+    """The study's own experiments bear numbers (e02, e06, e10a ...), in the order in which it made them; others follow
+    as they come."""
+    found = re.match(r"e\d+[a-z]?_", name)
+    return found is None, found[0] if found else ""
 
 
 def _experiment(name: str, runs: Sequence[RunFolder], *, asked: Mapping[str, Mapping[str, str]]) -> StudiedExperiment:

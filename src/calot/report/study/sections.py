@@ -10,7 +10,7 @@ from calot.report.scores import interval_facts
 from calot.report.study.answers import study_command
 from calot.report.study.blocks import DocumentBlock
 from calot.report.study.figures import seed_curves
-from calot.report.study.folder import StudiedExperiment, StudyFolder
+from calot.report.study.folder import TUNED, StudiedExperiment, StudyFolder
 from calot.report.study.published import PUBLISHED, why_not_comparable
 from calot.report.study.tables import (
     by_epoch,
@@ -28,6 +28,7 @@ from calot.report.verdict import spoken_list
 from calot.statistics.intervals import video_intervals
 from calot.statistics.metrics import prevalence
 from calot.statistics.outcome import ENOUGH_SEEDS, LEVEL
+from calot.statistics.rounding import counted
 
 
 def header_facts(study: StudyFolder) -> list[Fact]:
@@ -53,7 +54,7 @@ def header_facts(study: StudyFolder) -> list[Fact]:
         Fact(name="Changed in every experiment", text=" ".join(study.changes) or "nothing"),
         Fact(name="Encoder weights", text="; ".join(weights) or "unknown", wide=True),
         Fact(
-            name="Code", text=f"calot {run.environment.get('calot')}, {_plural(len(codes), 'version')} of its sources"
+            name="Code", text=f"calot {run.environment.get('calot')}, {counted(len(codes), 'version')} of its sources"
         ),
         Fact(name="Frame manifest, sha256", text=str(run.manifest_hash), wide=True, code=True),
     ]
@@ -130,7 +131,7 @@ def experiment_blocks(study: StudyFolder, one: StudiedExperiment, *, number: int
     documented = " ".join(" ".join(rest).split())
     text, _, command = documented.rpartition("calot train ")
     text = text if command and text else documented
-    command = f"calot train {command}" if command and documented != text else ""
+    command = study_command(study, [one.name])
     found = [DocumentBlock(heading=one.name, anchor=f"e-{one.name}", text=" ".join(question.split()), code="")]
     found += [DocumentBlock(text=text.strip())] if text.strip() else []
     found.append(DocumentBlock(text=verdict_on(study, one), code=command))
@@ -205,8 +206,7 @@ def limit_blocks(study: StudyFolder) -> list[DocumentBlock]:
         f"{made} experiments are held against their baselines, each at {100 * (1 - LEVEL):.0f} %: of so many equal "
         f"pairs about {made * (1 - LEVEL):.1f} would be called different by chance. Nothing is corrected over "
         "experiments.",
-        "One setting an experiment: a treatment that would do better at another learning rate is not told from one "
-        "that would not. `calot compare --tuned` gives both sides the same budget.",
+        _settings_limit(study),
         "An interval over videos says how another sample of such operations would come out, not how another "
         "hospital, camera or team would.",
     ]
@@ -224,13 +224,21 @@ def limit_blocks(study: StudyFolder) -> list[DocumentBlock]:
     return [*(DocumentBlock(text=text) for text in said), DocumentBlock(facts=facts)]
 
 
+def _settings_limit(study: StudyFolder) -> str:
+    if (study.path / TUNED).is_dir():
+        return (
+            "Scores and differences above are at one setting an experiment; the chapter on tuning alone gives both "
+            "sides the same budget."
+        )
+    return (
+        "One setting an experiment: a treatment that would do better at another learning rate is not told from one "
+        "that would not. `calot compare --tuned` gives both sides the same budget."
+    )
+
+
 def _selected(study: StudyFolder) -> str:
     once = [one.chosen == LAST_EPOCH for one in study.finished]
     if all(once):
         return "Val was scored after the last epoch alone: no epoch was chosen by it, and none is shown to be the best."
     alike = "in every experiment alike" if not any(once) else "but for runs that were scored after the last epoch alone"
     return f"Val chose the epochs whose scores stand here: val mAP is optimistic, {alike}."
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
