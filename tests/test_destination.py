@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from calot.destination import require_file, require_folder, written_by_calot
+from calot.destination import require_folder, require_free_file, written_by_calot
 from calot.errors import CalotError
 
 
@@ -45,12 +45,12 @@ def test_an_input_a_users_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     os.link(table, tmp_path / "same.csv")
     for out in (table, tmp_path / "same.csv"):
         with pytest.raises(CalotError, match="is what is read"):
-            require_file(out, inputs=[table])
+            require_free_file(out, inputs=[table])
     with pytest.raises(CalotError, match="exists, and calot did not write it"):
-        require_file(notes, option="--freeze")
+        require_free_file(notes, option="--freeze")
     with pytest.raises(CalotError, match="is a folder"):
-        require_file(tmp_path)
-    require_file(tmp_path / "new.json", inputs=[table])
+        require_free_file(tmp_path)
+    require_free_file(tmp_path / "new.json", inputs=[table])
 
 
 def test_a_file_of_a_complete_run_is_refused_and_a_new_one_beside_it_is_not(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_a_file_of_a_complete_run_is_refused_and_a_new_one_beside_it_is_not(tmp_
     (run / "predictions" / "val.parquet").write_bytes(b"calot")
     for name in ("seal.json", "predictions/val.parquet"):
         with pytest.raises(CalotError, match="a file of the run run, which is complete"):
-            require_file(run / name)
-    require_file(run / "frozen.json")
+            require_free_file(run / name)
+    require_free_file(run / "frozen.json")
 
 
 def test_what_calot_wrote_is_known_by_what_it_says(tmp_path: Path) -> None:

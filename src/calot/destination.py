@@ -25,7 +25,7 @@ def require_folder(out: Path, *, records: Iterable[str], option: str = "--out") 
         raise CalotError(f"{option} {out}: the folder holds something else ({held[0]}). Give a new one.")
 
 
-def require_file(out: Path, *, inputs: Iterable[Path] = (), option: str = "--out") -> None:
+def require_free_file(out: Path, *, inputs: Iterable[Path] = (), option: str = "--out") -> None:
     """Raises CalotError where a file may not be written: it is an input, a folder, or exists and is none of calot's;
     or it is a file of a complete run, which is sealed."""
     for path in inputs:

@@ -7,15 +7,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import calot
-from run_requests import requested, trained
+from command_line import calot, complete
 
 from calot.provenance.custody import require_sealed
 
 
 @pytest.fixture(scope="module")
 def run(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(requested(phantom, tmp_path_factory.mktemp("outputs") / "run", "e02_frozen_probe"))
+    return complete(phantom, tmp_path_factory.mktemp("outputs") / "run")
 
 
 def refused(*words: str | Path, cwd: Path, saying: str) -> None:
@@ -66,7 +65,7 @@ def test_explain_takes_nobodys_file_away(run: Path, tmp_path: Path) -> None:
 
 
 def test_another_runs_findings_stay(run: Path, phantom: Path, tmp_path: Path) -> None:
-    other = trained(requested(phantom, tmp_path / "other", "e02_frozen_probe", seed=7))
+    other = complete(phantom, tmp_path / "other", seed=7)
     out = tmp_path / "explained"
     words = ("--parts", "samples", "--clips", "1", "--out", out)
     assert calot("explain", run, *words, cwd=tmp_path).returncode == 0
@@ -119,7 +118,7 @@ def test_transfer_counts_each_run_and_data_set_once(run: Path, several_val: Path
 def test_seeds_of_one_experiment_alone_are_averaged_over_sites(
     run: Path, phantom: Path, several_val: Path, tmp_path: Path
 ) -> None:
-    other = trained(requested(phantom, tmp_path / "other", "e03_focal", seed=1))
+    other = complete(phantom, tmp_path / "other", "e03_focal", seed=1)
     words = ("--data", several_val, "--out", tmp_path / "tx")
     refused("transfer", run, other, *words, cwd=tmp_path, saying=f"{other}: is not the experiment of {run}")
 

@@ -35,3 +35,11 @@ def calot(*words: str | Path, cwd: Path) -> Done:
         except SystemExit as end:
             code = int(end.code or 0)
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def complete(phantom: Path, out: Path, name: str = "e02_frozen_probe", *, seed: int = 0) -> Path:
+    """A run as the command line leaves it, sealed."""
+    words = (name, "train.epochs=1", "train.warmup=0", "--scale", "tiny", "--no-receipt", "--no-page")
+    done = calot("train", *words, "--data", phantom, "--seeds", str(seed), "--out", out, cwd=out.parent)
+    assert done.returncode == 0, done.stderr
+    return out

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import complete
 from make_run import make_run
 from run_requests import requested, trained
 
@@ -37,7 +38,9 @@ def test_the_documents_order_is_the_studys_whatever_was_trained_first(tmp_path: 
 
 
 def test_a_baseline_that_lies_there_is_compared_with_though_it_was_not_asked_for(phantom: Path, tmp_path: Path) -> None:
-    trained(requested(phantom, tmp_path / "e02_frozen_probe" / "s0", "e02_frozen_probe"))
+    home = tmp_path / "e02_frozen_probe"
+    home.mkdir()
+    complete(phantom, home / "s0")
     asked = requested(phantom, tmp_path / "e03_focal" / "s0", "e03_focal")
     trained(asked)
     records = {str(asked.folder): JobRecord(job=job("e03_focal/s0", tmp_path), state=DONE, map=0.3)}

@@ -138,9 +138,8 @@ def _remove_others(folder: Path, *, subject: Subject, ui: Ui) -> None:
         if any(about.get(key) != subject.facts[key] for key in ("calot", "run", "split")):
             theirs, own = about.get("run") or {}, subject.facts["run"]
             if theirs and any(theirs.get(key) != own[key] for key in ("name", "seed", "fingerprint")):
-                raise CalotError(
-                    f"{folder}: holds {name} of {theirs.get('name')} seed {theirs.get('seed')}; give another --out"
-                )
+                other = f"{theirs.get('name')} seed {theirs.get('seed')}"
+                raise CalotError(f"{folder}: holds {name} of another run, {other}; give another --out")
             ui.say(f"{folder}: {name} was of another run, split or calot, and is taken away")
             remove_findings(folder, name=name)
 

@@ -29,14 +29,14 @@ def predictions(
     """Reproduce another group's mAP from their own file, then say what a named protocol changes: frames, labels,
     rounding, selection, interval."""
     from calot.data.clips import protocol_named
-    from calot.destination import require_file
+    from calot.destination import require_free_file
     from calot.errors import CalotError
     from calot.importing.predictions import import_predictions
 
     if out is not None and out.suffix.lower() != ".parquet":
         raise CalotError(f"--out {out}: calot's tables are .parquet; give such a name")
     if out is not None:
-        require_file(out, inputs=[file])
+        require_free_file(out, inputs=[file])
     named = protocol_named(protocol)
     found = import_predictions(file, data=data, split=split, protocol=named, layout=layout, entry=entry)
     if out is not None:

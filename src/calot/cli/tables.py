@@ -214,12 +214,12 @@ class Chosen:
         return freeze(val, sensitivity=sensitivity, level=LEVEL if self.coverage is None else self.coverage)
 
     def _write(self, found: FrozenOnVal | None, *, table: Predictions) -> None:
-        from calot.destination import require_file
+        from calot.destination import require_free_file
         from calot.errors import CalotError
 
         if found is None or self.freeze is None or not found.is_own(table) or table.split == "test":
             raise CalotError(f"--freeze {self.freeze}: {table.source} is not val; values are frozen on val predictions")
-        require_file(self.freeze, inputs=[Path(table.source)], option="--freeze")
+        require_free_file(self.freeze, inputs=[Path(table.source)], option="--freeze")
         found.write(self.freeze)
 
 

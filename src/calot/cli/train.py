@@ -293,7 +293,7 @@ def predict(
     trust: Trust = False,
 ) -> None:
     """Write a run's predictions for any data set that calot reads; several --data, or --engine: an archive."""
-    from calot.destination import require_file
+    from calot.destination import require_free_file
     from calot.errors import CalotError
     from calot.pipeline import predict_run, predict_views
     from calot.progress import Ui
@@ -313,7 +313,7 @@ def predict(
         )
     trust_code(trust, run)
     if out is not None:
-        require_file(out)
+        require_free_file(out)
     path = out or run / "predictions" / f"{split}.parquet"
     if tta is None:
         predict_run(run, split=split, data=data[0], ui=Ui(), out=out)

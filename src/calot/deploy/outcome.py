@@ -87,9 +87,8 @@ class Assessed:
 
     def _lasting(self) -> NDArray[np.int64]:
         """For how many seconds each moment stands: until the next, and not beyond the end of its file."""
-        files = self.operation.files
-        ends = [files[frame.file].begins + files[frame.file].seconds for frame in self.operation.frames]
-        left = [math.ceil(end - frame.second) for end, frame in zip(ends, self.operation.frames, strict=True)]
+        ends = {file.number: file.begins + file.seconds for file in self.operation.files}
+        left = [math.ceil(ends[frame.file] - frame.second) for frame in self.operation.frames]
         return np.array([min(self.every, max(1, seconds)) for seconds in left], dtype=np.int64)
 
     def _states(self) -> list[str]:

@@ -264,7 +264,8 @@ def _cells(rows: Any, names: tuple[str, ...], *, path: Path) -> np.ndarray:
     columns = [decimals(rows, name, path=path) for name in names]
     for name, column in zip(names, columns, strict=True):
         if column.null_count():
-            raise CalotError(f"{path}: {name} is empty in a row; need a number in each")
+            line = int(column.is_null().arg_max() or 0) + 2
+            raise CalotError(f"{path}, line {line}: {name} is empty; need a number in each row")
     return np.stack([column.to_numpy() for column in columns], axis=1)
 
 

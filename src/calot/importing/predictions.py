@@ -77,6 +77,8 @@ def import_predictions(
     if entry is not None and not kind.has_entries:
         raise CalotError(f"--entry {entry}: {kind.name}'s files have no entries; leave it out")
     theirs = kind.read(path, asked=Asked(entry=entry))
+    if not len(theirs.scores):
+        raise CalotError(f"{path}: holds no row of predictions")
     if theirs.labels is not None and len(theirs.labels) != len(theirs.scores):
         where = f"{path}, {theirs.entry}" if theirs.entry else str(path)
         raise CalotError(f"{where}: {len(theirs.scores)} rows of scores and {len(theirs.labels)} of labels")

@@ -49,10 +49,15 @@ class Estimate:
     strong: bool = False
 
 
-def forest(rows: Sequence[Estimate], *, title: str) -> Forest:
-    """Scores from 0 to 100 points, with a tick at chance."""
-    ticks = [(100 * value, f"{100 * value:g}") for value in (0, 0.2, 0.4, 0.6, 0.8, 1)]
-    return Forest(title=title, lines=[_line(row, low=0.0, high=1.0) for row in rows], ticks=ticks, zero=None)
+def forest(rows: Sequence[Estimate], *, title: str, close: bool = False) -> Forest:
+    """Scores with a tick at chance: from 0 to 100 points, or `close`, no farther than all bars reach."""
+    low, high, places = 0.0, 1.0, [0, 0.2, 0.4, 0.6, 0.8, 1]
+    if close:
+        held = [b for r in rows for b in (r.interval.value, r.interval.low, r.interval.high, r.chance) if b is not None]
+        low, high = max(0.0, min(held) - 0.01), min(1.0, max(held) + 0.01)
+        places = [tick for tick in MaxNLocator(nbins=5).tick_values(low, high) if low <= tick <= high]
+    ticks = [(_percent(value, low=low, high=high), f"{100 * value:.3g}") for value in places]
+    return Forest(title=title, lines=[_line(row, low=low, high=high) for row in rows], ticks=ticks, zero=None)
 
 
 def difference_forest(rows: Sequence[Estimate], *, title: str) -> Forest:

@@ -18,7 +18,7 @@ from calot.report.runs_tables import Scored, experiments_table, runs_table, seed
 from calot.report.tables import Fact, Table
 from calot.report.trivial_view import trivial_tables, trivial_told
 from calot.report.verdict import Reason, Stamp, Verdict
-from calot.statistics.rounding import counted
+from calot.statistics.rounding import how_many
 from calot.statistics.summary import summarise
 
 _FEW = 4
@@ -72,7 +72,7 @@ def runs_context(runs: Sequence[RunFolder], *, folder: Path, results: Path | Non
     contents += [("differences", "Differences"), ("curves", "Learning curves"), ("fields", "Declared fields")]
     return {
         "title": f"{folder.name}: {len(runs)} runs, calot report",
-        "kicker": f"calot report · {counted(len(runs), 'run')} of {counted(len(names), 'experiment')}",
+        "kicker": f"calot report · {how_many(len(runs), 'run')} of {how_many(len(names), 'experiment')}",
         "heading": folder.resolve().name,
         "banners": banners,
         "stamps": _stamps(runs),
@@ -169,7 +169,7 @@ def _one_experiment(group: Group) -> Markup:
     text = "{}: val mAP over {} is <strong>{}</strong>, {}."
     return Markup(text).format(
         name,
-        counted(len(members), "run"),
+        how_many(len(members), "run"),
         tables.in_sentence(tables.points(table.map.value, reason=table.map.reason)),
         words,
     )

@@ -20,7 +20,7 @@ from calot.statistics.clip_groups import of_category, only
 from calot.statistics.intervals import MIN_VIDEOS, Interval
 from calot.statistics.jackknife import interval_fields, plain_interval, proportion_interval
 from calot.statistics.resampling import WeightedAP, jackknife_weights
-from calot.statistics.rounding import counted
+from calot.statistics.rounding import how_many
 
 Array = NDArray[np.float64]
 Standing = Literal["detected", "undetectable", "undecided"]
@@ -162,7 +162,7 @@ def ap_against_chance(
         share = (weights @ clips[1]) / (weights @ clips[0])
     few = [n for n in (int((clips[1] > 0).sum()), int((clips[0] > clips[1]).sum())) if n < MIN_VIDEOS]
     if few:
-        why = f"only {counted(few[0], 'video')} with {'it' if few[0] == int((clips[1] > 0).sum()) else 'another'}"
+        why = f"only {how_many(few[0], 'video')} with {'it' if few[0] == int((clips[1] > 0).sum()) else 'another'}"
         bare = (Interval(value=v, low=None, high=None, reason=why) for v in (float(ap[0]), float(ap[0] - share[0])))
         return next(bare), next(bare), float(share[0])
     gap = ap - share

@@ -20,7 +20,7 @@ from calot.statistics.coverage import MeasuredCoverage, measured_coverage
 from calot.statistics.metrics import mean_ap
 from calot.statistics.predictions import Predictions
 from calot.statistics.resampling import Resampler, bootstrap_weights, jackknife_weights
-from calot.statistics.rounding import counted
+from calot.statistics.rounding import how_many
 
 Array = NDArray[np.float64]
 Method = Literal["jackknife_logit", "jackknife_logit_df", "percentile", "bca"]
@@ -201,7 +201,7 @@ def interval(method: Method, *, value: float, left_out: Array, drawn: Array | No
     if positive_videos == 0:
         return Interval(value=None, low=None, high=None, reason="no positive label")
     if len(left_out) < MIN_VIDEOS:
-        reason = f"{counted(len(left_out), 'video')}: an interval over videos needs {MIN_VIDEOS}"
+        reason = f"{how_many(len(left_out), 'video')}: an interval over videos needs {MIN_VIDEOS}"
         return Interval(value=value, low=None, high=None, reason=reason)
     if positive_videos == 1:
         return Interval(value=value, low=None, high=None, reason=ONE_VIDEO)

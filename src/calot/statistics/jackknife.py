@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, stdtrit
 
 from calot.statistics.intervals import LEVEL, MIN_VIDEOS, Interval, jackknife_logit_df, satterthwaite
-from calot.statistics.rounding import counted
+from calot.statistics.rounding import how_many
 
 Array = NDArray[np.float64]
 NOT_SIMULATED = "coverage not simulated"
@@ -75,7 +75,7 @@ def _undefined(value: float | None, left_out: Array, *, reason: str | None) -> I
     if value is None or np.isnan(value):
         return Interval(value=None, low=None, high=None, reason=reason)
     if len(left_out) < MIN_VIDEOS:
-        few = f"{counted(len(left_out), 'video')}: an interval over videos needs {MIN_VIDEOS}"
+        few = f"{how_many(len(left_out), 'video')}: an interval over videos needs {MIN_VIDEOS}"
         return Interval(value=value, low=None, high=None, reason=few)
     if np.isnan(left_out).any():
         return Interval(value=value, low=None, high=None, reason=ONE_VIDEO_ALONE)

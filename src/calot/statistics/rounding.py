@@ -17,6 +17,6 @@ def between(low: float, high: float, *, scale: float = 100, digits: int = 1, sig
     return " to ".join(rounded(scale * bound, digits=digits, sign=sign) for bound in (low, high))
 
 
-def counted(count: int, noun: str) -> str:
+def how_many(count: int, noun: str) -> str:
     """`1 video`, `1,204 videos`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

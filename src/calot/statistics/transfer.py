@@ -17,7 +17,7 @@ from calot.statistics.metrics import prevalence
 from calot.statistics.paired_error import ScoredSide, welch_degrees
 from calot.statistics.predictions import Predictions
 from calot.statistics.resampling import Resampler
-from calot.statistics.rounding import counted
+from calot.statistics.rounding import how_many
 
 Array = NDArray[np.float64]
 _NAMES = ("map", *CRITERIA)
@@ -90,7 +90,7 @@ def _difference(a: Array, b: Array) -> Interval:
         return Interval(value=None, low=None, high=None, reason="no positive label on one of the two data sets")
     few = min(len(a), len(b)) - 1
     if few < MIN_VIDEOS:
-        reason = f"{counted(few, 'video')} on one of the two data sets: an interval over videos needs {MIN_VIDEOS}"
+        reason = f"{how_many(few, 'video')} on one of the two data sets: an interval over videos needs {MIN_VIDEOS}"
         return Interval(value=value, low=None, high=None, reason=reason)
     if np.isnan(a).any() or np.isnan(b).any():
         return Interval(value=value, low=None, high=None, reason=ONE_VIDEO)

@@ -74,7 +74,9 @@ def document_markdown(document: Document) -> str:
         lines += [f"## {section.title}", ""]
         for block in section.blocks:
             lines += _block(block)
-    return re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, "", document.footer, ""]))
+    return re.sub(
+        r"\n{3,}", "\n\n", "\n".join([*lines, "", document.footer.removesuffix(" One file, no network."), ""])
+    )
 
 
 def _reason(reason: Reason) -> str:

@@ -196,7 +196,7 @@ def _overfitting(study: StudyFolder) -> list[DocumentBlock]:
         text = "Val was scored after the last epoch alone: whether it peaked before is not seen here."
         return [DocumentBlock(heading="Overfitting", text=text, table=table)]
     early = [row.cells[0] for row in table.rows if str(row.cells[2]).split(" of ")[0] == str(row.cells[2]).split()[-1]]
-    text = f"In {len(early)} of {len(table.rows)} experiments, every seed's val mAP peaks before its last epoch."
+    text = f"Experiments whose val mAP peaks before its last epoch in every seed: {len(early)} of {len(table.rows)}."
     return [DocumentBlock(heading="Overfitting", text=text, table=table)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from calot.destination import require_file
+from calot.destination import require_free_file
 from calot.errors import CalotError
 from calot.report.page import render
 from calot.report.study.answers import conclusion_blocks, question_blocks
@@ -25,7 +25,7 @@ from calot.report.study.sections import (
 )
 from calot.report.study.tuning import tuning_blocks
 from calot.report.verdict import PHANTOM_BANNER, Reason, Stamp, Verdict, spoken_list
-from calot.statistics.rounding import counted
+from calot.statistics.rounding import how_many
 from calot.writing import write_text
 
 HTML, MARKDOWN = "study.html", "study.md"
@@ -55,7 +55,7 @@ def write_study(folder: Path, *, on_pair: Callable[[int, int], None] | None = No
     document = study_document(study)
     missing = tuple(f"{e.name} {run}" for e in study.experiments.values() for run in e.side.missing)
     for name in (HTML, MARKDOWN):
-        require_file(study.path / name, option="the document")
+        require_free_file(study.path / name, option="the document")
     return WrittenStudy(
         html=write_text(study.path / HTML, render("study.html", context=_context(document))),
         markdown=write_text(study.path / MARKDOWN, document_markdown(document)),
@@ -140,7 +140,7 @@ def _stamps(study: StudyFolder) -> list[Stamp]:
     bare = sum(run.treatment.status == "unverified" for run in runs)
     waiting = sum(len(one.side.missing) for one in study.experiments.values())
     found = [Stamp(f"INVALID: {invalid} of {len(runs)}", warn=True)] if invalid else []
-    found += [Stamp(f"not finished: {counted(waiting, 'run')}", warn=True)] if waiting else []
+    found += [Stamp(f"not finished: {how_many(waiting, 'run')}", warn=True)] if waiting else []
     found += [Stamp(f"treatment unverified: {bare} of {len(runs)}", warn=True)] if bare else []
     found += [Stamp(f"protocol: {runs[0].data.get('protocol')}")]
     return [*found, Stamp(f"scale {runs[0].experiment.get('scale')}")]

@@ -28,7 +28,7 @@ from calot.report.verdict import spoken_list
 from calot.statistics.intervals import video_intervals
 from calot.statistics.metrics import prevalence
 from calot.statistics.outcome import ENOUGH_SEEDS, LEVEL
-from calot.statistics.rounding import counted
+from calot.statistics.rounding import how_many
 
 
 def header_facts(study: StudyFolder) -> list[Fact]:
@@ -54,7 +54,7 @@ def header_facts(study: StudyFolder) -> list[Fact]:
         Fact(name="Changed in every experiment", text=" ".join(study.changes) or "nothing"),
         Fact(name="Encoder weights", text="; ".join(weights) or "unknown", wide=True),
         Fact(
-            name="Code", text=f"calot {run.environment.get('calot')}, {counted(len(codes), 'version')} of its sources"
+            name="Code", text=f"calot {run.environment.get('calot')}, {how_many(len(codes), 'version')} of its sources"
         ),
         Fact(name="Frame manifest, sha256", text=str(run.manifest_hash), wide=True, code=True),
     ]
@@ -74,7 +74,7 @@ def summary_blocks(study: StudyFolder) -> list[DocumentBlock]:
             "prevalence. Bars that overlap do not mean “no difference”: all experiments share their videos, so only "
             "paired differences can tell."
         )
-        found.append(DocumentBlock(forest=forest(rows, title="val macro mAP"), caption=caption))
+        found.append(DocumentBlock(forest=forest(rows, title="val macro mAP, points", close=True), caption=caption))
     found += [DocumentBlock(table=make(study)) for make in (scores_table, standing_table, training_table)]
     return [*found, *_missing(study)]
 

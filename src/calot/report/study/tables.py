@@ -43,7 +43,7 @@ def scores_table(study: StudyFolder) -> Table:
     heads = ("mAP", "seed by seed", "sd of seeds", *(f"AP {label(c)}" for c in CRITERIA))
     rows = [Row(cells=_scores(one)) for one in study.experiments.values()]
     note = (
-        "Mean over seeds in points, with the 95 % interval over videos beneath. Where a receipt failed, its check "
+        "Mean over seeds in points, with its 95 % interval over videos. Where a receipt failed, its check "
         "stands in place of the number, and that seed is in no mean."
     )
     names = columns("experiment", *heads, text=("seed by seed",))
@@ -57,7 +57,9 @@ def _scores(one: StudiedExperiment) -> list[Cell]:
         none: Cell = Undefined(_EMPTY) if failed is None else Withheld(failing(failed))
         return [one.name, none, *[""] * (2 + len(CRITERIA))]
     maps = {run.seed: mean_ap(t.labels, t.logits).value for run in one.sound for t in [run.predictions["val"]]}
-    each = ", ".join(f"{seed}: {in_sentence(points(value, reason=''))}" for seed, value in maps.items())
+    each = ", ".join(
+        f"{seed}:\N{NO-BREAK SPACE}{in_sentence(points(value, reason=''))}" for seed, value in maps.items()
+    )
     ap = [interval_cell(held.ap[c]) for c in CRITERIA]
     return [one.name, interval_cell(held.map), each, points(deviation(list(maps.values())), reason=""), *ap]
 
