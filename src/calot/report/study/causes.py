@@ -182,7 +182,8 @@ def _blind(study: StudyFolder) -> list[DocumentBlock]:
         rows=rows,
     )
     level = {c: sum(row.cells[2 + 2 * k] == words["level"] for row in rows) for k, c in enumerate(CRITERIA)}
-    others = ", ".join(f"{label(c)} in {count}" for c, count in level.items() if c != HEPATOCYSTIC_TRIANGLE)
+    beside = [c for c in CRITERIA if c != HEPATOCYSTIC_TRIANGLE]
+    others = ", ".join(f"{label(c)} in {level[c]} of {len(rows)}" for c in beside)
     text = f"Column C2 is the hepatocystic triangle. Its AP is {told}. {words['level'].capitalize()}, too: {others}."
     found = [DocumentBlock(heading="Is C2 blind?", text=text, table=table)]
     return [*found, *_detections(study)]
