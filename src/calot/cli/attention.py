@@ -40,7 +40,8 @@ def attention(
     ui = Ui()
     trust_code(trust, run, *([against] if against is not None else []))
     folder = out or run / "analysis" / f"attention_{split}"
-    require_folder(folder, records=["attention.json"])
+    if out is not None:
+        require_folder(out, records=["attention.json"])
     if against is not None and run.resolve() == against.resolve():
         raise CalotError(f"--against {against}: is the run itself, which differs from itself in nothing; name another")
     with stop_on_signal(f"{run}: stopped; nothing was written. Run it again, perhaps with fewer --clips."):

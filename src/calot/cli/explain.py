@@ -43,7 +43,8 @@ def explain(
     ui, wanted = Ui(), _parts_named(parts)
     trust_code(trust, run)
     folder = out or run / "analysis" / f"explain_{split}"
-    require_folder(folder, records=["explain.html", *(f"{part}.json" for part in PARTS)])
+    if out is not None:
+        require_folder(out, records=["explain.html", *(f"{part}.json" for part in PARTS)])
     with stop_on_signal(f"{run}: stopped; parts that are done stay. Name the others with --parts."):
         _measure(run, wanted, split=split, clips=clips, asked=clip or [], data=data, results=results, out=folder, ui=ui)
     page, shown = write_explain_page(folder), read_parts(folder)
@@ -105,7 +106,7 @@ def _measure(
         counting_test(run, split=name, data=root, results=results, ui=ui)(opened.data.manifest.hash)
 
     subject = opened.subject(split, clips=clips, asked=asked, on_open=on_open)
-    _remove_others(out, subject=subject, ui=ui)
+    _remove_others(out, subject=subject, ui=ui, own=out.resolve().is_relative_to(run.resolve()))
     for name in wanted:
         _answer(name, subject=subject, out=out)
 
@@ -117,9 +118,10 @@ def _answer(name: str, *, subject: Subject, out: Path) -> None:
     replace(found, subject=dict(subject.facts)).write(out, name=name)
 
 
-def _remove_others(folder: Path, *, subject: Subject, ui: Ui) -> None:
+def _remove_others(folder: Path, *, subject: Subject, ui: Ui, own: bool) -> None:
     """Take away what an earlier call found of another state of this run, another split or calot: one page shows one
-    run. Raises CalotError for a file that calot did not write, and for what was found of another run."""
+    run. Outside the run's folder (`own`), raises CalotError for a file that calot did not write, and for what was found
+    of another run."""
     from calot.destination import written_by_calot
     from calot.errors import CalotError
     from calot.report.explaining.sections import PARTS
@@ -129,15 +131,15 @@ def _remove_others(folder: Path, *, subject: Subject, ui: Ui) -> None:
         path = folder / f"{name}.json"
         if not path.exists():
             continue
-        if not written_by_calot(path):
+        if not own and not written_by_calot(path):
             raise CalotError(f"{path}: calot did not write it, or it is damaged; move it, or give another --out")
         try:
             about = Findings.read(folder, name=name).subject
         except CalotError:
             about = {}
         if any(about.get(key) != subject.facts[key] for key in ("calot", "run", "split")):
-            theirs, own = about.get("run") or {}, subject.facts["run"]
-            if theirs and any(theirs.get(key) != own[key] for key in ("name", "seed", "fingerprint")):
+            theirs, mine = about.get("run") or {}, subject.facts["run"]
+            if not own and theirs and any(theirs.get(key) != mine[key] for key in ("name", "seed", "fingerprint")):
                 other = f"{theirs.get('name')} seed {theirs.get('seed')}"
                 raise CalotError(f"{folder}: holds {name} of another run, {other}; give another --out")
             ui.say(f"{folder}: {name} was of another run, split or calot, and is taken away")

@@ -46,7 +46,8 @@ def transfer(
     ui, folder = Ui(), out or runs[0] / "transfer"
     _require_once("RUN", runs)
     _require_once("--data", data)
-    require_folder(folder, records=["transfer.json", "00/run00/of.json"])
+    if out is not None:
+        require_folder(out, records=["transfer.json", "00/run00/of.json"])
     trust_code(trust, *runs)
     own = _internal(runs, split=internal)
     found: list[tuple[Path, Transferred]] = []
