@@ -39,7 +39,7 @@ def test_an_export_replaces_an_export_and_nothing_else(run: Path, tmp_path: Path
         done = calot(*export, out, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     (out / "notes.md").write_text("mine")
-    refused(*export, out, cwd=tmp_path, saying="holds notes.md, which is no file of an export")
+    refused(*export, out, cwd=tmp_path, saying="holds notes.md, which is not a file of an export")
     assert (mine / "thesis.txt").read_text() == "precious"
     assert (out / "notes.md").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["F", "exported", "mine"], "nothing half-written"

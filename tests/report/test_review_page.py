@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from command_line import calot
 from devtools import Browser, browsing
 from make_assessment import SECONDS, make_assessment, recording
 
+from calot.data.digests import file_digest
 from calot.errors import CalotError
 from calot.report.review_marks import COLUMNS, Mark, read_marks
 from calot.report.review_page import write_review
@@ -238,6 +240,9 @@ def test_marks_that_are_not_whole_are_named(wrong: dict[str, str], message: str,
 def test_review_is_written_again_by_its_command(place: Path, tmp_path: Path) -> None:
     folder: Any = Path(shutil.copytree(place / "one", tmp_path / "moved"))
     film = Path(shutil.copy(next((place / "videos").iterdir()), tmp_path / "film.webm"))
+    facts = json.loads((folder / "assess.json").read_text())
+    facts["plan"]["recordings"] = [file_digest(film)]
+    (folder / "assess.json").write_text(json.dumps(facts))
     assert calot("review", folder, film, cwd=tmp_path).returncode == 0
     assert '"source": "../film.webm"' in (folder / "review.html").read_text()
     for words, message in (

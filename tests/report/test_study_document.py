@@ -95,7 +95,7 @@ def test_what_is_missing_is_said_by_name_with_the_command(written: WrittenStudy,
     assert "--experiments e06_cystic_plate --resume" in text
     assert "Not run: windows within a temporal bin, not global (e15_vjepa_window minus e12_regularized)" in text
     assert "calot attention study/e02_frozen_probe/s0 --split val" in text
-    assert "calot explain study/e06_c2_weighted/s3 --split val" in text
+    assert "--split val --parts criteria,feature_gap" in text
     assert "No gap is given: these runs are of phantom data" in text
 
 

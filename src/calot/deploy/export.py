@@ -88,7 +88,9 @@ def _require_replaceable(out: Path) -> None:
     own = {RECORD, *read_json(out / RECORD).get("files", {})} if (out / RECORD).is_file() else set()
     there = (path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     if other := sorted(set(there) - own):
-        raise CalotError(f"--out {out}: holds {other[0]}, which is no file of an export: --overwrite would delete it")
+        raise CalotError(
+            f"--out {out}: holds {other[0]}, which is not a file of an export: --overwrite would delete it"
+        )
 
 
 def _written(asked: ExportRequest, *, form: Format, run: Exportable, folder: Path, ui: Ui) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _partition(block: Any, *, frames: int) -> WindowPartition:
     try:
         return WindowPartition(grid=(frames, rows, columns), side=block.window_size, shift=block.shift_size)
     except ValueError as error:
-        raise CalotError(f"{error}: what pads it is no token; give a size whose stages its windows tile") from error
+        raise CalotError(f"{error}: what pads it is not a token; give a size whose stages its windows tile") from error
 
 
 def _query_key(
