@@ -248,7 +248,7 @@ def test_review_is_written_again_by_its_command(place: Path, tmp_path: Path) -> 
     for words, message in (
         ((folder,), "or --unlinked"),
         ((folder, film, film), "1 recordings were assessed and 2 given"),
-        ((folder, tmp_path / "none.webm"), "no such file"),
+        ((folder, tmp_path / "none.webm"), "No such file"),
         ((tmp_path, "--unlinked"), "not a finished assessment"),
     ):
         done = calot("review", *words, cwd=tmp_path)
