@@ -597,9 +597,9 @@ def validation_is_scored_with_dropout(patch: Patch) -> None:
 def training_clips_are_scored_as_validation(patch: Patch) -> None:
     real = passes.Passes.logits
 
-    def logits(self: passes.Passes, model: nn.Module, *observers: Any) -> Any:
+    def logits(self: passes.Passes, model: nn.Module, *observers: Any, **how: Any) -> Any:
         few = ClipDataset(self.clean.table.select(np.arange(len(self.val))), self.clean.store, masks=None)
-        return real(replace(self, val=few), model, *observers)
+        return real(replace(self, val=few), model, *observers, **how)
 
     patch.setattr(passes.Passes, "logits", logits)
 
