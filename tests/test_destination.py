@@ -48,7 +48,7 @@ def test_an_input_a_users_file_and_a_folder_are_refused(tmp_path: Path) -> None:
             require_free_file(out, inputs=[table])
     with pytest.raises(CalotError, match="exists, and calot did not write it"):
         require_free_file(notes, option="--freeze")
-    with pytest.raises(CalotError, match="is a folder"):
+    with pytest.raises(CalotError, match="a folder stands where a file must be"):
         require_free_file(tmp_path)
     require_free_file(tmp_path / "new.json", inputs=[table])
 

@@ -32,7 +32,7 @@ def require_free_file(out: Path, *, inputs: Iterable[Path] = (), option: str = "
         if out.exists() and path.exists() and os.path.samefile(out, path):
             raise CalotError(f"{option} {out}: is what is read; give another name")
     if out.is_dir():
-        raise CalotError(f"{option} {out}: is a folder; give a file's name")
+        raise CalotError(f"{option} {out}: a folder stands where a file must be; give a file's name")
     if not out.exists():
         return
     if run := next((place for place in out.resolve().parents if (place / _SEAL).is_file()), None):
