@@ -8,33 +8,37 @@ from calot.studying.sparing import shortened, sparing
 
 
 @pytest.mark.parametrize("name", LISTS["all"])
-def test_every_experiment_resolves_with_stages_of_at_most_five_epochs_and_short_warm_ups(name: str) -> None:
+def test_every_experiment_resolves_with_stages_a_quarter_as_long_and_scored_once(name: str) -> None:
     own = sparing((), scale="tiny")
     words = [*own, *shortened(name, own, scale="tiny")]
     assert len({word.partition("=")[0] for word in words}) == len(words), words
-    for stage in resolve(name, overrides=words, scale="tiny").experiment.stages:
-        assert stage.epochs <= 5
-        assert stage.warmup <= 2
-        assert stage.scored == 1
+    whole = resolve(name, overrides=own, scale="tiny").experiment.stages
+    short = resolve(name, overrides=words, scale="tiny").experiment.stages
+    assert [s.epochs for s in short] == [-(-s.epochs // 4) for s in whole]
+    assert [s.warmup for s in short] == [s.warmup / 4 for s in whole]
+    assert {s.scored for s in short} == {1}
 
 
-def test_a_short_experiment_stays_as_short_as_it_is() -> None:
-    assert shortened("e10b_recipe", (), scale="tiny") == ["train.score_every=5"]
-    assert resolve("e10b_recipe", scale="tiny").experiment.train.epochs == 2
+def test_a_shorter_recipe_stays_shorter() -> None:
+    """Twelve epochs, ten and two: how long they are is what tells these experiments apart."""
+    names = ("e10b_lora_r32_qkv", "e10b_ten_epochs", "e10b_recipe")
+    words = {name: shortened(name, (), scale="tiny") for name in names}
+    lengths = [resolve(name, overrides=words[name], scale="tiny").experiment.train for name in names]
+    assert [(stage.epochs, stage.warmup) for stage in lengths] == [(3, 0.5), (3, 0.25), (1, 0.125)]
 
 
-def test_a_long_warm_up_is_cut_to_two_epochs() -> None:
-    length, once = "train.epochs=5", "train.score_every=5"
-    assert shortened("e13_window_vit", (), scale="tiny") == [length, "train.warmup=2", once]
+def test_what_was_typed_of_a_stage_stays() -> None:
+    length, warmup, once = "train.epochs=3", "train.warmup=1.25", "train.score_every=3"
+    assert shortened("e13_window_vit", (), scale="tiny") == [length, warmup, once]
     assert shortened("e13_window_vit", ("train.warmup=1",), scale="tiny") == [length, once]
-    assert shortened("e13_window_vit", ("train.score_every=2",), scale="tiny") == [length, "train.warmup=2"]
+    assert shortened("e13_window_vit", ("train.score_every=2",), scale="tiny") == [length, warmup]
 
 
-def test_a_later_stage_is_shortened_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("calot.studying.sparing._EPOCHS", 4)
-    first, then = ["train.epochs=4", "train.score_every=4"], ["then.0.epochs=4", "then.0.score_every=4"]
+def test_a_later_stage_is_shortened_too() -> None:
+    first = ["train.epochs=3", "train.warmup=0.25", "train.score_every=3"]
+    then = ["then.0.epochs=2", "then.0.warmup=0", "then.0.score_every=2"]
     assert shortened("e09_staged", (), scale="tiny") == [*first, *then]
-    assert resolve("e09_staged", overrides=["then.0.epochs=4"], scale="tiny").experiment.then[0].epochs == 4
+    assert [s.epochs for s in resolve("e09_staged", overrides=[*first, *then], scale="tiny").experiment.stages] == [3, 2]
 
 
 @pytest.mark.parametrize("name", STUDY)

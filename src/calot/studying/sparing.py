@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from calot.experiment import TINY
@@ -9,9 +10,9 @@ from calot.experiments import resolve
 
 #: A small data set's training clips would all be scored.
 _SUBSET = "compute.train_subset=32"
-#: No stage is longer, and none warms up for longer. Val is scored after a stage's last epoch alone: the many validation
-#: clips that intervals need take as long to score as two epochs of training.
-_EPOCHS, _WARMUP = 5, 2
+#: A stage and its warm-up are this many times shorter. Val is scored after a stage's last epoch alone: the many
+#: validation clips that intervals need take as long to score as half an epoch of training.
+_SHORTER = 4
 
 
 def sparing(changes: Sequence[str], *, scale: str) -> list[str]:
@@ -25,7 +26,8 @@ def shortened(name: str, changes: Sequence[str], *, scale: str) -> list[str]:
     """The changes of one experiment that shorten its stages at tiny scale and score each once, where nobody typed how
     long they are.
 
-    An experiment whose point is to be short stays as short as it is. Raises CalotError for one that cannot be resolved.
+    All in the same proportion, so that a shorter recipe stays shorter than a longer one. Raises CalotError for an
+    experiment that cannot be resolved.
     """
     typed = _fields(changes)
     if scale != TINY or typed & {"train", "train.epochs", "then"}:
@@ -33,12 +35,9 @@ def shortened(name: str, changes: Sequence[str], *, scale: str) -> list[str]:
     words = []
     for number, stage in enumerate(resolve(name, overrides=changes, scale=scale).experiment.stages):
         at = f"then.{number - 1}" if number else "train"
-        found = {
-            "epochs": _EPOCHS if stage.epochs > _EPOCHS else None,
-            "warmup": _WARMUP if stage.warmup > _WARMUP else None,
-            "score_every": _EPOCHS,
-        }
-        words += [f"{at}.{k}={v}" for k, v in found.items() if v is not None and f"{at}.{k}" not in typed]
+        epochs = math.ceil(stage.epochs / _SHORTER)
+        found = {"epochs": epochs, "warmup": stage.warmup / _SHORTER, "score_every": epochs}
+        words += [f"{at}.{k}={v:g}" for k, v in found.items() if f"{at}.{k}" not in typed]
     return words
 
 

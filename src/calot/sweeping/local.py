@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from calot.memory import large_pages
 from calot.run.signals import SWEEP
 from calot.sweeping.jobs import Job
 from calot.writing import clear_disk_errors
@@ -65,7 +66,7 @@ def start_process(job: Job, *, gpu: str | None = None) -> StartedProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | own,
+                    env=os.environ | large_pages() | own,
                     start_new_session=True,
                 )
             )
