@@ -38,7 +38,10 @@ def test_a_later_stage_is_shortened_too() -> None:
     first = ["train.epochs=3", "train.warmup=0.25", "train.score_every=3"]
     then = ["then.0.epochs=2", "then.0.warmup=0", "then.0.score_every=2"]
     assert shortened("e09_staged", (), scale="tiny") == [*first, *then]
-    assert [s.epochs for s in resolve("e09_staged", overrides=[*first, *then], scale="tiny").experiment.stages] == [3, 2]
+    assert [s.epochs for s in resolve("e09_staged", overrides=[*first, *then], scale="tiny").experiment.stages] == [
+        3,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("name", STUDY)

@@ -49,12 +49,17 @@ class LocalRunner:
         """Nothing: a process that outlived an earlier sweep holds its run's lock, and is waited for there."""
 
 
+def of_a_job(gpu: str | None) -> dict[str, str]:
+    """What a process that runs a sweep's jobs has in its environment beside ours: the GPU that it sees, as GPU 0."""
+    seen = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
+    return {SWEEP: "1"} | seen | large_pages()
+
+
 def start_process(job: Job, *, gpu: str | None = None) -> StartedProcess:
     """Start a job's command with its output appended to its log. A terminal's Ctrl-C does not reach it directly.
 
     Raises CalotError where the log cannot be written.
     """
-    own = {SWEEP: "1"} if gpu is None else {SWEEP: "1", "CUDA_VISIBLE_DEVICES": gpu}
     with clear_disk_errors(job.log):
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
@@ -66,7 +71,7 @@ def start_process(job: Job, *, gpu: str | None = None) -> StartedProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | large_pages() | own,
+                    env=os.environ | of_a_job(gpu),
                     start_new_session=True,
                 )
             )
