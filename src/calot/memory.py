@@ -43,22 +43,10 @@ def memory_as_started() -> Iterator[None]:
             _set(_KEEP)
 
 
-def large_pages() -> dict[str, str]:
-    """What a new process's environment needs for glibc to ask the system for pages of 2 MiB: fewer faults and misses.
-
-    Nothing where the user said something about memory.
-    """
-    return {} if _chosen() else {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-
-
-def _chosen() -> bool:
-    """The user said something about memory."""
-    return any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
-
-
 def _set(thresholds: tuple[int, int]) -> bool:
     libc, names = _glibc(), (_TRIM_THRESHOLD, _MMAP_THRESHOLD)
-    if _chosen() or libc is None:
+    chosen = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if chosen or libc is None:
         return False
     return all(libc.mallopt(which, size) for which, size in zip(names, thresholds, strict=True))
 

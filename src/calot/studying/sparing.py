@@ -12,7 +12,7 @@ from calot.experiments import resolve
 _SUBSET = "compute.train_subset=32"
 #: A stage and its warm-up are this many times shorter. Val is scored after a stage's last epoch alone: the many
 #: validation clips that intervals need take as long to score as half an epoch of training.
-_SHORTER = 4
+_SHORTER = 3
 
 
 def sparing(changes: Sequence[str], *, scale: str) -> list[str]:
@@ -36,7 +36,7 @@ def shortened(name: str, changes: Sequence[str], *, scale: str) -> list[str]:
     for number, stage in enumerate(resolve(name, overrides=changes, scale=scale).experiment.stages):
         at = f"then.{number - 1}" if number else "train"
         epochs = math.ceil(stage.epochs / _SHORTER)
-        found = {"epochs": epochs, "warmup": stage.warmup / _SHORTER, "score_every": epochs}
+        found = {"epochs": epochs, "warmup": round(stage.warmup / _SHORTER, 2), "score_every": epochs}
         words += [f"{at}.{k}={v:g}" for k, v in found.items() if f"{at}.{k}" not in typed]
     return words
 

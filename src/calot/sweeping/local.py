@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calot.memory import large_pages
 from calot.run.signals import SWEEP
 from calot.sweeping.jobs import Job
 from calot.writing import clear_disk_errors
@@ -49,17 +48,12 @@ class LocalRunner:
         """Nothing: a process that outlived an earlier sweep holds its run's lock, and is waited for there."""
 
 
-def of_a_job(gpu: str | None) -> dict[str, str]:
-    """What a process that runs a sweep's jobs has in its environment beside ours: the GPU that it sees, as GPU 0."""
-    seen = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-    return {SWEEP: "1"} | seen | large_pages()
-
-
 def start_process(job: Job, *, gpu: str | None = None) -> StartedProcess:
     """Start a job's command with its output appended to its log. A terminal's Ctrl-C does not reach it directly.
 
     Raises CalotError where the log cannot be written.
     """
+    own = {SWEEP: "1"} if gpu is None else {SWEEP: "1", "CUDA_VISIBLE_DEVICES": gpu}
     with clear_disk_errors(job.log):
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
@@ -71,7 +65,7 @@ def start_process(job: Job, *, gpu: str | None = None) -> StartedProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | of_a_job(gpu),
+                    env=os.environ | own,
                     start_new_session=True,
                 )
             )

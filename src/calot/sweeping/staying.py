@@ -13,8 +13,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from calot.run.signals import SWEEP
 from calot.sweeping.jobs import Job
-from calot.sweeping.local import of_a_job
 from calot.writing import clear_disk_errors
 
 #: The module that serves: it reads orders from its standard input and answers each with its exit code.
@@ -35,12 +35,13 @@ class _Worker:
     @classmethod
     def started(cls, *, gpu: str | None, env: Mapping[str, str]) -> _Worker:
         """A new one; a terminal's Ctrl-C does not reach it directly. Its own complaints go where ours go."""
+        own = {SWEEP: "1"} if gpu is None else {SWEEP: "1", "CUDA_VISIBLE_DEVICES": gpu}
         process = subprocess.Popen(
             [sys.executable, "-m", SERVER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | dict(env) | of_a_job(gpu),
+            env=os.environ | dict(env) | own,
             start_new_session=True,
         )
         worker = cls(process)
