@@ -10,7 +10,7 @@ import pytest
 from calot.errors import CalotError
 from calot.provenance import ledger
 from calot.provenance.data_ledger import DataLedger
-from calot.provenance.run_facts import ELSEWHERE, SELECTION, RunFacts, candidates_of, changed_name, leaves
+from calot.provenance.run_facts import ELSEWHERE, LAST_EPOCH, SELECTION, RunFacts, candidates_of, changed_name, leaves
 from calot.statistics.schema import UNKNOWN
 
 
@@ -30,6 +30,24 @@ def test_a_run_knows_its_causality_and_selection_and_an_import_only_that_it_was_
     assert found == RunFacts(causal=False, window="centred", trained_on="majority", selection=SELECTION, epochs=3)
     (tmp_path / "import.json").write_text("{}")
     assert (RunFacts.of(tmp_path).selection, RunFacts.of(tmp_path).epochs) == (ELSEWHERE, None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs", "selection"),
+    [
+        ("1,1,0.2\n2,1,0.3\n", 1, LAST_EPOCH),
+        ("1,1,0.2\n1,2,0.3\n2,1,\n2,2,0.1\n", 1, LAST_EPOCH),
+        ("1,1,0.2\n2,1,0.3\n2,2,0.4\n", 2, SELECTION),
+        ("", None, SELECTION),
+    ],
+)
+def test_an_epoch_is_chosen_among_those_of_the_last_stage(
+    tmp_path: Path, rows: str, epochs: int | None, selection: str
+) -> None:
+    """An earlier stage's epochs are no candidates; the next stage begins with the best of them."""
+    (tmp_path / "metrics.csv").write_text("stage,epoch,val_map\n" + rows)
+    found = RunFacts.of(tmp_path)
+    assert (found.epochs, found.selection) == (epochs, selection)
 
 
 def test_a_damaged_description_is_refused_by_name(tmp_path: Path) -> None:

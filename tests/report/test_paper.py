@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from make_run import make_run
 from typer.testing import CliRunner
@@ -17,9 +18,12 @@ from typer.testing import CliRunner
 from calot.cli.main import app
 from calot.report.paper.files import WrittenPaper, write_paper
 from calot.report.paper.latex import latex_escaped, latex_paragraph
+from calot.report.paper.phrases import grouped, in_words, stages_in_words
+from calot.statistics.appearance import Appearance
 from calot.statistics.compare import compare
 from calot.statistics.intervals import video_intervals
 from calot.statistics.predictions import Predictions, load_predictions
+from calot.statistics.subgroups import subgroups
 
 BASE, OTHER = "e02_frozen_probe", "e03_focal"
 
@@ -59,7 +63,16 @@ def test_all_files_are_there(paper: WrittenPaper) -> None:
     names = {path.name for path in paper.files}
     assert {f"{name}.tex" for name in ("scores", "differences", "training", "methods", "paper")} <= names
     assert {f"{name}{end}" for name in ("scores", "differences", "curves") for end in (".pdf", ".svg")} <= names
-    assert {"scores.csv", "differences.csv", "claim.md", "claim.csv", "tripod_ai.md", "tripod_ai.csv"} <= names
+    assert {
+        "scores.csv",
+        "differences.csv",
+        "subgroups.csv",
+        "decisions.csv",
+        "claim.md",
+        "claim.csv",
+        "tripod_ai.md",
+        "tripod_ai.csv",
+    } <= names
     assert {"references.bib", "methods.md", "model_card.md", "data_card.md"} <= names
 
 
@@ -177,3 +190,66 @@ def test_the_command_needs_a_folder_for_its_files(runs: Path, tmp_path: Path) ->
     made = CliRunner().invoke(app, ["report", "--paper", str(runs), "--out", str(tmp_path / "p"), "--json"])
     assert made.exit_code == 0, made.output
     assert "claim 44" in json.loads(made.stdout)["unfilled"]
+
+
+def test_the_supplement_holds_the_statistics_of_every_run_in_full(runs: Path, paper: WrittenPaper) -> None:
+    parts = list(csv.DictReader(io.StringIO(read(paper, "subgroups.csv"))))
+    decided = list(csv.DictReader(io.StringIO(read(paper, "decisions.csv"))))
+    assert {(row["experiment"], row["seed"]) for row in parts} == {(n, s) for n in (BASE, OTHER) for s in "01"}
+    table = tables(runs, OTHER)[1]
+    found = {
+        (part.name, name): item
+        for part in subgroups(table, appearance=Appearance(reason="")).found
+        for name, item in part.criteria.items()
+    }
+    mine = [row for row in parts if (row["experiment"], row["seed"]) == (OTHER, "1")]
+    assert len(mine) == len(found)
+    for row in mine:
+        item = found[row["subgroup"], row["criterion"]]
+        assert row["ap"] == ("" if item.ap.value is None else str(item.ap.value))
+        assert int(row["positive_videos"]) == item.positive_videos
+    (c1,) = (r for r in decided if (r["experiment"], r["seed"], r["criterion"]) == (OTHER, "1", "two_structures"))
+    limit = float(c1["threshold_probability"])
+    called = 1 / (1 + np.exp(-table.logits[:, 0].astype(np.float64))) >= limit * (1 - 1e-9)
+    positive = table.labels[:, 0] == 1
+    assert float(c1["sensitivity"]) == pytest.approx((called & positive).sum() / positive.sum())
+    assert float(c1["specificity"]) == pytest.approx((~called & ~positive).sum() / (~positive).sum())
+    assert c1["threshold_chosen_on"] == "this same split: optimistic"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"_type": "calot.models.adaptation.Frozen"}, "frozen"),
+        ({"_type": "calot.data.geometry.Squash"}, "squash"),
+        (
+            {"_type": "calot.models.adaptation.LoRA", "rank": 16, "targets": ["q", "v"], "layers": None, "dora": False},
+            "LoRA (rank 16, targets q, v)",
+        ),
+        (
+            {"_type": "x.AttentionSupervision", "weight": 0.1, "loss": {"_type": "x.FocalLoss", "gamma": 2.0}},
+            "attention supervision (weight 0.1, loss focal loss (gamma 2))",
+        ),
+        ({"_type": "x.CenterCrop", "exact": True}, "center crop (exact)"),
+    ],
+)
+def test_settings_are_written_in_words(value: dict[str, object], said: str) -> None:
+    assert in_words(value) == said
+
+
+def test_every_stage_is_told_and_equal_recipes_are_told_once() -> None:
+    train = {"adaptation": {"_type": "a.Frozen"}, "epochs": 4, "lr": 5e-4}
+    then = {"adaptation": {"_type": "a.Unfreeze", "layers": 1}, "epochs": 2, "lr": 1e-5}
+    staged = stages_in_words({"train": train, "then": [then]})
+    assert staged == "frozen, epochs 4, lr 0.0005; then unfreeze (layers 1), epochs 2, lr 1e-05"
+    assert grouped({"a": staged, "b": "x", "c": staged}) == f"a, c: {staged}; b: x"
+
+
+def test_what_is_not_in_the_files_is_said(runs: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    shutil.copytree(runs / BASE, alone / BASE)
+    (alone / "tuned").mkdir()
+    said = write_paper(alone, out=tmp_path / "paper").said
+    assert "No figure differences: no run here has anything for it." in said
+    assert f"{alone / 'tuned'} stays out of every file" in said
+    assert "No figure" not in write_paper(runs, out=tmp_path / "whole").said

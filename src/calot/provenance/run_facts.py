@@ -63,7 +63,7 @@ class RunFacts:
         data = read_file(run / "data.json", DataFile) if (run / "data.json").is_file() else {}
         elsewhere = (run / "import.json").is_file()
         epochs = _epochs(run / "metrics.csv")
-        own = selection_of(epochs) if (run / "metrics.csv").is_file() else None
+        own = (LAST_EPOCH if epochs == 1 else SELECTION) if (run / "metrics.csv").is_file() else None
         path = run / "experiment.json"
         combined = path.is_file() and read_file(path, ExperimentFile).get("combination") is not None
         return cls(
@@ -127,16 +127,12 @@ def leaves(value: Any, *, at: str = "") -> dict[str, Any]:
     return found
 
 
-def selection_of(epochs: int | None) -> str:
-    """How the epoch that a run keeps was chosen, among so many that were scored; None is unknown."""
-    return LAST_EPOCH if epochs == 1 else SELECTION
-
-
 def _epochs(path: Path) -> int | None:
-    """How many epochs could be chosen: those that val was scored after."""
+    """How many epochs could be chosen: those of the last stage that val was scored after."""
     try:
         text = read_plain(path, largest=LARGEST_TABLE).decode("utf-8", errors="replace")
     except OSError:
         return None
-    rows = csv.DictReader(line for line in text.splitlines() if line.strip())
-    return len([row for row in rows if row.get("val_map", "unknown") != ""]) or None
+    rows = list(csv.DictReader(line for line in text.splitlines() if line.strip()))
+    scored = [row.get("stage") for row in rows if row.get("val_map", "unknown") != ""]
+    return scored.count(scored[-1]) if scored else None

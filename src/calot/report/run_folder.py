@@ -17,7 +17,7 @@ from calot.provenance.combination import Combination, combination_in
 from calot.provenance.custody import Identity, require_own, require_sealed
 from calot.provenance.pretraining_facts import without_scores
 from calot.provenance.receipt import Receipt
-from calot.provenance.run_facts import ELSEWHERE, OF_MEMBERS, changed_name, selection_of
+from calot.provenance.run_facts import SELECTION, RunFacts, changed_name
 from calot.provenance.run_files import DataFile, EnvironmentFile, ExperimentFile, ImportFile, ModelFile, read_file
 from calot.provenance.treatment import Treatment, treatment_of
 from calot.statistics.anatomy import AttentionOnAnatomy, attention_on_anatomy
@@ -84,12 +84,10 @@ class RunFolder:
         fingerprint = str(self.experiment.get("fingerprint", UNKNOWN))
         return treatment_of(self.receipt, fingerprint=fingerprint, combination=self.combination)
 
-    @property
+    @cached_property
     def chosen(self) -> str:
-        """How the epoch was chosen that this run's numbers are of."""
-        if self.combination is not None:
-            return OF_MEMBERS
-        return ELSEWHERE if self.imported is not None else selection_of(self.optimism.epochs)
+        """How the epoch was chosen that this run's numbers are of; it is finished."""
+        return RunFacts.of(self.path).selection or SELECTION
 
     @property
     def has_result(self) -> bool:

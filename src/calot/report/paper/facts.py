@@ -10,11 +10,12 @@ from importlib import resources
 from typing import Any
 
 from calot.criteria import CRITERIA, label
+from calot.report.paper.phrases import grouped, in_words, stages_in_words
+from calot.report.paper.supplement import DECIDED, subgroup_names
 from calot.report.results import candidates_text, openings_text
 from calot.report.run_folder import RunFolder
 from calot.report.scores import interval_facts
 from calot.report.study.folder import StudyFolder
-from calot.report.tables import value_text
 from calot.statistics.outcome import ENOUGH_SEEDS
 
 _IF = re.compile(r"^%% if: (.*)$", re.M)
@@ -100,18 +101,18 @@ class PaperFacts:
         raters = "; ".join(agreement)
         experiment = self.run.experiment.get("experiment") or {}
         kind = "Synthetic (phantom) operations, drawn by calot: no patients." if self.run.synthetic else ""
-        geometry = f"; geometry {value_text(experiment['geometry'])}" if experiment.get("geometry") else ""
+        geometry = f"; frames fitted by {in_words(experiment['geometry'])}" if experiment.get("geometry") else ""
         rule = experiment.get("frames") or {}
-        kept = "unreadable images stop a run" if rule.get("drop_unreadable") is False else "unreadable images dropped"
         return {
             "source": (f"{data.get('dataset')}. {kind}".strip(), "data.json: dataset, synthetic"),
             "subsets": (f"protocol {data.get('protocol')}: {sizes}", "data.json: protocol, splits"),
             "preprocessing": (f"{data.get('window')}{geometry}", "data.json: window; experiment.json: geometry"),
-            "missing": (f"{value_text(rule)}: {kept}" if rule else "", "experiment.json: frames"),
+            "missing": (_missing(rule) if rule else "", "experiment.json: frames"),
+            "excluded": (_excluded(data), "data.json: windows, dropped"),
             "reference": (str(data.get("label_rule") or ""), "data.json: label_rule"),
             "raters": (f"mAP of one rater by the others, {raters}" if raters else "", "data.json: rater_agreement"),
             "partitions": (f"by video, no video in two splits; {sizes}", "data.json: splits"),
-            "numbers": (sizes, "data.json: splits"),
+            "numbers": ("; ".join(part for part in (sizes, _excluded(data)) if part), "data.json: splits, windows"),
             "prevalence": (positives, "data.json: splits.positives"),
         }
 
@@ -119,30 +120,24 @@ class PaperFacts:
         study, run = self.study, self.run
         backbones = sorted({str(r.model.get("backbone")) for r in study.finished if r.model.get("backbone")})
         weights = sorted({r.weights for r in study.finished if r.weights})
-        counts = [
-            f"{name} {one.any_run.model['parameters']['trainable']:,}"
-            for name, one in study.experiments.items()
-            if one.any_run and (one.any_run.model.get("parameters") or {}).get("trainable") is not None
-        ]
+        held = {name: one.any_run for name, one in study.experiments.items() if one.any_run is not None}
+        counts = {
+            name: f"{run.model['parameters']['trainable']:,}"
+            for name, run in held.items()
+            if (run.model.get("parameters") or {}).get("trainable") is not None
+        }
         packages = ", ".join(f"{name} {version}" for name, version in (run.environment.get("packages") or {}).items())
         code = f"calot {run.environment.get('calot')}, sources sha256 {str(run.environment.get('code'))[:16]}"
-        stages = [
-            f"{name}: {_stage(train)}"
-            for name, one in study.experiments.items()
-            if one.any_run and isinstance(train := (one.any_run.experiment.get("experiment") or {}).get("train"), dict)
-        ]
+        resolved = {name: run.experiment.get("experiment") or {} for name, run in held.items()}
+        stages = {name: said for name, what in resolved.items() if (said := stages_in_words(what))}
+        losses = {name: in_words(what["loss"]) for name, what in resolved.items() if what.get("loss") is not None}
         combined = [str(r.combination) for r in study.finished if r.combination is not None]
-        losses = [
-            f"{name}: {value_text(loss)}"
-            for name, one in study.experiments.items()
-            if one.any_run and (loss := (one.any_run.experiment.get("experiment") or {}).get("loss")) is not None
-        ]
         return {
             "technology": ("deep learning on video" if backbones else "", "model.json: backbone"),
-            "model": ("; ".join([*backbones, f"trained parameters: {', '.join(counts)}"]), "model.json"),
+            "model": ("; ".join([*backbones, f"trained parameters: {grouped(counts)}"]), "model.json"),
             "initial": ("; ".join(weights), "model.json: weights, weights_are"),
-            "training": ("; ".join(stages), "experiment.json: experiment.train"),
-            "losses": ("; ".join(losses), "experiment.json: experiment.loss, sampler"),
+            "training": (grouped(stages), "experiment.json: experiment.train, experiment.then"),
+            "losses": (grouped(losses), "experiment.json: experiment.loss, sampler"),
             "selection": ("; ".join(sorted({one.chosen for one in study.finished})), "metrics.csv"),
             "ensembles": (
                 "; ".join(combined) or "none: every prediction is of one run",
@@ -151,7 +146,7 @@ class PaperFacts:
             "software": (f"Python {run.environment.get('python')}, {packages}" if packages else "", "environment.json"),
             "code": (code if run.environment.get("code") else "", "environment.json: calot, code"),
             "output": (
-                "raw logits of three criteria per frame, as probabilities through a sigmoid; no threshold here",
+                "raw logits of three criteria per frame, as probabilities through a sigmoid",
                 "predictions/val.parquet",
             ),
         }
@@ -178,12 +173,15 @@ class PaperFacts:
         explained = [r for r in study.finished if any((r.path / "analysis").glob("explain_*/*.json"))]
         tried = candidates_text(study.results, manifest_hash=self.run.manifest_hash)
         tested = any("test" in r.predictions for r in study.finished)
+        parts = subgroup_names(study)
         return {
             "metrics": ("average precision per criterion and their mean (macro mAP), on val", "scores.csv"),
             "uncertainty": (f"{interval}; seeds {seeds}; paired over videos", "scores.csv, differences.csv"),
             "power": (power, "differences.csv: minimum_detectable"),
             "performance": (f"val mAP: {scores}" if scores else "", "scores.csv, differences.csv"),
-            "internal": ("val split of the same data set, on which epochs were chosen", "predictions/val.parquet"),
+            "internal": ("val split of the same data set, by video", "predictions/val.parquet"),
+            "decisions": (f"{DECIDED}, of each run" if parts else "", "decisions.csv"),
+            "subgroups": (f"AP in parts of val, with intervals: {'; '.join(parts)}" if parts else "", "subgroups.csv"),
             "tested": ("test split" if tested else "", "predictions/test.parquet"),
             "tuning": (tried if not tried.startswith("unknown") else "", "ledger.jsonl"),
             "openings": (openings_text(study.results, manifest_hash=self.run.manifest_hash), "ledger.jsonl"),
@@ -224,7 +222,21 @@ def _shares(part: Mapping[str, Any]) -> list[tuple[str, float]]:
     return [(c, float(held[c])) for c in CRITERIA if held.get(c) is not None]
 
 
-def _stage(train: Mapping[str, Any]) -> str:
-    names = ("epochs", "lr", "weight_decay", "warmup", "batch", "patience")
-    said = [f"{name.replace('_', ' ')} {train[name]:g}" for name in names if isinstance(train.get(name), int | float)]
-    return ", ".join([value_text(train.get("adaptation")), *said])
+def _missing(rule: Mapping[str, Any]) -> str:
+    said = [
+        "unreadable images were dropped" if rule.get("drop_unreadable") else "an unreadable image stops a run",
+        "black frames were dropped" if rule.get("drop_black") else "black frames stay",
+    ]
+    return "; ".join(said)
+
+
+def _excluded(data: Mapping[str, Any]) -> str:
+    """What was left out of the scored frames, as far as data.json counts it."""
+    windows, dropped = data.get("windows") or {}, data.get("dropped") or {}
+    by_rule = {name: part.get("left_out_by_the_label_rule") for name, part in windows.items()}
+    counts = {f"{name}, clips left out by the label rule": count for name, count in by_rule.items()}
+    counts["unreadable images"] = (dropped.get("unreadable") or {}).get("count")
+    known = {what: count for what, count in counts.items() if count is not None}
+    if known and not any(known.values()):
+        return "no clip was left out by the label rule, and no image was unreadable"
+    return "; ".join(f"{what}: {count}" for what, count in known.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from calot.report.paper.checklists import (
 from calot.report.paper.drawings import draw_figures
 from calot.report.paper.facts import PaperFacts
 from calot.report.paper.latex import latex_document, latex_escaped, latex_paragraph, latex_table
+from calot.report.paper.supplement import DECISION_HEADS, SUBGROUP_HEADS, decision_rows, subgroup_rows
 from calot.report.paper.words import data_card, methods_text, model_card
-from calot.report.study.folder import StudyFolder, read_study
+from calot.report.study.folder import TUNED, StudyFolder, read_study
 from calot.report.study.tables import scores_table, standing_table, training_table
 from calot.statistics.intervals import Interval
 from calot.writing import write_text
@@ -33,6 +34,7 @@ _CAPTIONS = {
     "training": "What the treatment receipts prove, epochs chosen, and parameters trained.",
     "curves": "mAP over epochs: val (each seed thin, mean bold) and clean training clips (grey).",
 }
+_FIGURES = ("scores", "differences", "curves")
 _PHANTOM = "Phantom data: these scores mean nothing clinically. "
 
 
@@ -68,7 +70,17 @@ def write_paper(folder: Path, *, out: Path, on_pair: Callable[[int, int], None] 
     left = tuple(f"{name} {item}" for name, items in lists.items() for item in unfilled(items))
     filled = sum(len(items) for items in lists.values()) - len(left)
     said = f"{len(files)} files; {filled} checklist items have evidence in the runs, {len(left)} are for the authors."
+    said = " ".join([said, *_left_out(study, drawn=drawn)])
     return WrittenPaper(files=tuple(sorted(files)), said=said, unfilled=left)
+
+
+def _left_out(study: StudyFolder, *, drawn: Mapping[str, object]) -> list[str]:
+    """Sentences on what a reader may look for and is not there."""
+    undrawn = [name for name in _CAPTIONS if name in _FIGURES and name not in drawn]
+    said = [f"No figure {name}: no run here has anything for it." for name in undrawn]
+    if (study.path / TUNED).is_dir():
+        said.append(f"{study.path / TUNED} stays out of every file; calot report {study.path} --study shows it.")
+    return said
 
 
 def _tables(study: StudyFolder, *, synthetic: bool) -> dict[str, str]:
@@ -78,7 +90,11 @@ def _tables(study: StudyFolder, *, synthetic: bool) -> dict[str, str]:
         f"{name}.tex": latex_table(table, label=name, caption=f"{warned}{_CAPTIONS[name]}")
         for name, table in made.items()
     }
-    return found | {"scores.csv": _scores_csv(study), "differences.csv": _differences_csv(study)}
+    beyond = {
+        "subgroups.csv": _csv(SUBGROUP_HEADS, subgroup_rows(study)),
+        "decisions.csv": _csv(DECISION_HEADS, decision_rows(study)),
+    }
+    return found | beyond | {"scores.csv": _scores_csv(study), "differences.csv": _differences_csv(study)}
 
 
 def _texts(facts: PaperFacts) -> dict[str, str]:
@@ -152,7 +168,7 @@ def _text(value: float | None) -> str:
     return "" if value is None else repr(float(value))
 
 
-def _csv(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(heads)

@@ -72,14 +72,15 @@ def model_card(facts: PaperFacts) -> str:
         "Output": ("output",),
         "Data": ("source", "numbers", "prevalence"),
         "Metrics": ("metrics", "uncertainty", "power"),
-        "Results": ("performance",),
+        "Results": ("performance", "decisions"),
+        "Subgroups": ("subgroups",),
         "Software": ("software", "code"),
         "Limits": ("limits",),
     }
     for title, names in chapters.items():
         held = [known[name] for name in names if name in known]
         lines += [f"## {title}", "", *(f"- {one.text} ({one.place})" for one in held), *([] if held else [_OPEN]), ""]
-    for title in ("Intended use", "Uses that are out of scope", "Ethical considerations", "Subgroups"):
+    for title in ("Intended use", "Uses that are out of scope", "Ethical considerations"):
         lines += [f"## {title}", "", _OPEN, ""]
     return "\n".join(lines)
 
