@@ -15,6 +15,7 @@ from visible_text import visible
 
 from calot.cli.main import app
 from calot.errors import CalotError
+from calot.report.study.answers import study_command
 from calot.report.study.folder import read_study
 from calot.report.study.page import WrittenStudy, write_study
 from calot.report.study.tables import epoch_table
@@ -145,6 +146,18 @@ def test_an_empty_folder_and_a_study_without_a_finished_run_are_refused(tmp_path
     (tmp_path / "jobs.json").write_text('{"jobs": [3]}')
     with pytest.raises(CalotError, match="not a list of jobs"):
         write_study(tmp_path)
+
+
+def test_what_was_not_begun_is_told_in_spans_and_the_command_has_every_seed_that_was_asked_for(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", seeds=range(1))
+    states = {0: "done", 1: "waiting", 2: "waiting", 3: "died", 4: "waiting", 6: "waiting"}
+    jobs = [{"name": f"e03_focal/s{seed}", "state": state} for seed, state in states.items()]
+    (folder / "jobs.json").write_text(json.dumps({"jobs": [*jobs, {"name": "e03_focal/mine", "state": "waiting"}]}))
+    study = read_study(folder)
+    spans = ["s1 to s2 (waiting)", "s3 (died)", "s4 (waiting)", "s6 (waiting)", "mine (waiting)"]
+    assert study.experiments["e03_focal"].absent == spans
+    assert study.experiments["e02_frozen_probe"].absent == []
+    assert "--seeds 0,1,2,3,4,6 " in study_command(study, ["e03_focal"])
 
 
 def test_the_command_writes_both_and_says_what_is_missing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from calot.drawing import LIGHT, style
+from calot.report.run_folder import RunFolder
 from calot.report.study.folder import StudiedExperiment, StudyFolder
 from calot.report.study.tables import by_epoch
 from calot.writing import whole_file
@@ -34,7 +35,8 @@ class Whisker:
 
 
 def draw_figures(study: StudyFolder, *, out: Path) -> dict[str, list[Path]]:
-    """By name, the files of scores, of differences and of learning curves; a figure without data is not drawn."""
+    """By name, the files of scores, of differences and of learning curves (of runs that scored several epochs); a
+    figure without data is not drawn."""
     found = {}
     with matplotlib.rc_context(_STYLE):
         if rows := score_rows(study):
@@ -42,9 +44,14 @@ def draw_figures(study: StudyFolder, *, out: Path) -> dict[str, list[Path]]:
         if rows := difference_rows(study):
             title = "difference from the baseline, points of mAP"
             found["differences"] = _saved(_forest(rows, title=title, zero=0.0), out / "differences")
-        if curves := [one for one in study.experiments.values() if any(r.metrics.height for r in one.sound)]:
+        if curves := [one for one in study.experiments.values() if any(_scored(run) > 1 for run in one.sound)]:
             found["curves"] = _saved(_curves(curves), out / "curves")
     return found
+
+
+def _scored(run: RunFolder) -> int:
+    """Epochs that val was scored after."""
+    return int(np.isfinite(run.metrics["val_map"].to_numpy()).sum()) if run.metrics.height else 0
 
 
 def score_rows(study: StudyFolder) -> list[Whisker]:
@@ -113,7 +120,7 @@ def _curves(shown: Sequence[StudiedExperiment]) -> Figure:
 def _line(axes: Any, values: np.ndarray, **look: Any) -> None:
     """Through the epochs that were scored."""
     known = np.isfinite(values)
-    axes.plot(np.flatnonzero(known) + 1, values[known], **look)
+    axes.plot(np.flatnonzero(known) + 1, values[known], **look, marker="o", markersize=1.5)
 
 
 def _saved(figure: Figure, stem: Path) -> list[Path]:

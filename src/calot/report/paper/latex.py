@@ -49,6 +49,10 @@ def _cite(keys: str) -> str:
     return rf"\cite{{{','.join(key.strip(' @') for key in keys.split(','))}}}"
 
 
+#: A table that is wider than the text is drawn smaller; a narrower one stays. Closed behind the table.
+_AS_WIDE_AS_THE_TEXT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"
+
+
 def latex_table(table: Table, *, label: str, caption: str) -> str:
     """One `table` environment; names to the left, numbers to the right."""
     shape = "".join("r" if column.number else "l" for column in table.columns)
@@ -61,13 +65,14 @@ def latex_table(table: Table, *, label: str, caption: str) -> str:
             r"\centering\small",
             rf"\caption{{{latex_escaped(caption)}}}",
             rf"\label{{tab:{label}}}",
+            _AS_WIDE_AS_THE_TEXT,
             rf"\begin{{tabular}}{{@{{}}{shape}@{{}}}}",
             r"\toprule",
             heads + r" \\",
             r"\midrule",
             *lines,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             *note,
             r"\end{table}",
             "",

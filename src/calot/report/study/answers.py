@@ -82,10 +82,10 @@ def missing_of(study: StudyFolder, contrasts: Sequence[Contrast]) -> list[str]:
 
 
 def study_command(study: StudyFolder, names: Sequence[str]) -> str:
-    """The command that trains these into the study's folder, typed beside it, with its seeds, scale and changes."""
+    """The command that trains these into the study's folder, typed beside it, with all its seeds, scale and changes."""
     runs = study.finished
     scale = str(runs[0].experiment.get("scale", "tiny")) if runs else "tiny"
-    seeds = ",".join(map(str, sorted({run.seed for run in runs}))) or "5"
+    seeds = ",".join(map(str, sorted(set().union(*(one.seeds for one in study.experiments.values()))))) or "5"
     changes = "".join(f" {word}" for word in study.changes)
     where = f"--data ROOT --out {study.path.resolve().name} --scale {scale} --seeds {seeds}"
     return f"calot study{changes} {where} --experiments {','.join(names)} --resume"

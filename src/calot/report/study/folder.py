@@ -21,6 +21,7 @@ from calot.statistics.intervals import VideoIntervals, video_intervals
 
 #: Where `calot study --tune` puts the runs of every setting.
 TUNED = "tuned"
+_SEED = re.compile(r"s(\d+)\b")
 _JOBS, _FAILED = "jobs.json", ("invalid", "refused", "died")
 _REMEDY = "restore it from a copy, or give calot study the same command with --resume"
 
@@ -62,6 +63,25 @@ class StudiedExperiment:
         runs = [RunOfSide(seed=r.seed, table=r.predictions["val"], treatment=r.treatment) for r in self.runs]
         left = [*(f"s{run.seed}" for run in self.unfinished), *self.missing]
         return SideOfStudy(name=self.name, runs=runs, missing=left)
+
+    @property
+    def absent(self) -> list[str]:
+        """The runs that are not finished, in few words: `s0 (died: ...)`, `s1 to s4 (waiting)`."""
+        found: list[tuple[list[str], str]] = []
+        for run in self.side.missing:
+            name, _, state = run.partition(" ")
+            if found and found[-1][1] == state and _follows(name, found[-1][0][-1]):
+                found[-1][0].append(name)
+            else:
+                found.append(([name], state))
+        spans = [(names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}", state) for names, state in found]
+        return [f"{span} {state}".strip() for span, state in spans]
+
+    @property
+    def seeds(self) -> set[int]:
+        """Those that were asked for, finished or not."""
+        begun = {run.seed for run in (*self.runs, *self.unfinished)}
+        return begun | {int(found[1]) for run in self.missing if (found := _SEED.match(run))}
 
     @cached_property
     def intervals(self) -> VideoIntervals | None:
@@ -133,6 +153,12 @@ class StudyFolder:
         """The experiment that the others descend from: the first that has no baseline among those here."""
         names = [n for n, e in self.experiments.items() if e.runs and e.baseline not in self.experiments]
         return names[0] if names else None
+
+
+def _follows(name: str, before: str) -> bool:
+    """Whether a run's seed is the next after another's."""
+    mine, theirs = _SEED.fullmatch(name), _SEED.fullmatch(before)
+    return mine is not None and theirs is not None and int(mine[1]) == int(theirs[1]) + 1
 
 
 def _at(experiment: Any, path: str) -> Any:

@@ -53,7 +53,7 @@ def write_study(folder: Path, *, on_pair: Callable[[int, int], None] | None = No
         raise CalotError(f"{folder}: no run of this study is finished yet: calot study ... --out {folder} --resume")
     study.compare_all(on_pair)
     document = study_document(study)
-    missing = tuple(f"{e.name} {run}" for e in study.experiments.values() for run in e.side.missing)
+    missing = tuple(f"{e.name} {run}" for e in study.experiments.values() for run in e.absent)
     for name in (HTML, MARKDOWN):
         require_free_file(study.path / name, option="the document")
     return WrittenStudy(

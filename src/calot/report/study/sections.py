@@ -80,7 +80,7 @@ def summary_blocks(study: StudyFolder) -> list[DocumentBlock]:
 
 
 def _missing(study: StudyFolder) -> list[DocumentBlock]:
-    said = {one.name: one.side.missing for one in study.experiments.values() if one.side.missing}
+    said = {one.name: one.absent for one in study.experiments.values() if one.absent}
     if not said:
         return []
     text = "; ".join(f"{name}: {', '.join(runs)}" for name, runs in said.items())
@@ -151,7 +151,7 @@ def experiment_blocks(study: StudyFolder, one: StudiedExperiment, *, number: int
 def verdict_on(study: StudyFolder, one: StudiedExperiment) -> str:
     """An experiment against its baseline in words that follow from the interval."""
     if not one.runs:
-        return f"Not run: {', '.join(one.side.missing) or 'no finished run'}."
+        return f"Not run: {', '.join(one.absent) or 'no finished run'}."
     if one.baseline is None:
         return "It names no baseline: others are held against it."
     found = study.against(one.name, one.baseline)

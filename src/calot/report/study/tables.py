@@ -106,7 +106,7 @@ def receipts_of(one: StudiedExperiment) -> Cell:
         said += [f"unverified: {why}" for why in bare]
     elif one.sound:
         said.append("hold")
-    said += [f"{', '.join(one.side.missing)} not finished"] if one.side.missing else []
+    said += [f"{', '.join(one.absent)} not finished"] if one.absent else []
     text = "; ".join(said) or "none"
     return Withheld(text) if any(run.treatment.invalid for run in one.runs) else text
 
