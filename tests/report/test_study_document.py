@@ -15,6 +15,7 @@ from visible_text import visible
 
 from calot.cli.main import app
 from calot.errors import CalotError
+from calot.report.paper.files import write_paper
 from calot.report.study.answers import study_command
 from calot.report.study.folder import read_study
 from calot.report.study.page import WrittenStudy, write_study
@@ -200,3 +201,18 @@ def test_the_document_fits_each_width_and_sorts_without_a_word_on_the_console(
     assert visit(written.html, dark=True, picture=tmp_path / "dark.png").console == []
     code = 'return document.querySelectorAll("table.sortable thead button").length > 20;'
     assert probed(page, code, folder=tmp_path) == "true"
+
+
+def test_runs_that_were_scored_once_have_no_curve_and_say_so(tmp_path: Path) -> None:
+    folder = make_study(tmp_path / "study", seeds=range(1))
+    for path in folder.glob("*/s0/metrics.csv"):
+        table = pl.read_csv(path)
+        last = pl.int_range(table.height) == table.height - 1
+        scored = [name for name in table.columns if name.startswith("val_") or name == "train_clean_map"]
+        table.with_columns(pl.when(last).then(pl.col(name)).alias(name) for name in scored).write_csv(path)
+    written = write_study(folder)
+    page, text = (written.html.read_text(encoding="utf-8"), visible(written.html.read_text(encoding="utf-8")))
+    assert text.count("Val was scored after the last epoch alone: there is no curve to draw.") == len(SKILLS)
+    assert '<svg class="figure"' not in page
+    assert "Selection last epoch, the only one that was scored: val chose none" in text
+    assert "curves" not in {path.stem for path in write_paper(folder, out=tmp_path / "paper").files}

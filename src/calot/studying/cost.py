@@ -133,7 +133,8 @@ def _planned(request: Request, cost: RunCost, *, runs: int, features: int) -> Pl
     steps = sum(s.epochs * s.steps_per_epoch for s in stages)
     training = sum(s.epochs * s.steps_per_epoch * _step(s) for s in stages)
     sample = min(val, BATCHES * experiment.compute.evaluation_batch)
-    again = val if last.saved else 2 * sample  # as the receipt's ablation and the checkpoint read back need
+    rounded = last.saved and experiment.compute.features == "fp16"  # then an epoch's logits are not the model's
+    again = val if rounded else 2 * sample  # as the receipt's ablation and the checkpoint read back need
     eight = first.step_s / first.batch * _CLIPS
     declared = 0 if request.baseline is None else len(changes(experiment, request.baseline))
     proof = (_CONTROLS + _REHEARSAL + _PER_FIELD * declared) * eight if request.receipt else 0.0

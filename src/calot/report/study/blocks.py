@@ -59,7 +59,7 @@ class Document:
     sections: Sequence[DocumentSection]
     banners: Sequence[str] = ()
     stamps: Sequence[Stamp] = ()
-    footer: str = ""
+    source: str = ""
     contents: Sequence[tuple[str, str]] = field(default_factory=tuple)
 
 
@@ -74,9 +74,7 @@ def document_markdown(document: Document) -> str:
         lines += [f"## {section.title}", ""]
         for block in section.blocks:
             lines += _block(block)
-    return re.sub(
-        r"\n{3,}", "\n\n", "\n".join([*lines, "", document.footer.removesuffix(" One file, no network."), ""])
-    )
+    return re.sub(r"\n{3,}", "\n\n", "\n".join([*lines, "", document.source, ""]))
 
 
 def _reason(reason: Reason) -> str:

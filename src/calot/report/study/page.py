@@ -91,14 +91,15 @@ def study_document(study: StudyFolder) -> Document:
         stamps=_stamps(study),
         verdict=Verdict(headline=_headline(study), reasons=_reasons(study)),
         sections=[DocumentSection(anchor=a, title=t, blocks=blocks) for a, t, blocks in chapters],
-        footer=f"Written by calot from the runs in {name} alone. One file, no network.",
+        source=f"Written by calot from the runs in {name} alone.",
     )
 
 
 def _context(document: Document) -> dict[str, Any]:
-    names = ("title", "kicker", "heading", "banners", "stamps", "verdict", "sections", "footer")
+    names = ("title", "kicker", "heading", "banners", "stamps", "verdict", "sections")
     contents = [("verdict", "In short"), *((s.anchor, s.title) for s in document.sections)]
-    return {name: getattr(document, name) for name in names} | {"contents": contents}
+    footer = f"{document.source} One file, no network."
+    return {name: getattr(document, name) for name in names} | {"contents": contents, "footer": footer}
 
 
 def _headline(study: StudyFolder) -> Markup:

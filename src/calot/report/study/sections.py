@@ -136,7 +136,10 @@ def experiment_blocks(study: StudyFolder, one: StudiedExperiment, *, number: int
     found += [DocumentBlock(text=text.strip())] if text.strip() else []
     found.append(DocumentBlock(text=verdict_on(study, one), code=command))
     means = by_epoch(one.sound)
-    if means.height:
+    scored = means["val_map"].is_finite().sum() if means.height else 0
+    if scored == 1:
+        found.append(DocumentBlock(text="Val was scored after the last epoch alone: there is no curve to draw."))
+    elif scored:
         caption = (
             "Each seed's val mAP (thin), their mean (bold), clean training clips (grey), the gap between (shaded); AP "
             "of each criterion on val, mean over seeds."
