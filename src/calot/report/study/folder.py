@@ -61,14 +61,18 @@ class StudiedExperiment:
     def side(self) -> SideOfStudy:
         """For a comparison."""
         runs = [RunOfSide(seed=r.seed, table=r.predictions["val"], treatment=r.treatment) for r in self.runs]
-        left = [*(f"s{run.seed}" for run in self.unfinished), *self.missing]
-        return SideOfStudy(name=self.name, runs=runs, missing=left)
+        return SideOfStudy(name=self.name, runs=runs, missing=self.absent)
+
+    @property
+    def left(self) -> list[str]:
+        """The runs that are not finished, one by one."""
+        return [*(f"s{run.seed}" for run in self.unfinished), *self.missing]
 
     @property
     def absent(self) -> list[str]:
         """The runs that are not finished, in few words: `s0 (died: ...)`, `s1 to s4 (waiting)`."""
         found: list[tuple[list[str], str]] = []
-        for run in self.side.missing:
+        for run in self.left:
             name, _, state = run.partition(" ")
             if found and found[-1][1] == state and _follows(name, found[-1][0][-1]):
                 found[-1][0].append(name)

@@ -121,7 +121,7 @@ def _reasons(study: StudyFolder) -> list[Reason]:
     ]
     if told:
         told.append(Reason("In brackets", "stands what each is held against."))
-    missing = {e.name: len(e.side.missing) for e in study.experiments.values() if e.side.missing}
+    missing = {e.name: len(e.left) for e in study.experiments.values() if e.left}
     if missing:
         text = spoken_list([f"{name} ({count})" for name, count in missing.items()])
         told.append(Reason("Not finished:", f"runs of {text}, named under Summary."))
@@ -139,7 +139,7 @@ def _stamps(study: StudyFolder) -> list[Stamp]:
     runs = [run for one in study.experiments.values() for run in one.runs]
     invalid = sum(run.treatment.invalid for run in runs)
     bare = sum(run.treatment.status == "unverified" for run in runs)
-    waiting = sum(len(one.side.missing) for one in study.experiments.values())
+    waiting = sum(len(one.left) for one in study.experiments.values())
     found = [Stamp(f"INVALID: {invalid} of {len(runs)}", warn=True)] if invalid else []
     found += [Stamp(f"not finished: {how_many(waiting, 'run')}", warn=True)] if waiting else []
     found += [Stamp(f"treatment unverified: {bare} of {len(runs)}", warn=True)] if bare else []
