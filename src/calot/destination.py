@@ -17,12 +17,17 @@ _SEAL = "seal.json"
 def require_folder(out: Path, *, records: Iterable[str], option: str = "--out") -> None:
     """Raises CalotError where a command may not put its files: `out` or what it lies in is a file, or the folder holds
     something and none of the `records` (paths within it) by which that command knows its own."""
-    for place in (out, *out.parents):
-        if place.exists() and not place.is_dir():
-            raise CalotError(f"{option} {out}: {place} is a file; give a folder")
+    require_no_file(out, option=option)
     held = sorted(path.name for path in out.iterdir() if path.name[0] != ".") if out.is_dir() else []
     if held and not any(written_by_calot(out / name) for name in records):
         raise CalotError(f"{option} {out}: the folder holds something else ({held[0]}). Give a new one.")
+
+
+def require_no_file(out: Path, *, option: str = "--out") -> None:
+    """Raises CalotError where a file stands in the place of a folder, or of one that it lies in."""
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise CalotError(f"{option} {out}: {place} is a file; give a folder")
 
 
 def require_free_file(out: Path, *, inputs: Iterable[Path] = (), option: str = "--out") -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _EXPERIMENTS = (["e02_frozen_probe"], ["e00_finetune", "baseline=e02_frozen_probe"])
 _SEED = 42
+#: What a demo leaves in its folder.
+_MADE = ("data", "data.png", "first_look.jpg", "results")
 
 
 def demo(
@@ -47,16 +49,28 @@ def demo(
 
 
 def _claim(out: Path, *, overwrite: bool) -> None:
+    """Make room for a demo. Raises CalotError for a place that is none, and for a folder with anything but a demo."""
     import shutil
 
+    from calot.destination import require_no_file
     from calot.errors import CalotError
 
-    if out.exists() and any(out.iterdir()):
-        if not overwrite:
-            raise CalotError(f"{out} exists: --overwrite starts the demo again there, --out takes another folder")
-        if not (out / "data" / "phantom.json").exists() and not (out / "first_look.jpg").exists():
-            raise CalotError(f"{out} holds something that is not a demo; take another --out")
-        shutil.rmtree(out)
+    require_no_file(out)
+    held = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if held and not overwrite:
+        raise CalotError(f"{out} exists: --overwrite starts the demo again there, --out takes another folder")
+    others = [name for name in held if name not in _MADE]
+    if "data" in held and not (out / "data" / "phantom.json").is_file():
+        others.append("data")
+    own = {f"results/{words[0]}/s{_SEED}" for words in _EXPERIMENTS}
+    runs = sorted(path.parent.relative_to(out).as_posix() for path in out.glob("results/**/experiment.json"))
+    others += [run for run in runs if run not in own]
+    if others:
+        raise CalotError(
+            f"{out} holds {others[0]}, which no demo made and --overwrite would delete; take another --out"
+        )
+    for name in held:
+        shutil.rmtree(out / name) if (out / name).is_dir() else (out / name).unlink()
     out.mkdir(parents=True, exist_ok=True)
 
 

@@ -10,7 +10,7 @@ from calot.experiments import resolve
 
 #: A small data set's training clips would all be scored.
 _SUBSET = "compute.train_subset=32"
-#: A stage and its warm-up are this many times shorter. Val is scored after a stage's last epoch alone: the many
+#: Stages and their warm-ups are this many times shorter. Val is scored after a stage's last epoch alone: the many
 #: validation clips that intervals need take as long to score as half an epoch of training.
 _SHORTER = 3
 
