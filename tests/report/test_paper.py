@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from calot.cli.main import app
 from calot.report.paper.files import WrittenPaper, write_paper
 from calot.report.paper.latex import latex_escaped, latex_paragraph
-from calot.report.paper.phrases import grouped, in_words, stages_in_words
+from calot.report.paper.phrases import grouped, setting_in_words, stages_in_words
 from calot.statistics.appearance import Appearance
 from calot.statistics.compare import compare
 from calot.statistics.intervals import video_intervals
@@ -229,7 +229,7 @@ def test_the_supplement_holds_the_statistics_of_every_run_in_full(runs: Path, pa
     ],
 )
 def test_settings_are_written_in_words(value: dict[str, object], said: str) -> None:
-    assert in_words(value) == said
+    assert setting_in_words(value) == said
 
 
 def test_every_stage_is_told_and_equal_recipes_are_told_once() -> None:

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from calot.criteria import CRITERIA, label
-from calot.report.paper.phrases import grouped, in_words, stages_in_words
+from calot.report.paper.phrases import grouped, setting_in_words, stages_in_words
 from calot.report.paper.supplement import DECIDED, subgroup_names
 from calot.report.results import candidates_text, openings_text
 from calot.report.run_folder import RunFolder
@@ -101,7 +101,9 @@ class PaperFacts:
         raters = "; ".join(agreement)
         experiment = self.run.experiment.get("experiment") or {}
         kind = "Synthetic (phantom) operations, drawn by calot: no patients." if self.run.synthetic else ""
-        geometry = f"; frames fitted by {in_words(experiment['geometry'])}" if experiment.get("geometry") else ""
+        geometry = (
+            f"; frames fitted by {setting_in_words(experiment['geometry'])}" if experiment.get("geometry") else ""
+        )
         rule = experiment.get("frames") or {}
         return {
             "source": (f"{data.get('dataset')}. {kind}".strip(), "data.json: dataset, synthetic"),
@@ -130,7 +132,9 @@ class PaperFacts:
         code = f"calot {run.environment.get('calot')}, sources sha256 {str(run.environment.get('code'))[:16]}"
         resolved = {name: run.experiment.get("experiment") or {} for name, run in held.items()}
         stages = {name: said for name, what in resolved.items() if (said := stages_in_words(what))}
-        losses = {name: in_words(what["loss"]) for name, what in resolved.items() if what.get("loss") is not None}
+        losses = {
+            name: setting_in_words(what["loss"]) for name, what in resolved.items() if what.get("loss") is not None
+        }
         combined = [str(r.combination) for r in study.finished if r.combination is not None]
         return {
             "technology": ("deep learning on video" if backbones else "", "model.json: backbone"),

@@ -10,7 +10,7 @@ from typing import Any
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z][a-z]{2})")
 
 
-def in_words(value: Any) -> str:
+def setting_in_words(value: Any) -> str:
     """A component of experiment.json: its kind, then its fields; what is off or none is left out."""
     if isinstance(value, Mapping):
         held = {name: part for name, part in value.items() if name != "_type" and not _off(part)}
@@ -19,13 +19,13 @@ def in_words(value: Any) -> str:
         kind = kind if any(letter.isupper() for letter in kind[1:]) and " " not in kind else kind.lower()
         return f"{kind} ({fields})" if kind and fields else kind or fields
     if isinstance(value, list | tuple):
-        return ", ".join(in_words(part) for part in value)
+        return ", ".join(setting_in_words(part) for part in value)
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def _field(name: str, value: Any) -> str:
     said = name.replace("_", " ")
-    return said if value is True else f"{said} {in_words(value)}"
+    return said if value is True else f"{said} {setting_in_words(value)}"
 
 
 def _off(value: Any) -> bool:
@@ -41,7 +41,7 @@ def stages_in_words(experiment: Mapping[str, Any]) -> str:
 def _stage(stage: Mapping[str, Any]) -> str:
     numbers = ("epochs", "lr", "weight_decay", "warmup", "batch", "patience")
     said = [_field(name, stage[name]) for name in numbers if isinstance(stage.get(name), int | float)]
-    return ", ".join([in_words(stage.get("adaptation")), *said])
+    return ", ".join([setting_in_words(stage.get("adaptation")), *said])
 
 
 def grouped(said: Mapping[str, str]) -> str:
